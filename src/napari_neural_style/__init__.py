@@ -1,0 +1,25 @@
+"""Repaint one napari image layer in the style of another.
+
+The engine (:func:`stylize`) works on arrays and needs no viewer. Importing the package imports neither
+torch nor Qt nor napari; `stylize` and `Step` bring torch in when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_neural_style.settings import PRESETS, StyleSettings
+
+if TYPE_CHECKING:
+    from napari_neural_style.engine.transfer import Step, stylize
+
+__version__ = "0.1.0"
+__all__ = ["PRESETS", "Step", "StyleSettings", "__version__", "stylize"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Step", "stylize"):
+        from napari_neural_style.engine import transfer
+
+        return getattr(transfer, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,300 @@
+"""The command line: ``napari-neural-style`` and ``python -m napari_neural_style``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_neural_style import __version__
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_neural_style.engine.transfer import Step
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1 for a fault, 2 for bad input, 130 if interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f"napari-neural-style: {error}", file=sys.stderr)
+        return 2
+    except (OSError, MemoryError) as error:
+        print(f"napari-neural-style: {error or 'out of memory; choose a smaller --size'}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("napari-neural-style: stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="napari-neural-style", description="Neural style transfer (Gatys, Ecker and Bethge 2016)."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    stylize = commands.add_parser("stylize", help="repaint one image in the style of another")
+    stylize.add_argument("content", metavar="CONTENT", help="the image to repaint")
+    stylize.add_argument("style", metavar="STYLE", help="the image whose style it takes")
+    stylize.add_argument("-o", "--output", metavar="OUT", help="the result (default: CONTENT-stylized.png here)")
+    stylize.add_argument("--steps-dir", metavar="DIR", help="keep every saved step there, as step-0100.png")
+    stylize.add_argument("--report", metavar="FILE.json", help="write settings, losses and times there")
+    stylize.add_argument("--start-from", metavar="IMAGE", help="a picture to start from")
+    stylize.add_argument("--preset", choices=list(PRESETS), default=next(iter(PRESETS)), help="default: %(default)s")
+    _add_settings(stylize)
+    stylize.set_defaults(run=_stylize)
+
+    demo = commands.add_parser("demo", help="stylise the sample pair, in napari where there is a screen")
+    demo.add_argument("--headless", action="store_true", help="without napari; the saved steps become PNG files")
+    demo.add_argument("-o", "--output", metavar="DIR", default="demo", help="for those files (default: %(default)s)")
+    demo.set_defaults(run=_demo)
+
+    features = commands.add_parser("features", help="the pretrained VGG-19 features")
+    actions = features.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("list", help="what is on this machine").set_defaults(run=_features_list)
+    download = actions.add_parser("download", help="get them once: 548 MB, of which 80 MB are kept")
+    download.add_argument("--url", help="another address of the same file")
+    download.set_defaults(run=_features_download)
+    verify = actions.add_parser("verify", help="check them against published numbers")
+    verify.set_defaults(run=_features_verify)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add an option for every field of StyleSettings; those not given keep the preset's value."""
+    group = parser.add_argument_group("settings (default: the preset's)")
+    for name, details in SETTINGS.items():
+        default = getattr(PRESETS["balanced"], name)
+        text = details.tooltip.replace("%", "%%")
+        option: dict[str, Any] = {"default": None, "dest": name, "help": text}
+        if isinstance(default, bool):
+            option["action"] = argparse.BooleanOptionalAction
+        elif details.choices:
+            option["choices"] = details.choices
+        else:
+            option["metavar"] = details.unit.upper() or name.upper().replace("_", "-")
+        group.add_argument(f"--{name.replace('_', '-')}", **option)
+
+
+def settings_from(values: Mapping[str, Any], preset: str) -> StyleSettings:
+    """Return a preset's settings with those that were given as text.
+
+    Raises
+    ------
+    ValueError
+        If a value is none that its setting can have.
+    """
+    given = {name: _parsed(name, values[name]) for name in SETTINGS if values.get(name) is not None}
+    return dataclasses.replace(PRESETS[preset], **given)
+
+
+def _parsed(name: str, text: Any) -> Any:
+    default = getattr(PRESETS["balanced"], name)
+    if not isinstance(text, str) or (isinstance(default, str) and not name.endswith("_layers")):
+        return text
+    if name.endswith("_layers"):
+        return text if text == "auto" else _layer_weights(name, text)
+    numbers = text.lower().replace("×", "x").split("x") if name == "size" else [text]
+    try:
+        parsed = [float(number) if isinstance(default, float) else int(number) for number in numbers]
+    except ValueError:
+        raise ValueError(f"{name} must be a number, not {text!r}.") from None
+    return parsed[0] if len(parsed) == 1 else parsed
+
+
+def _layer_weights(name: str, text: str) -> dict[str, float]:
+    weights = {}
+    for entry in text.split(","):
+        layer, equals, weight = entry.strip().partition("=")
+        try:
+            weights[layer] = float(weight) if equals else 1.0
+        except ValueError:
+            raise ValueError(f"{name}: {entry!r} is not of the form conv4_2=1.") from None
+    return weights
+
+
+def _stylize(options: argparse.Namespace) -> None:
+    from napari_neural_style.files import check_writable, read_image
+
+    settings = settings_from(vars(options), options.preset)
+    output = check_writable(options.output or f"{Path(options.content).stem}-stylized.png")
+    report = Path(options.report) if options.report else None
+    if report is not None and not report.parent.is_dir():
+        raise ValueError(f"There is no folder {str(report.parent)!r} to write {report.name!r} to.")
+    content, style = read_image(options.content), read_image(options.style)
+    initial = read_image(options.start_from) if options.start_from else None
+    steps_folder = Path(options.steps_dir) if options.steps_dir else None
+    sources = {"content": Path(options.content).name, "style": Path(options.style).name}
+    _run(content, style, settings, initial, sources, output, steps_folder, report)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from napari_neural_style.viewer.samples import painting, photograph
+
+    if not options.headless and _has_screen():
+        from napari_neural_style.viewer.demo import show_demo
+
+        show_demo()
+        return
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = {"content": "photograph", "style": "painting"}
+    _run(photograph(), painting(), PRESETS["fast"], None, sources, folder / "stylized.png", folder, None)
+    print(f"The saved steps are in {folder.resolve()}")
+
+
+def _has_screen() -> bool:
+    if sys.platform.startswith("linux"):
+        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return True
+
+
+def _run(
+    content: npt.NDArray[Any],
+    style: npt.NDArray[Any],
+    settings: StyleSettings,
+    initial: npt.NDArray[Any] | None,
+    sources: Mapping[str, str],
+    output: Path,
+    steps_folder: Path | None,
+    report: Path | None,
+) -> None:
+    """Run one job with a progress bar, writing what is saved as it comes."""
+    from tqdm import tqdm
+
+    from napari_neural_style.engine.provenance import made_by
+    from napari_neural_style.engine.transfer import stylize
+    from napari_neural_style.files import write_image
+
+    settings = dataclasses.replace(settings, preview_interval=SETTINGS["preview_interval"].high)
+    if steps_folder is not None:
+        steps_folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    rows = []
+    step = None
+    with tqdm(total=settings.steps, unit="step", dynamic_ncols=True, disable=None) as bar:
+        bar.set_description("Preparing")
+        for step in stylize(
+            content, style, settings, initial=initial, progress=lambda message, _: bar.set_description(message)
+        ):
+            if step.index == 1:
+                _say_features(step, settings, bar)
+                bar.set_description("Stylising")
+            bar.update()
+            rows.append(_row(step, time.perf_counter() - started))
+            if step.saved:
+                bar.write(
+                    f"step {step.index}: content {step.losses.content:.6g}  style {step.losses.style:.6g}  "
+                    f"total {step.losses.total:.6g}",
+                    file=sys.stdout,
+                )
+                pixels = _as_uint8(step)
+                if steps_folder is not None:
+                    write_image(steps_folder / f"step-{step.index:04d}.png", pixels, made_by(step, sources))
+    assert step is not None
+    write_image(output, pixels, made_by(step, sources))
+    print(f"Wrote {output}")
+    if report is not None:
+        _write_report(report, step, rows, time.perf_counter() - started)
+
+
+def _say_features(step: Step, asked: StyleSettings, bar: Any) -> None:
+    if asked.features == "auto" and step.settings.features == "self-taught":
+        bar.write(
+            "Using self-taught features, learned from these two images. For VGG-19's own, run "
+            "`napari-neural-style features download` once (548 MB).",
+            file=sys.stdout,
+        )
+
+
+def _as_uint8(step: Step) -> npt.NDArray[Any]:
+    from napari_neural_style.engine.images import to_uint8
+
+    assert step.image is not None
+    return to_uint8(step.image)
+
+
+def _row(step: Step, seconds: float) -> dict[str, float]:
+    losses = step.losses
+    return {
+        "step": step.index,
+        "scale": step.scale,
+        "total": losses.total,
+        "content": losses.content,
+        "style": losses.style,
+        "variation": losses.variation,
+        "seconds": round(seconds, 4),
+    }
+
+
+def _write_report(path: Path, step: Step, rows: list[dict[str, float]], seconds: float) -> None:
+    from napari_neural_style.engine.provenance import peak_memory_bytes, versions
+
+    first = rows[0]["seconds"]
+    per_step = (rows[-1]["seconds"] - first) / (len(rows) - 1) if len(rows) > 1 else first
+    report = {
+        "settings": step.settings.to_dict(),
+        "device": step.settings.device,
+        "precision": step.settings.precision,
+        "features": {"source": step.settings.features, "fingerprint": step.fingerprint},
+        "versions": versions(),
+        "steps": rows,
+        "seconds": round(seconds, 4),
+        "seconds_per_step": round(per_step, 6),
+        "peak_memory_bytes": peak_memory_bytes(step.settings.device),
+    }
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def _features_list(options: argparse.Namespace) -> None:
+    from napari_neural_style.engine.weights import pretrained_path
+
+    path = pretrained_path()
+    if path.is_file():
+        print(f"pretrained   {path} ({path.stat().st_size / 1e6:.0f} MB)")
+    else:
+        print("pretrained   not on this machine; `napari-neural-style features download` gets them (548 MB)")
+    print("self-taught  learned from the images at hand in seconds; nothing to download")
+
+
+def _features_download(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from napari_neural_style.engine.download import download_pretrained
+
+    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc="VGG-19", disable=None) as bar:
+
+        def received(done: int, total: int) -> None:
+            bar.total = total or None
+            bar.update(done - bar.n)
+
+        path = download_pretrained(received, options.url)
+    print(f"Kept the convolutions in {path}")
+
+
+def _features_verify(options: argparse.Namespace) -> int:
+    from napari_neural_style.engine.verify import verify_pretrained
+
+    rows = verify_pretrained()
+    for row in rows:
+        print(f"{row.layer}  max {row.maximum:.4g} (published {row.published_maximum:g})  ", end="")
+        print(f"norm {row.norm:.4g} (published {row.published_norm:g})  {'ok' if row.agrees else 'DIFFERS'}")
+    if all(row.agrees for row in rows):
+        print("These are torchvision's pretrained VGG-19 features.")
+        return 0
+    print("These are not torchvision's features. Remove the file and download it again.", file=sys.stderr)
+    return 1

@@ -1,0 +1,1 @@
+"""Style transfer on arrays; knows nothing of napari."""

@@ -1,0 +1,63 @@
+"""Which devices there are and what they can do."""
+
+from __future__ import annotations
+
+import torch
+
+
+def available_devices() -> dict[str, str]:
+    """Return every device that could be named, with an empty string or the reason why it cannot be used."""
+    found = {}
+    if torch.cuda.is_available():
+        found.update({f"cuda:{i}": "" for i in range(torch.cuda.device_count())})
+    elif torch.version.cuda is None and torch.version.hip is None:
+        found["cuda"] = "this PyTorch was built without CUDA"
+    else:
+        found["cuda"] = "no NVIDIA GPU or driver was found"
+    if torch.backends.mps.is_available():
+        found["mps"] = ""
+    elif not torch.backends.mps.is_built():
+        found["mps"] = "this PyTorch was built without Apple's MPS"
+    else:
+        found["mps"] = "this macOS or machine has no MPS"
+    found["cpu"] = ""
+    return found
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device that a setting means; ``"auto"`` is cuda, then mps, then cpu.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here; the message says why.
+    """
+    found = available_devices()
+    if name == "auto":
+        return torch.device(next(device for device, reason in found.items() if not reason))
+    usable = [device for device, reason in found.items() if not reason]
+    wanted = "cuda:0" if name == "cuda" and "cuda:0" in found else name
+    if wanted in usable:
+        return torch.device(wanted)
+    reason = found.get(wanted.partition(":")[0], "")
+    because = f": {reason}" if reason else ""
+    raise ValueError(f"Device {name!r} cannot be used{because}. Choose auto or one of {', '.join(usable)}.")
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Return the arithmetic of the convolutions that a setting means on a device."""
+    if precision == "auto":
+        return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def _fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        # Private names, the only ones there are; without them float32 is the safe answer.
+        return any(
+            getattr(torch.cpu, name, lambda: False)()
+            for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+    return False

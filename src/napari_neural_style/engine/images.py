@@ -1,0 +1,150 @@
+"""Arrays to tensors and back: dtype, value range, colour and size. Nothing else knows about ranges."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_neural_style.engine.vgg import MEAN, STD
+
+FloatImage = npt.NDArray[np.float32]
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of R, G and B in the luminance Y of YIQ (ITU-R BT.601)."""
+GRAY_MEAN = 0.449
+GRAY_STD = 0.226
+
+
+class UnusedRangeWarning(UserWarning):
+    """A float image was stretched from its own minimum and maximum to 0..1."""
+
+
+def to_rgb(
+    image: npt.ArrayLike, value_range: tuple[float, float] | None = None, name: str = "image"
+) -> FloatImage:
+    """Return any image array as float RGB.
+
+    Parameters
+    ----------
+    image : array
+        Shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), any real numeric dtype. Integers are scaled by their
+        dtype's range; floats are taken as 0..1 when they lie in it, else by their minimum and maximum.
+        Transparent pixels take the mean colour of the opaque ones, so that what cannot be seen has no say.
+    value_range : (float, float), optional
+        The values that mean 0 and 1, instead.
+    name : str
+        What to call the image in messages.
+
+    Returns
+    -------
+    ndarray
+        Shape (H, W, 3), float32 in 0..1.
+
+    Raises
+    ------
+    ValueError
+        If the shape, the dtype or a value is none that an image can have.
+    """
+    array = np.asarray(image)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ValueError(
+            f"The {name} has shape {array.shape}; expected (height, width), (height, width, 3) or "
+            "(height, width, 4)."
+        )
+    if array.size == 0:
+        raise ValueError(f"The {name} is empty: its shape is {array.shape}.")
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"The {name} has dtype {array.dtype}; expected integers, floats or booleans.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(
+            f"The {name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite. Replace "
+            "them first, for example with numpy.nan_to_num."
+        )
+    if array.ndim == 2:
+        array = array[..., None]
+    color, alpha = (array[..., :3], array[..., 3]) if array.shape[2] == 4 else (array, None)
+    low, high = _range_of(color, value_range, name)
+    rgb = np.clip((color.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
+    rgb = np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3)))
+    if alpha is not None:
+        alpha_high = {"f": 1.0, "b": 1.0}.get(alpha.dtype.kind) or float(np.iinfo(alpha.dtype).max)
+        opacity = np.clip(alpha.astype(np.float32) / alpha_high, 0, 1)[..., None]
+        if not opacity.any():
+            raise ValueError(f"The {name} is transparent everywhere: there is nothing to see.")
+        mean = (rgb * opacity).sum((0, 1)) / opacity.sum()
+        rgb = rgb * opacity + mean.astype(np.float32) * (1 - opacity)
+    return rgb
+
+
+def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, name: str) -> tuple[float, float]:
+    if value_range is not None:
+        low, high = (float(v) for v in value_range)
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise ValueError(f"value_range must be two numbers, the smaller first, not {value_range!r}.")
+        return low, high
+    if color.dtype.kind == "b":
+        return 0.0, 1.0
+    if color.dtype.kind in "iu":
+        info = np.iinfo(color.dtype)
+        return float(max(info.min, 0) if info.min == 0 else info.min), float(info.max)
+    low, high = float(color.min()), float(color.max())
+    if 0 <= low and high <= 1:
+        return 0.0, 1.0
+    warnings.warn(
+        f"The {name}'s values run from {low:g} to {high:g}, not from 0 to 1: they are stretched to that "
+        "range. Give value_range to choose another.",
+        UnusedRangeWarning,
+        stacklevel=3,
+    )
+    return (low, high) if low < high else (low - 0.5, low + 0.5)
+
+
+def to_tensor(rgb: FloatImage) -> Tensor:
+    """Return an RGB array (H, W, 3) in 0..1 as a tensor (1, 3, H, W) in 0..1."""
+    return torch.tensor(rgb).permute(2, 0, 1)[None].contiguous()
+
+
+def to_array(image: Tensor) -> FloatImage:
+    """Return a tensor (1, 3, H, W) as an RGB array (H, W, 3), float32, clamped to 0..1."""
+    return np.ascontiguousarray(image.detach()[0].clamp(0, 1).permute(1, 2, 0).float().cpu().numpy())
+
+
+def to_uint8(rgb: FloatImage) -> npt.NDArray[np.uint8]:
+    """Return an RGB array in 0..1 as uint8, rounded."""
+    return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def normalize(image: Tensor) -> Tensor:
+    """Return an image in 0..1 in units of ImageNet's mean and standard deviation; one channel stays one."""
+    mean, std = _statistics(image)
+    return (image - mean) / std
+
+
+def denormalize(image: Tensor) -> Tensor:
+    """Undo :func:`normalize`."""
+    mean, std = _statistics(image)
+    return image * std + mean
+
+
+def _statistics(image: Tensor) -> tuple[Tensor, Tensor]:
+    mean, std = ((GRAY_MEAN,), (GRAY_STD,)) if image.shape[1] == 1 else (MEAN, STD)
+    return image.new_tensor(mean).view(1, -1, 1, 1), image.new_tensor(std).view(1, -1, 1, 1)
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return an image (1, C, H, W) at size (height, width), bilinear and without aliasing."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    return F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def fit(shape: tuple[int, int], longer_side: float) -> tuple[int, int]:
+    """Return (height, width) of an image whose longer side becomes `longer_side`, aspect kept, at least 1."""
+    factor = longer_side / max(shape)
+    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))

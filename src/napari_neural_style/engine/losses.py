@@ -1,0 +1,165 @@
+"""The terms of the loss: content, style and total variation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+_FLOOR = 1e-6
+"""Least mean square that `relative` divides by, for images without any structure."""
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """Return the Gram matrix per position, G = F Fᵀ / M.
+
+    Parameters
+    ----------
+    features : Tensor
+        Activations, shape (B, N, H, W) with B = 1, or (N, M).
+
+    Returns
+    -------
+    Tensor
+        Shape (N, N), float32 (float64 for float64 input).
+
+    References
+    ----------
+    Gatys, Ecker and Bethge (2016), equation 3, divided by the number of positions M, so that images of
+    different sizes can be compared.
+    """
+    if features.ndim == 4:
+        if features.shape[0] != 1:
+            raise ValueError(f"One image at a time: expected shape (1, N, H, W), got {tuple(features.shape)}.")
+        by_position = features[0].permute(1, 2, 0).reshape(-1, features.shape[1])
+    elif features.ndim == 2:
+        by_position = features.T
+    else:
+        raise ValueError(f"Expected shape (1, N, H, W) or (N, M), got {tuple(features.shape)}.")
+    if by_position.dtype in (torch.bfloat16, torch.float16):
+        by_position = by_position.float()
+    return by_position.T @ by_position / by_position.shape[0]
+
+
+def total_variation(image: Tensor) -> Tensor:
+    """Return the mean squared difference of neighbours, down plus right.
+
+    Parameters
+    ----------
+    image : Tensor
+        Shape (B, C, H, W), H and W at least 2.
+
+    Returns
+    -------
+    Tensor
+        Scalar: the mean of dx² + dy² over the first (H - 1) × (W - 1) positions and all channels.
+
+    References
+    ----------
+    Mahendran and Vedaldi (2015), equation 5 with β = 2.
+    """
+    corner = image[..., :-1, :-1]
+    down = image[..., 1:, :-1] - corner
+    right = image[..., :-1, 1:] - corner
+    return (down.square() + right.square()).mean()
+
+
+def content_constant(target: Tensor, normalization: str) -> float:
+    """Return k_c, the constant in front of ‖F - P‖², for target activations P of shape (1, N, H, W)."""
+    if normalization == "paper":
+        return 1 / 2
+    if normalization == "mean":
+        return 1 / target.numel()
+    square = target.float().square().sum().item()
+    return 1 / max(square, _FLOOR * target.numel())
+
+
+def style_constant(target: Tensor, normalization: str) -> float:
+    """Return k_l, the constant in front of ‖G - A‖², for a target Gram matrix A of shape (N, N)."""
+    filters = target.shape[0]
+    if normalization == "paper":
+        return 1 / (4 * filters**2)
+    if normalization == "mean":
+        return 1 / filters**4
+    return 1 / max(target.square().sum().item(), _FLOOR * target.numel())
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one layer is compared with: activations or a Gram matrix, and the term's whole factor."""
+
+    layer: str
+    value: Tensor
+    factor: float
+
+
+def content_terms(activations: Mapping[str, Tensor], targets: Sequence[Target]) -> list[Tensor]:
+    """Return factor · ‖F - P‖² for every target.
+
+    References
+    ----------
+    Gatys, Ecker and Bethge (2016), equation 1.
+    """
+    return [
+        target.factor * (activations[target.layer].float() - target.value.float()).square().sum()
+        for target in targets
+    ]
+
+
+def style_terms(activations: Mapping[str, Tensor], targets: Sequence[Target]) -> list[Tensor]:
+    """Return factor · ‖G - A‖² for every target; a layer's Gram matrix is computed once.
+
+    References
+    ----------
+    Gatys, Ecker and Bethge (2016), equations 3 to 5.
+    """
+    grams = {layer: gram_matrix(activations[layer]) for layer in dict.fromkeys(t.layer for t in targets)}
+    return [target.factor * (grams[target.layer] - target.value).square().sum() for target in targets]
+
+
+class Losses:
+    """The weighted terms of the loss before one step; fetched from the device when first read.
+
+    Attributes
+    ----------
+    total, content, style, variation : float
+        The weighted terms; `total` is the sum of the other three.
+    layers : dict
+        The weighted terms by name, such as ``{"content conv4_2": 1.3, "style conv1_1": 0.2}``.
+    """
+
+    def __init__(self, names: Sequence[str], values: Tensor) -> None:
+        self._names = tuple(names)
+        self._values = values
+
+    @cached_property
+    def layers(self) -> dict[str, float]:  # noqa: D102
+        layers: dict[str, float] = {}
+        for name, value in zip(self._names, self._values.tolist(), strict=True):
+            layers[name] = layers.get(name, 0.0) + value
+        return layers
+
+    def _sum(self, kind: str) -> float:
+        return sum((v for name, v in self.layers.items() if name.startswith(kind)), 0.0)
+
+    @property
+    def content(self) -> float:  # noqa: D102
+        return self._sum("content")
+
+    @property
+    def style(self) -> float:  # noqa: D102
+        return self._sum("style")
+
+    @property
+    def variation(self) -> float:  # noqa: D102
+        return self._sum("variation")
+
+    @property
+    def total(self) -> float:  # noqa: D102
+        return self.content + self.style + self.variation
+
+    def __repr__(self) -> str:
+        return f"Losses(total={self.total:.6g}, content={self.content:.6g}, style={self.style:.6g})"

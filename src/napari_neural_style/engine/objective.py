@@ -1,0 +1,107 @@
+"""The loss of one image at one size, against targets computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_neural_style.engine.images import denormalize, normalize
+from napari_neural_style.engine.losses import (
+    Losses,
+    Target,
+    content_constant,
+    content_terms,
+    gram_matrix,
+    style_constant,
+    style_terms,
+    total_variation,
+)
+from napari_neural_style.engine.vgg import Trunk
+
+
+@dataclass(frozen=True)
+class Weights:
+    """α, β and γ with the layers' own weights and the normalization, none of them ``"auto"``."""
+
+    content: float
+    style: float
+    variation: float
+    content_layers: Mapping[str, float]
+    style_layers: Mapping[str, float]
+    normalization: str
+
+
+class Objective:
+    """total = α Σ k_c ‖F - P‖² + β Σ w k_l ‖G - A‖² + γ TV, and its gradient.
+
+    Parameters
+    ----------
+    trunk : Trunk
+        The network.
+    content : Tensor
+        Content image in 0..1, shape (1, C, H, W), C 3 or 1 (luminance).
+    styles : sequence of (Tensor, float)
+        Style images in 0..1 with their weights; the weights are shared out so that they sum to 1.
+    weights : Weights
+        The weights of the terms.
+
+    References
+    ----------
+    Gatys, Ecker and Bethge (2016), equation 7.
+    """
+
+    def __init__(
+        self, trunk: Trunk, content: Tensor, styles: Sequence[tuple[Tensor, float]], weights: Weights
+    ) -> None:
+        self._trunk = trunk
+        self._variation = weights.variation
+        self._content: list[Target] = []
+        self._style: list[Target] = []
+        if weights.content and weights.content_layers:
+            activations = self._activations(normalize(content))
+            for layer, weight in weights.content_layers.items():
+                target = activations[layer].clone()
+                factor = weights.content * weight * content_constant(target, weights.normalization)
+                self._content.append(Target(layer, target, factor))
+            del activations
+        share = sum(weight for _, weight in styles)
+        for style, style_weight in styles if weights.style else ():
+            activations = self._activations(normalize(style))
+            for layer, weight in weights.style_layers.items():
+                gram = gram_matrix(activations[layer])
+                factor = weights.style * weight * style_constant(gram, weights.normalization)
+                self._style.append(Target(layer, gram, factor * style_weight / share))
+            del activations
+        self._names = [f"content {t.layer}" for t in self._content] + [f"style {t.layer}" for t in self._style]
+        self._names += ["variation"] if self._variation else []
+
+    @torch.no_grad()
+    def _activations(self, image: Tensor) -> dict[str, Tensor]:
+        return self._trunk(_as_rgb(image))
+
+    def __call__(self, image: Tensor) -> tuple[Losses, Tensor, Tensor]:
+        """Return the losses at an image, their total and the total's gradient.
+
+        Parameters
+        ----------
+        image : Tensor
+            Normalised, shape (1, C, H, W).
+        """
+        with torch.enable_grad():
+            image = image.detach().requires_grad_()
+            activations = self._trunk(_as_rgb(image))
+            terms = content_terms(activations, self._content) + style_terms(activations, self._style)
+            if self._variation:
+                terms.append(self._variation * total_variation(denormalize(image)))
+            values = torch.stack(terms)
+            total = values.sum()
+        (gradient,) = torch.autograd.grad(total, image)
+        return Losses(self._names, values.detach()), total.detach(), gradient
+
+
+def _as_rgb(image: Tensor) -> Tensor:
+    """Return a normalised image as normalised RGB: a luminance is the same in all three channels."""
+    return image if image.shape[1] == 3 else normalize(denormalize(image).expand(-1, 3, -1, -1))

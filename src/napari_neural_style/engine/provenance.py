@@ -1,0 +1,60 @@
+"""What it takes to make a picture again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from napari_neural_style.engine.transfer import Step
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes the picture."""
+    packages = ("napari-neural-style", "torch", "torchvision", "numpy")
+    found = {name: metadata.version(name) for name in packages}
+    return {**found, "python": sys.version.split()[0]}
+
+
+def made_by(step: Step, sources: Mapping[str, str]) -> dict[str, Any]:
+    """Return what made a step's picture, in JSON types.
+
+    Parameters
+    ----------
+    step : Step
+        The step.
+    sources : mapping
+        Names of the content and style images.
+    """
+    losses = step.losses
+    return {
+        "settings": step.settings.to_dict(),
+        "sources": dict(sources),
+        "step": step.index,
+        "losses": {
+            "total": losses.total,
+            "content": losses.content,
+            "style": losses.style,
+            "variation": losses.variation,
+        },
+        "features_fingerprint": step.fingerprint,
+        "versions": versions(),
+    }
+
+
+def peak_memory_bytes(device: str) -> int:
+    """Return the most memory this process has used so far: on a GPU the GPU's, else resident memory."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

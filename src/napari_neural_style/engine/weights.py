@@ -1,0 +1,226 @@
+"""The trunk's numbers: which source a setting means, files in three conventions, and the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from platformdirs import user_cache_path
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from napari_neural_style.engine import self_taught
+from napari_neural_style.engine.vgg import MEAN, STD, Features, fingerprint_of, layers_up_to
+from napari_neural_style.settings import LAYERS, StyleSettings
+
+PRETRAINED_FILE = "vgg19-imagenet1k-v1.safetensors"
+DOWNLOAD_HINT = (
+    "Get them with `napari-neural-style features download` (548 MB, once), or choose self-taught features."
+)
+CAFFE_MEAN = (123.68, 116.779, 103.939)
+"""Mean RGB, 0..255, that the original VGG-19 subtracts."""
+
+KNOWN_HASHES = {"dcbb9e9d": "torchvision", "d01eb7cb": "caffe"}
+"""First digits of the SHA-256 of well-known files whose keys alone do not tell their convention."""
+
+TORCHVISION_INDEX = dict(zip(LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True))
+
+
+def cache_folder() -> Path:
+    """Return the folder that pretrained features are kept in; it need not exist.
+
+    The environment variable ``NAPARI_NEURAL_STYLE_CACHE`` names another than the user's own.
+    """
+    named = os.environ.get("NAPARI_NEURAL_STYLE_CACHE")
+    return Path(named) if named else user_cache_path("napari-neural-style", appauthor=False)
+
+
+def pretrained_path() -> Path:
+    """Return where the pretrained features are, or would be."""
+    return cache_folder() / PRETRAINED_FILE
+
+
+def resolve_source(features: str) -> str:
+    """Return the source that a setting means: ``"pretrained"``, ``"self-taught"`` or an absolute path.
+
+    Raises
+    ------
+    ValueError
+        If it is not on this machine.
+    """
+    if features == "auto":
+        return "pretrained" if pretrained_path().is_file() else "self-taught"
+    if features == "self-taught":
+        return features
+    if features == "pretrained":
+        if not pretrained_path().is_file():
+            raise ValueError(f"The pretrained VGG-19 features are not on this machine. {DOWNLOAD_HINT}")
+        return features
+    path = Path(features).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"There is no features file {features!r}. Give auto, pretrained, self-taught or the path of a "
+            ".pth, .pt or .safetensors file."
+        )
+    return str(path.resolve())
+
+
+def load_features(
+    settings: StyleSettings,
+    layers: Iterable[str],
+    images: Sequence[Tensor],
+    progress: Callable[[str, float], None] | None = None,
+) -> Features:
+    """Load or learn the features that resolved settings name.
+
+    Parameters
+    ----------
+    settings : StyleSettings
+        With a resolved ``features``.
+    layers : iterable of str
+        The layers that will be used.
+    images : sequence of Tensor
+        Normalised RGB, each (1, 3, H, W), for self-taught features.
+    progress : callable, optional
+        Called with a sentence and a fraction.
+
+    Raises
+    ------
+    ValueError
+        If a file holds no such features; the message names the layer.
+    """
+    if settings.features == "self-taught":
+        return self_taught.learn(images, layers, settings.pooling, settings.seed, progress)
+    if settings.features == "pretrained":
+        return features_from_file(pretrained_path(), layers, "torchvision", source="pretrained")
+    return features_from_file(Path(settings.features), layers, settings.convention)
+
+
+def features_from_file(
+    path: Path, layers: Iterable[str], convention: str = "auto", source: str | None = None
+) -> Features:
+    """Read VGG-19 convolutions from a state dict.
+
+    Parameters
+    ----------
+    path : Path
+        ``.safetensors``, ``.pth`` or ``.pt``. Keys are ``features.N.weight`` as torchvision numbers them, or
+        ``conv1_1.weight``. The file may stop early as long as it holds the layers asked for.
+    layers : iterable of str
+        The layers that will be used.
+    convention : str
+        What the convolutions were trained on: ``"torchvision"`` (RGB, ImageNet's mean and deviation),
+        ``"caffe"`` (BGR, 0..255, mean subtracted), or ``"auto"`` to tell by keys, metadata or a known hash.
+    source : str, optional
+        What to call the features, the path by default.
+
+    Returns
+    -------
+    Features
+        The convention folded into conv1_1 and the border colour, so that the input is normalised RGB.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, lacks a layer, has one of a wrong shape, or its convention is unknown.
+    """
+    numbers, metadata = _read_state_dict(path)
+    gatys = any(key.startswith("conv1_1.") for key in numbers)
+    convolutions = {}
+    for layer in layers_up_to(layers):
+        stem = layer if gatys else f"features.{TORCHVISION_INDEX[layer]}"
+        convolutions[layer] = _convolution(numbers, stem, layer, path)
+    if convention == "auto":
+        convention = "caffe" if gatys else _convention_of(path, metadata)
+    border = (0.0, 0.0, 0.0)
+    if convention == "caffe":
+        convolutions["conv1_1"], border = _from_caffe(*convolutions["conv1_1"])
+    fingerprint = fingerprint_of(convolutions)
+    return Features(source or str(path), convolutions, border, fingerprint)
+
+
+def _read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} was not loaded: it is no plain state dict (it may be a whole model, or hold code that would "
+            "run). Save the model's state_dict() instead."
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read as a state dict; it may be damaged or of another kind.") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not a state dict of VGG-19.")
+    return {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}, {}
+
+
+def _convolution(numbers: Mapping[str, Tensor], stem: str, layer: str, path: Path) -> tuple[Tensor, Tensor]:
+    names = list(LAYERS)
+    before = 3 if layer == "conv1_1" else LAYERS[names[names.index(layer) - 1]]
+    expected = {"weight": (LAYERS[layer], before, 3, 3), "bias": (LAYERS[layer],)}
+    pair = []
+    for part, shape in expected.items():
+        tensor = numbers.get(f"{stem}.{part}")
+        if tensor is None:
+            raise ValueError(
+                f"{path} has no {layer} (no entry {stem}.{part}), which is needed. Choose layers that it holds, or "
+                "another file."
+            )
+        if tuple(tensor.shape) != shape:
+            raise ValueError(
+                f"{path}: {layer} ({stem}.{part}) has shape {tuple(tensor.shape)}; VGG-19 has {shape}. Is it a "
+                "file of another network?"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {layer} ({stem}.{part}) holds NaN or infinite values.")
+        pair.append(tensor.float())
+    return pair[0], pair[1]
+
+
+def _convention_of(path: Path, metadata: Mapping[str, str]) -> str:
+    named = metadata.get("convention", "")
+    if named in ("torchvision", "caffe"):
+        return named
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    for known, convention in KNOWN_HASHES.items():
+        if digest.startswith(known):
+            return convention
+    raise ValueError(
+        f"{path}: its keys do not tell whether it was trained on torchvision's input (RGB, normalised) or on Caffe's "
+        "(BGR, 0 to 255). Set convention to torchvision or caffe."
+    )
+
+
+def _from_caffe(weight: Tensor, bias: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[float, float, float]]:
+    """Return conv1_1 for normalised RGB minus the border colour, and that colour.
+
+    Caffe's input is 255 x - mean in BGR, which is 255 std (n - border) for normalised n.
+    """
+    scale = torch.tensor(STD) * 255
+    border = tuple((m / 255 - mean) / std for m, mean, std in zip(CAFFE_MEAN, MEAN, STD, strict=True))
+    return (weight.flip(1) * scale.view(1, 3, 1, 1), bias), border  # type: ignore[return-value]
+
+
+def torchvision_url() -> str:
+    """Return the address that torchvision gives for its pretrained VGG-19."""
+    from torchvision.models import VGG19_Weights
+
+    return str(VGG19_Weights.IMAGENET1K_V1.url)
+
+
+def hash_in(url: str) -> str:
+    """Return the first digits of the SHA-256 that a file's name carries, as torch.hub's names do."""
+    found = re.search(r"-([a-f0-9]{8,})\.", url)
+    return found.group(1) if found else ""

@@ -1,0 +1,167 @@
+"""Image files in and out, with the settings embedded."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+KEY = "napari-neural-style"
+"""Name under which files and layers carry what made them."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+_EXIF_DESCRIPTION = 0x010E
+
+
+def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+    """Read one image.
+
+    Parameters
+    ----------
+    path : path
+        TIFF, or any format that Pillow reads. EXIF orientation is applied.
+
+    Returns
+    -------
+    ndarray
+        Shape (H, W), (H, W, 3) or (H, W, 4) in the file's own dtype, 8 or 16 bits an integer.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file or it holds no single image; the message says which.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no image file {str(path)!r}.")
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            return _read_tiff(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return _pixels(ImageOps.exif_transpose(image))
+    except (UnidentifiedImageError, tifffile.TiffFileError) as error:
+        raise ValueError(f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can).") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{str(path)!r} unpacks to more pixels than an image of its kind should: {error}") from error
+    except (OSError, SyntaxError, KeyError, IndexError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _pixels(image: Image.Image) -> npt.NDArray[Any]:
+    if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa", "RGBX"):
+        transparent = image.mode in ("PA", "La", "RGBa") or "transparency" in image.info
+        image = image.convert("RGBA" if transparent else "RGB")
+    elif image.mode == "LA":
+        image = image.convert("RGBA")
+    return np.asarray(image)
+
+
+def _read_tiff(path: Path) -> npt.NDArray[Any]:
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        axes, array = series.axes, series.asarray()
+        page = file.pages[0]
+        palette = getattr(page, "colormap", None)
+        orientation = page.tags.get("Orientation") if isinstance(page, tifffile.TiffPage) else None
+    if palette is not None and array.ndim == 2:
+        return np.moveaxis(np.asarray(palette)[:, array], 0, -1).astype(np.uint16)
+    if axes.startswith("S") and len(axes) == 3:
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
+        raise ValueError(
+            f"{str(path)!r} holds a stack of shape {array.shape}, not one image. Give a single plane of it."
+        )
+    return _oriented(array, int(orientation.value) if orientation else 1)
+
+
+def _oriented(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Return an array as the TIFF or EXIF orientation 1 to 8 shows it."""
+    if orientation in (5, 6, 7, 8):
+        array = np.swapaxes(array, 0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return np.ascontiguousarray(array)
+
+
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """Return where an image would be written, or say why it cannot be.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is none of :data:`SUFFIXES` or the folder is not there or cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{str(path)!r}: the name of an image must end in one of {', '.join(SUFFIXES)}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name!r} to.")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{str(path)!r} cannot be written.")
+    return path
+
+
+def write_image(path: str | os.PathLike[str], image: npt.NDArray[Any], made_by: dict[str, Any]) -> None:
+    """Write an image with what made it; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Ends in one of :data:`SUFFIXES`.
+    image : ndarray
+        Shape (H, W, 3), uint8.
+    made_by : dict
+        JSON types, kept in the file: a text chunk of PNG, the description of JPEG and TIFF.
+
+    Raises
+    ------
+    ValueError
+        As :func:`check_writable`.
+    OSError
+        If writing fails, for example on a full disk.
+    """
+    path = check_writable(path)
+    text = json.dumps({KEY: made_by})
+    part = path.with_name(f".{path.name}.part")
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            tifffile.imwrite(part, image, photometric="rgb", compression="zlib", description=text, metadata=None)
+        elif path.suffix.lower() == ".png":
+            info = PngImagePlugin.PngInfo()
+            info.add_itxt(KEY, text)
+            Image.fromarray(image).save(part, format="PNG", pnginfo=info)
+        else:
+            exif = Image.Exif()
+            exif[_EXIF_DESCRIPTION] = text
+            Image.fromarray(image).save(part, format="JPEG", quality=95, exif=exif)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_made_by(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return what made an image that :func:`write_image` wrote, or None for any other."""
+    path = Path(path)
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            with tifffile.TiffFile(path) as file:
+                text = file.pages[0].description  # type: ignore[union-attr]
+        else:
+            with Image.open(path) as image:
+                text = str(image.info.get(KEY) or image.getexif().get(_EXIF_DESCRIPTION) or "")
+        found = json.loads(text)[KEY]
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,363 @@
+"""Every number a user can turn, and the presets.
+
+The dock widget, the command line, the documentation and the provenance are made from
+:class:`StyleSettings`; nothing else spells a setting out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+LAYERS: dict[str, int] = {
+    **{f"conv1_{i}": 64 for i in (1, 2)},
+    **{f"conv2_{i}": 128 for i in (1, 2)},
+    **{f"conv3_{i}": 256 for i in (1, 2, 3, 4)},
+    **{f"conv4_{i}": 512 for i in (1, 2, 3, 4)},
+    **{f"conv5_{i}": 512 for i in (1, 2, 3, 4)},
+}
+"""VGG-19's sixteen convolutions, from the input up, and how many filters each has."""
+
+STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+
+LayerWeights = Literal["auto"] | Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of one field of :class:`StyleSettings` besides its type and default.
+
+    Parameters
+    ----------
+    help : str
+        One or two sentences for tooltips, ``--help`` and the documentation.
+    choices : tuple of str
+        The words the field may hold; empty for numbers.
+    low, high : float
+        Range of a number, both ends included.
+    unit : str
+        Unit of a number, empty when it has none.
+    basic : bool
+        Shown in the dock's main part; the others are under Advanced.
+    """
+
+    help: str
+    choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = math.inf
+    unit: str = ""
+    basic: bool = False
+
+    @property
+    def tooltip(self) -> str:
+        """The help text with the unit and the range."""
+        if self.choices:
+            return f"{self.help} One of: {', '.join(self.choices)}."
+        if math.isfinite(self.high):
+            return f"{self.help} {self.low:g} to {self.high:g}{' ' + self.unit if self.unit else ''}."
+        return f"{self.help} {self.low:g} or more{', in ' + self.unit if self.unit else ''}."
+
+
+def _setting(default: Any, help: str, **details: Any) -> Any:
+    return field(default=default, metadata={"setting": Setting(help, **details)})
+
+
+@dataclass(frozen=True)
+class StyleSettings:
+    """The settings of one job; immutable and checked when made.
+
+    Every field has a default, so ``StyleSettings()`` is the preset ``balanced``. What each field means, its
+    unit and its range are in :func:`setting_of`; ``docs/settings.md`` lists them.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range, of the wrong type or not among the choices; the message says which.
+    """
+
+    mode: str = _setting(
+        "transfer",
+        "What to make: transfer repaints the content in the style; content reconstructs the content from "
+        "its features; texture synthesises the style alone.",
+        choices=("transfer", "content", "texture"),
+    )
+    size: int | tuple[int, int] = _setting(
+        512,
+        "Working size: the longer side of the image that is optimised (the aspect ratio is kept), "
+        "or height × width to squeeze both images to that size.",
+        low=32,
+        high=65536,
+        unit="px",
+        basic=True,
+    )
+    scales: int = _setting(
+        3,
+        "Sizes from coarse to fine, each twice the one before and the last the working size. "
+        "More scales give larger brush strokes and a quicker first picture.",
+        low=1,
+        high=8,
+    )
+    steps: int = _setting(
+        300,
+        "Optimiser steps over all scales together; each is one evaluation of the loss and its gradient.",
+        low=1,
+        high=1_000_000,
+        unit="steps",
+        basic=True,
+    )
+    save_every: int = _setting(
+        100,
+        "Keep the image of every so many steps as a layer or file of its own. The last is always kept.",
+        low=1,
+        high=1_000_000,
+        unit="steps",
+        basic=True,
+    )
+    preview_interval: float = _setting(
+        0.25, "Time between two updates of the live picture.", low=0.1, high=3600.0, unit="s"
+    )
+    min_improvement: float = _setting(
+        0.0,
+        "Go on to the next scale, or stop, when the loss falls by less than this fraction per step "
+        "(averaged over ten steps). 0 turns it off.",
+        low=0.0,
+        high=0.5,
+    )
+    content_weight: float = _setting(1.0, "Content weight α.", low=0.0, high=1e12)
+    style_weight: float = _setting(8.0, "Style weight β.", low=0.0, high=1e12)
+    variation_weight: float = _setting(
+        0.0, "Total variation weight γ; more makes the picture smoother.", low=0.0, high=1e12
+    )
+    content_layers: LayerWeights = _setting(
+        "auto",
+        "VGG-19 layers whose features the content term compares, with weights, such as conv4_2=1. auto is "
+        "conv4_2, and conv3_1 for self-taught features.",
+    )
+    style_layers: LayerWeights = _setting(
+        "auto",
+        "VGG-19 layers whose Gram matrices the style term compares, with weights, such as "
+        "conv1_1=1,conv2_1=0.5. auto is conv1_1, conv2_1, conv3_1, conv4_1 and conv5_1, weight 1 each.",
+    )
+    normalization: str = _setting(
+        "relative",
+        "Constants in front of the loss terms: relative makes each term unitless, paper follows the "
+        "equations of Gatys et al., mean uses mean squared errors.",
+        choices=("relative", "paper", "mean"),
+    )
+    rescale_features: bool = _setting(
+        False,
+        "Rescale the network so that every filter's mean activation over the two images is 1, "
+        "as in Gatys et al. (2016).",
+    )
+    optimizer: str = _setting("lbfgs", "Optimiser of the pixels.", choices=("lbfgs", "adam"))
+    learning_rate: float = _setting(
+        1.0,
+        "Step size: for adam in units of the normalised image (about 0.02 to 1), for lbfgs a factor on "
+        "its own step (1).",
+        low=1e-6,
+        high=1e3,
+    )
+    history: int = _setting(
+        20, "Steps that lbfgs remembers; each costs two images of memory.", low=1, high=1000, unit="steps"
+    )
+    initial: str = _setting(
+        "content", "What the optimisation starts from.", choices=("content", "noise")
+    )
+    pooling: str = _setting("average", "How the network pools.", choices=("max", "average"))
+    color: str = _setting(
+        "style",
+        "Colours of the result: style takes the style's palette, content keeps the content's colours, "
+        "free leaves them to the style term.",
+        choices=("style", "content", "free"),
+    )
+    style_scale: float = _setting(
+        1.0,
+        "Brush size: the style image is used this many times as large as it is (after shrinking it to the "
+        "working size where it is larger).",
+        low=0.1,
+        high=4.0,
+    )
+    features: str = _setting(
+        "auto",
+        "Filters of the network: pretrained (VGG-19 trained on ImageNet), self-taught (learned from these "
+        "two images in seconds, no download), a file, or auto: pretrained where they are already on disk.",
+        basic=True,
+    )
+    convention: str = _setting(
+        "auto",
+        "What a features file was trained on: torchvision (RGB, normalised) or caffe (BGR, 0 to 255, mean "
+        "subtracted). auto tells by the file where it can.",
+        choices=("auto", "torchvision", "caffe"),
+    )
+    device: str = _setting(
+        "auto",
+        "Where to compute: auto, cpu, cuda, cuda:1 and so on, or mps. auto takes the first GPU there is.",
+        basic=True,
+    )
+    precision: str = _setting(
+        "auto",
+        "Arithmetic of the convolutions: auto is bfloat16 where the hardware has it, else float32. Gram "
+        "matrices and losses are always float32.",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    seed: int = _setting(
+        0, "Seed of noise and of self-taught features.", low=0, high=2**63 - 1
+    )
+
+    def __post_init__(self) -> None:
+        for name, details in SETTINGS.items():
+            object.__setattr__(self, name, _checked(name, getattr(self, name), details))
+        if self.content_weight == 0 and self.style_weight == 0:
+            raise ValueError("content_weight and style_weight are both 0: nothing is left to optimise.")
+        if self.style_layers == {} and self.mode != "content":
+            raise ValueError("style_layers is empty: name at least one layer, such as conv1_1=1.")
+        if self.content_layers == {} and self.mode == "content":
+            raise ValueError("content_layers is empty: name at least one layer, such as conv4_2=1.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain JSON types."""
+        values = dataclasses.asdict(self)
+        values["size"] = list(self.size) if isinstance(self.size, tuple) else self.size
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StyleSettings:
+        """Make settings from :meth:`to_dict`'s result; fields that are missing take their default.
+
+        Raises
+        ------
+        ValueError
+            If a key is no setting (perhaps of a newer version) or a value is out of range.
+        """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"Settings must be a mapping of names to values, not {type(values).__name__}.")
+        unknown = sorted(str(key) for key in values if key not in SETTINGS)
+        if unknown:
+            raise ValueError(
+                f"Unknown setting {', '.join(unknown)}: perhaps written by a newer version of "
+                "napari-neural-style. Update it, or remove the entry."
+            )
+        return cls(**{str(key): value for key, value in values.items()})
+
+
+SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in dataclasses.fields(StyleSettings)}
+"""The details of every field of :class:`StyleSettings`, in its order."""
+
+
+def _checked(name: str, value: Any, details: Setting) -> Any:
+    """Return `value` in its field's own type, or raise a ValueError that says what is wrong."""
+    default = next(f.default for f in dataclasses.fields(StyleSettings) if f.name == name)
+    if name in ("content_layers", "style_layers"):
+        return _checked_layers(name, value)
+    if name == "size" and isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"size must be one number or (height, width), not {value!r}.")
+        return tuple(_checked_number(name, side, int, details) for side in value)
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, not {value!r}.")
+        return value
+    if isinstance(default, str):
+        if isinstance(value, Path):
+            value = str(value)
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"{name} must be a word, not {value!r}.")
+        if details.choices and value not in details.choices:
+            raise ValueError(f"{name} must be one of {', '.join(details.choices)}, not {value!r}.")
+        return value
+    return _checked_number(name, value, type(default), details)
+
+
+def _checked_number(name: str, value: Any, kind: type, details: Setting) -> float | int:
+    try:
+        number = kind(value)
+        exact = not isinstance(value, (str, bytes, bool)) and number == value
+    except (TypeError, ValueError, OverflowError):
+        exact = False
+    if not exact:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} must be {what}, not {value!r}.")
+    if not details.low <= number <= details.high:
+        unit = f" {details.unit}" if details.unit else ""
+        raise ValueError(f"{name} must be {details.low:g} to {details.high:g}{unit}, not {value!r}.")
+    return number  # type: ignore[no-any-return]
+
+
+def _checked_layers(name: str, value: Any) -> LayerWeights:
+    if value == "auto":
+        return "auto"
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be 'auto' or a mapping of layer names to weights, not {value!r}.")
+    weight_of = Setting("", low=0.0, high=1e12)
+    for layer in value:
+        if layer not in LAYERS:
+            raise ValueError(f"{name}: there is no layer {layer!r}; the layers are {', '.join(LAYERS)}.")
+    return {
+        layer: float(_checked_number(f"{name}[{layer}]", weight, float, weight_of))
+        for layer, weight in value.items()
+        if weight != 0
+    }
+
+
+PRESETS: dict[str, StyleSettings] = {
+    "balanced": StyleSettings(),
+    "fast": StyleSettings(size=256, scales=2, steps=100, save_every=50),
+    "fine": StyleSettings(size=1024, scales=4, steps=800, save_every=200),
+    "written": StyleSettings(
+        size=(512, 512),
+        scales=1,
+        steps=500,
+        content_weight=1.0,
+        style_weight=1e6,
+        content_layers={"conv4_2": 1.0},
+        style_layers=dict.fromkeys(STYLE_LAYERS, 1.0),
+        normalization="mean",
+        optimizer="adam",
+        learning_rate=1.0,
+        pooling="max",
+        color="free",
+        features="pretrained",
+    ),
+    "paper": StyleSettings(
+        scales=1,
+        steps=500,
+        content_weight=1.0,
+        style_weight=1e3,
+        content_layers={"conv4_2": 1.0},
+        style_layers=dict.fromkeys(STYLE_LAYERS, 0.2),
+        normalization="paper",
+        rescale_features=True,
+        optimizer="lbfgs",
+        initial="noise",
+        pooling="average",
+        color="free",
+        features="pretrained",
+    ),
+}
+"""The presets by name; the first is the default."""
+
+_USUAL_RATIO = {"relative": 8.0, "paper": 1e3, "mean": 1e6}
+_DECADES_PER_POINT = 1 / 20
+
+
+def style_strength(settings: StyleSettings) -> float:
+    """Return the style strength, 0 to 100, of the settings' style_weight / content_weight.
+
+    50 is the usual ratio of the settings' normalization, and 20 points are a factor of ten.
+    """
+    if settings.content_weight == 0:
+        return 100.0
+    if settings.style_weight == 0:
+        return 0.0
+    ratio = settings.style_weight / settings.content_weight / _USUAL_RATIO[settings.normalization]
+    return min(100.0, max(0.0, 50 + math.log10(ratio) / _DECADES_PER_POINT))
+
+
+def style_weight_of(strength: float, settings: StyleSettings) -> float:
+    """Return the style weight that gives the settings a style strength, the inverse of `style_strength`."""
+    ratio = 10.0 ** ((strength - 50) * _DECADES_PER_POINT)
+    return settings.content_weight * ratio * _USUAL_RATIO[settings.normalization]
