@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_neural_style import __version__
-from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, from_text
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -96,33 +96,8 @@ def settings_from(values: Mapping[str, Any], preset: str) -> StyleSettings:
     ValueError
         If a value is none that its setting can have.
     """
-    given = {name: _parsed(name, values[name]) for name in SETTINGS if values.get(name) is not None}
+    given = {name: from_text(name, values[name]) for name in SETTINGS if values.get(name) is not None}
     return dataclasses.replace(PRESETS[preset], **given)
-
-
-def _parsed(name: str, text: Any) -> Any:
-    default = getattr(PRESETS["balanced"], name)
-    if not isinstance(text, str) or (isinstance(default, str) and not name.endswith("_layers")):
-        return text
-    if name.endswith("_layers"):
-        return text if text == "auto" else _layer_weights(name, text)
-    numbers = text.lower().replace("×", "x").split("x") if name == "size" else [text]
-    try:
-        parsed = [float(number) if isinstance(default, float) else int(number) for number in numbers]
-    except ValueError:
-        raise ValueError(f"{name} must be a number, not {text!r}.") from None
-    return parsed[0] if len(parsed) == 1 else parsed
-
-
-def _layer_weights(name: str, text: str) -> dict[str, float]:
-    weights = {}
-    for entry in text.split(","):
-        layer, equals, weight = entry.strip().partition("=")
-        try:
-            weights[layer] = float(weight) if equals else 1.0
-        except ValueError:
-            raise ValueError(f"{name}: {entry!r} is not of the form conv4_2=1.") from None
-    return weights
 
 
 def _stylize(options: argparse.Namespace) -> None:
@@ -261,7 +236,7 @@ def _write_report(path: Path, step: Step, rows: list[dict[str, float]], seconds:
 
 
 def _features_list(options: argparse.Namespace) -> None:
-    from napari_neural_style.engine.weights import pretrained_path
+    from napari_neural_style.cache import pretrained_path
 
     path = pretrained_path()
     if path.is_file():

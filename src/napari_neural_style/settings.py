@@ -303,6 +303,49 @@ def _checked_layers(name: str, value: Any) -> LayerWeights:
     }
 
 
+def from_text(name: str, text: Any) -> Any:
+    """Return a setting's value as people type it: ``512x384``, ``conv4_2=1,conv3_1=0.5``, ``0.02``.
+
+    What is no text is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If the text is none that the setting can have; the message says which form it has.
+    """
+    default = next(f.default for f in dataclasses.fields(StyleSettings) if f.name == name)
+    if name.endswith("_layers") and isinstance(text, str):
+        return text if text == "auto" else _layers_from_text(name, text)
+    if not isinstance(text, str) or isinstance(default, str):
+        return text
+    numbers = text.lower().replace("×", "x").split("x") if name == "size" else [text]
+    try:
+        parsed = [float(number) if isinstance(default, float) else int(number) for number in numbers]
+    except ValueError:
+        raise ValueError(f"{name} must be a number, not {text!r}.") from None
+    return parsed[0] if len(parsed) == 1 else parsed
+
+
+def _layers_from_text(name: str, text: str) -> dict[str, float]:
+    weights = {}
+    for entry in text.split(","):
+        layer, equals, weight = entry.strip().partition("=")
+        try:
+            weights[layer.strip()] = float(weight) if equals else 1.0
+        except ValueError:
+            raise ValueError(f"{name}: {entry!r} is not of the form conv4_2=1.") from None
+    return weights
+
+
+def to_text(value: Any) -> str:
+    """Return a setting's value as :func:`from_text` reads it."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{layer}={to_text(weight)}" for layer, weight in value.items())
+    if isinstance(value, tuple):
+        return "x".join(str(side) for side in value)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
 PRESETS: dict[str, StyleSettings] = {
     "balanced": StyleSettings(),
     "fast": StyleSettings(size=256, scales=2, steps=100, save_every=50),

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 from safetensors.torch import save_file
 
+from napari_neural_style.cache import pretrained_path
 from napari_neural_style.engine.weights import (
     TORCHVISION_INDEX,
     features_from_file,
     hash_in,
-    pretrained_path,
     torchvision_url,
 )
 from napari_neural_style.settings import LAYERS

@@ -46,6 +46,8 @@ class Step:
     image : ndarray or None
         The picture after the step's update at the working size, (H, W, 3) float32 in 0..1, when the step
         is saved or a preview is due.
+    done : float
+        Share of the whole work that is done, 0..1: a step's work grows with the pixels of its scale.
     settings : StyleSettings
         The job's settings with what every ``"auto"`` became.
     fingerprint : str
@@ -58,6 +60,7 @@ class Step:
     losses: Losses
     saved: bool
     image: FloatImage | None
+    done: float
     settings: StyleSettings
     fingerprint: str
 
@@ -213,6 +216,7 @@ def _run(pictures: Pictures, settings: StyleSettings, progress: Progress | None)
     start = normalize(pictures.start)
     image = start
     index = 0
+    work = [scale.size[0] * scale.size[1] for scale in scales for _ in range(scale.steps)]
     last_image = -float("inf")
     for number, scale in enumerate(scales, 1):
         here = at_scale(pictures, scale.size, scale.fraction)
@@ -242,6 +246,7 @@ def _run(pictures: Pictures, settings: StyleSettings, progress: Progress | None)
                 losses=losses,
                 saved=saved,
                 image=picture if due else None,
+                done=1.0 if last else sum(work[:index]) / sum(work),
                 settings=settings,
                 fingerprint=features.fingerprint,
             )

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from napari_neural_style.cache import pretrained_path
 from napari_neural_style.engine.vgg import Trunk
-from napari_neural_style.engine.weights import features_from_file, pretrained_path, resolve_source
+from napari_neural_style.engine.weights import features_from_file, resolve_source
 
 PUBLISHED: dict[str, tuple[float, float]] = {
     "conv1_1": (3.71, 896),

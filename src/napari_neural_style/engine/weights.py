@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from napari_neural_style.cache import pretrained_path
 from napari_neural_style.engine import self_taught
 from napari_neural_style.engine.vgg import MEAN, STD, Features, fingerprint_of, layers_up_to
 from napari_neural_style.settings import LAYERS, StyleSettings
 
-PRETRAINED_FILE = "vgg19-imagenet1k-v1.safetensors"
 DOWNLOAD_HINT = (
     "Get them with `napari-neural-style features download` (548 MB, once), or choose self-taught features."
 )
@@ -30,20 +28,6 @@ KNOWN_HASHES = {"dcbb9e9d": "torchvision", "d01eb7cb": "caffe"}
 """First digits of the SHA-256 of well-known files whose keys alone do not tell their convention."""
 
 TORCHVISION_INDEX = dict(zip(LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True))
-
-
-def cache_folder() -> Path:
-    """Return the folder that pretrained features are kept in; it need not exist.
-
-    The environment variable ``NAPARI_NEURAL_STYLE_CACHE`` names another than the user's own.
-    """
-    named = os.environ.get("NAPARI_NEURAL_STYLE_CACHE")
-    return Path(named) if named else user_cache_path("napari-neural-style", appauthor=False)
-
-
-def pretrained_path() -> Path:
-    """Return where the pretrained features are, or would be."""
-    return cache_folder() / PRETRAINED_FILE
 
 
 def resolve_source(features: str) -> str:

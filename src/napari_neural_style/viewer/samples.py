@@ -110,3 +110,17 @@ def _stroke(
         bristle = max(1, round(width * 0.5))
         draw.line(points, fill=(r, g, b), width=bristle, joint="curve")
         relief.line(points, fill=int(random.integers(90, 170)), width=bristle, joint="curve")
+
+
+def sample_pair() -> list[tuple[UInt8Image, dict[str, Any], str]]:
+    """Return the painting and, lying in the middle of it, the photograph, as napari layers.
+
+    The photograph comes last: napari selects it, and the dock takes the selected layer as content.
+    """
+    photo, paint = photograph(), painting()
+    factor = photo.shape[1] / paint.shape[1]
+    above = (photo.shape[0] - photo.shape[1]) / 2
+    return [
+        (paint, {"name": "painting", "rgb": True, "scale": (factor, factor), "translate": (above, 0)}, "image"),
+        (photo, {"name": "photograph", "rgb": True}, "image"),
+    ]

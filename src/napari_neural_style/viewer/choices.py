@@ -1,0 +1,54 @@
+"""What there is to choose from on this machine, told without importing torch."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+from napari_neural_style.cache import pretrained_path
+
+
+def features_choices(widget: Any = None) -> list[tuple[str, str]]:
+    """Return (label, value) of the feature sources, with what is on disk."""
+    on_disk = pretrained_path().is_file()
+    now = "pretrained" if on_disk else "self-taught"
+    return [
+        (f"auto ({now})", "auto"),
+        (f"pretrained ({'on disk' if on_disk else 'not on disk'})", "pretrained"),
+        ("self-taught (no download)", "self-taught"),
+        ("file…", "file"),
+    ]
+
+
+def device_choices(widget: Any = None) -> list[tuple[str, str]]:
+    """Return (label, value) of the devices, with why one cannot be used."""
+    found = [("auto", "auto"), ("cpu", "cpu")]
+    for device in ("cuda", "mps"):
+        reason = why_not(device)
+        found.append((f"{device} ({reason})" if reason else device, device))
+    return found
+
+
+@cache
+def why_not(device: str) -> str:
+    """Return why a device cannot be used, or nothing; once torch is loaded, what torch says."""
+    if "torch" in sys.modules:
+        from napari_neural_style.engine.devices import available_devices
+
+        found = available_devices()
+        return found.get(device, "" if any(name.startswith(f"{device}:") for name in found) else "not there")
+    if device == "mps":
+        apple = sys.platform == "darwin" and platform.machine() == "arm64"
+        return "" if apple else "Apple GPUs only"
+    if device == "cuda":
+        if "+cpu" in metadata.version("torch") or sys.platform == "darwin":
+            return "this PyTorch was built without CUDA"
+        try:
+            ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        except OSError:
+            return "no NVIDIA driver found"
+    return ""

@@ -1,0 +1,141 @@
+"""The dock's fields, made from StyleSettings: nothing about a setting is spelled out here."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, LineEdit, SpinBox
+from magicgui.widgets.bases import ValueWidget
+from qtpy.QtWidgets import QComboBox
+
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, from_text, to_text
+from napari_neural_style.viewer.choices import device_choices, features_choices
+
+_DEFAULT = next(iter(PRESETS.values()))
+_MOST = 2**31 - 1
+
+
+def label_of(name: str) -> str:
+    """Return a setting's name as a label, with its unit: ``save every (steps)``."""
+    unit = SETTINGS[name].unit
+    words = name.replace("_", " ")
+    return f"{words} ({unit})" if unit and unit not in words else words
+
+
+def _field(name: str) -> ValueWidget[Any]:
+    """Return the widget that edits one setting."""
+    details, value = SETTINGS[name], getattr(_DEFAULT, name)
+    options: dict[str, Any] = {"name": name, "label": label_of(name), "tooltip": details.tooltip}
+    if isinstance(value, bool):
+        return CheckBox(value=value, **{**options, "label": "", "text": label_of(name)})
+    if details.choices:
+        return ComboBox(value=value, choices=details.choices, **options)
+    if isinstance(value, int):
+        return SpinBox(value=value, min=int(details.low), max=int(min(details.high, _MOST)), **options)
+    # Text for numbers with a point: a spin box rounds 1e-6 to 0.
+    return LineEdit(value=to_text(value), **options)
+
+
+def labelled(*widgets: ValueWidget[Any]) -> Container:  # type: ignore[type-arg]
+    """Return widgets in a column with their labels aligned."""
+    group: Container = Container()  # type: ignore[type-arg]
+    group.margins = (0, 0, 0, 0)
+    for widget in widgets:
+        group.append(widget)
+        if isinstance(widget, ComboBox):
+            # Long layer names and reasons must not widen the dock.
+            widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            widget.native.setMinimumContentsLength(10)
+    return group
+
+
+class Fields:
+    """A widget for every field of StyleSettings.
+
+    Attributes
+    ----------
+    basic : list
+        The fields that are always seen.
+    advanced : Container
+        The others.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, ValueWidget[Any]] = {}
+        for name in SETTINGS:
+            if name == "features":
+                self._of[name] = ComboBox(
+                    value="auto", choices=features_choices, name=name, tooltip=SETTINGS[name].tooltip
+                )
+            elif name == "device":
+                self._of[name] = ComboBox(
+                    value="auto", choices=device_choices, name=name, tooltip=SETTINGS[name].tooltip
+                )
+            else:
+                self._of[name] = _field(name)
+        self.width = SpinBox(
+            value=0,
+            min=0,
+            max=int(SETTINGS["size"].high),
+            name="width",
+            label="squeeze to width (px)",
+            tooltip="Squeeze both images to this width, the size being the height. 0 keeps the aspect ratio.",
+        )
+        self.file = FileEdit(
+            mode="r",
+            filter="Features (*.safetensors *.pth *.pt)",
+            name="features_file",
+            label="features file",
+            tooltip="A state dict of VGG-19: .pth, .pt or .safetensors.",
+            visible=False,
+        )
+        basic: list[ValueWidget[Any]] = []
+        for name, details in SETTINGS.items():
+            if details.basic:
+                basic.append(self._of[name])
+                if name == "features":
+                    basic.append(self.file)
+        advanced = [self._of[name] for name, details in SETTINGS.items() if not details.basic]
+        self.basic = basic
+        self.advanced = labelled(*advanced, self.width)
+        self.advanced.visible = False
+        self["features"].changed.connect(self._show_file)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._of[name]
+
+    def _show_file(self, features: str) -> None:
+        self.file.visible = features == "file"
+
+    def read(self) -> StyleSettings:
+        """Return the settings that the fields hold.
+
+        Raises
+        ------
+        ValueError
+            If a field holds no value that its setting can have; the message says which.
+        """
+        values = {name: from_text(name, widget.value) for name, widget in self._of.items()}
+        if self.width.value:
+            values["size"] = (values["size"], self.width.value)
+        if values["features"] == "file":
+            path = self.file.value
+            if path is None or not path.is_file():
+                raise ValueError("Choose a features file, or other features.")
+            values["features"] = str(path)
+        return StyleSettings(**values)
+
+    def write(self, settings: StyleSettings) -> None:
+        """Let the fields hold settings."""
+        for f in dataclasses.fields(settings):
+            widget, value = self._of[f.name], getattr(settings, f.name)
+            if f.name == "size":
+                widget.value, self.width.value = value if isinstance(value, tuple) else (value, 0)
+            elif f.name == "features" and value not in ("auto", "pretrained", "self-taught"):
+                self.file.value = value
+                widget.value = "file"
+            elif f.name == "device" and value not in widget.choices:
+                widget.value = "auto"
+            else:
+                widget.value = to_text(value) if isinstance(widget, LineEdit) else value

@@ -1,0 +1,199 @@
+"""Layers to arrays and arrays to layers: what is seen, where it lies, and what it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.utils.transforms import Affine
+
+from napari_neural_style.files import KEY
+
+if TYPE_CHECKING:
+    from napari.components import Dims
+    from napari.layers import Image
+
+    from napari_neural_style.engine.images import FloatImage
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The plane of a layer that is shown.
+
+    Attributes
+    ----------
+    axes : (int, int)
+        The layer's axes that run down and across the picture.
+    index : tuple of int
+        Where the plane lies along every axis of the layer; 0 for `axes`.
+    """
+
+    axes: tuple[int, int]
+    index: tuple[int, ...]
+
+
+def shown_plane(layer: Image, dims: Dims | None = None) -> Plane:
+    """Return which plane of a layer a viewer shows; without its dims, the first one over the last two axes.
+
+    Raises
+    ------
+    ValueError
+        If the viewer shows three dimensions, or axes that the layer has not got.
+    """
+    if dims is None:
+        return Plane((layer.ndim - 2, layer.ndim - 1), (0,) * layer.ndim)
+    if dims.ndisplay != 2:
+        raise ValueError("The viewer shows three dimensions. Switch to 2-D (the cube button) to choose a plane.")
+    missing = dims.ndim - layer.ndim
+    down, across = (axis - missing for axis in dims.displayed)
+    if min(down, across) < 0:
+        raise ValueError(f"The viewer shows an axis that {layer.name!r} does not have. Show its own two axes.")
+    position = layer.world_to_data(dims.point[missing:])
+    shape = _level(layer).shape
+    index = [int(np.clip(round(float(p)), 0, n - 1)) for p, n in zip(position, shape, strict=False)]
+    index[down] = index[across] = 0
+    return Plane((down, across), tuple(index))
+
+
+def _level(layer: Image) -> Any:
+    """Return a layer's data at full resolution."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def plane_shape(layer: Image, plane: Plane) -> tuple[int, int]:
+    """Return (height, width) of a plane in the layer's own pixels."""
+    shape = _level(layer).shape
+    return int(shape[plane.axes[0]]), int(shape[plane.axes[1]])
+
+
+def image_of(layer: Image, plane: Plane | None = None) -> FloatImage:
+    """Return what is seen of a layer.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        RGB, RGBA or single-channel; numpy, dask or zarr; multiscale or not. A single channel goes through its
+        contrast limits, gamma and colormap.
+    plane : Plane, optional
+        Which plane of it, see :func:`shown_plane`.
+
+    Returns
+    -------
+    ndarray
+        Shape (H, W, 3), float32 in 0..1, axes in the order shown.
+
+    Raises
+    ------
+    ValueError
+        If the layer has no plane of pixels, or holds NaN or infinite values.
+    """
+    return reader_of(layer, plane)()
+
+
+def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatImage]:
+    """Return a function that does :func:`image_of`, safe to call on another thread.
+
+    What the layer looks like now is noted at once; lazy data are read when the function is called.
+    """
+    if layer.ndim < 2:
+        raise ValueError(f"{layer.name!r} has one dimension; an image has two.")
+    plane = plane or shown_plane(layer)
+    at = tuple(slice(None) if axis in plane.axes else i for axis, i in enumerate(plane.index))
+    pixels = _level(layer)[at]
+    name, rgb, transposed = layer.name, layer.rgb, plane.axes[0] > plane.axes[1]
+    look = None if rgb else _Look(*layer.contrast_limits, layer.gamma, layer.colormap)
+
+    def read() -> FloatImage:
+        from napari_neural_style.engine.images import to_rgb
+
+        array = np.asarray(pixels)
+        if transposed:
+            array = array.swapaxes(0, 1)
+        if look is None:
+            return to_rgb(array, name=f"layer {name!r}")
+        if array.dtype.kind == "c":
+            raise ValueError(f"{name!r} holds complex numbers; show their magnitude in a layer of its own first.")
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"{name!r} holds {int((~np.isfinite(array)).sum())} pixels that are NaN or infinite. Replace them "
+                "first, for example with numpy.nan_to_num."
+            )
+        return to_rgb(look.through(array), (0.0, 1.0), name=f"layer {name!r}")
+
+    return read
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How a single channel is shown."""
+
+    low: float
+    high: float
+    gamma: float
+    colormap: Any
+
+    def through(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return pixels (H, W) in their colours, (H, W, 3) in 0..1."""
+        unit = (pixels.astype(np.float64) - self.low) / ((self.high - self.low) or 1.0)
+        colors = np.asarray(self.colormap.map((np.clip(unit, 0, 1) ** self.gamma).ravel()))
+        return colors[:, :3].reshape(*pixels.shape, 3)
+
+
+def placed_like(layer: Image, plane: Plane, picture: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+    """Return a picture as the data of a layer that lies exactly on a plane of another layer.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        The layer that the picture was made from.
+    plane : Plane
+        The plane of it.
+    picture : ndarray
+        Shape (h, w, 3), of any size.
+
+    Returns
+    -------
+    data : ndarray
+        The picture with an axis of length 1 for every axis of the layer that is not shown.
+    keywords : dict
+        For `napari.layers.Image`: the place in the world, units, axis labels, rgb.
+
+    Notes
+    -----
+    A layer's position is the centre of its first pixel. With r = layer pixels / picture pixels along an axis, the
+    scale is the layer's times r, and the first pixel's centre moves by (r - 1) / 2 of the layer's pixels.
+    """
+    down, across = plane.axes
+    ratio = np.ones(layer.ndim)
+    ratio[[down, across]] = np.divide(plane_shape(layer, plane), picture.shape[:2])
+    first = np.array(plane.index, dtype=float)
+    first[[down, across]] = (ratio[[down, across]] - 1) / 2
+    to_world = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear)
+    shown = picture if down < across else picture.swapaxes(0, 1)
+    height, width = shown.shape[:2]
+    shape = [1] * layer.ndim
+    shape[min(down, across)], shape[max(down, across)] = height, width
+    keywords = {
+        "rgb": True,
+        "scale": np.asarray(layer.scale) * ratio,
+        "translate": np.asarray(layer.translate) + to_world.linear_matrix @ first,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine,
+        "units": layer.units,
+        "axis_labels": layer.axis_labels,
+    }
+    return np.ascontiguousarray(shown).reshape(*shape, 3), keywords
+
+
+def source_name(layer: Image) -> str:
+    """Return a layer's name, or for a result the name of the content it was made from."""
+    made_by = layer.metadata.get(KEY)
+    if isinstance(made_by, Mapping):
+        name = made_by.get("sources", {}).get("content")
+        if isinstance(name, str) and name:
+            return name
+    return str(layer.name)

@@ -1,0 +1,222 @@
+"""Runs a job on a thread worker and hands what it makes to the main thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QCoreApplication, QObject, QThreadPool, QTimer
+
+if TYPE_CHECKING:
+    from napari_neural_style.engine.transfer import Step
+
+log = logging.getLogger(__name__)
+
+POLL_MS = 100
+"""Time between two looks at what a job has made, in milliseconds: previews come 10 times a second at the most."""
+
+Report = Callable[[str, float], None]
+
+
+class Stopped(BaseException):
+    """Ends a job from inside its progress callback; no Exception, so that nothing on its way takes it for a fault."""
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What a job tells the main thread; each is called there only.
+
+    Attributes
+    ----------
+    status : callable
+        A sentence and a fraction, before the first step.
+    step : callable
+        A step: every saved one, and the latest of the others.
+    ended : callable
+        Once, at the end: None, or a sentence that says what went wrong.
+    """
+
+    status: Report
+    step: Callable[[Step], None]
+    ended: Callable[[str | None], None]
+
+
+# napari's window keeps every worker it has seen, and with it the job: it must not keep the widget too.
+_NOBODY = Callbacks(lambda message, fraction: None, lambda step: None, lambda error: None)
+
+
+class Job:
+    """One job on a thread of its own; make, start and stop it on the main thread.
+
+    The thread fills a mailbox and the main thread empties it by a timer, so that a slow canvas never makes a queue
+    of pictures, and nothing of Qt or napari is touched by the thread.
+
+    Parameters
+    ----------
+    work : callable
+        Called on the thread with a callback for progress; yields steps.
+    callbacks : Callbacks
+        What to tell the main thread.
+    parent : QObject
+        Owner of the timer.
+    """
+
+    def __init__(self, work: Callable[[Report], Iterator[Step]], callbacks: Callbacks, parent: QObject) -> None:
+        self._work: Callable[[Report], Iterator[Step]] | None = work
+        self._callbacks = callbacks
+        self._saved: deque[Step] = deque()
+        self._latest: Step | None = None
+        self._status: tuple[str, float] | None = None
+        self._error: str | None = None
+        self._stop = threading.Event()
+        self._resume = threading.Event()
+        self._resume.set()
+        self._finished = threading.Event()
+        self._told = False
+        self._polling = False
+        # A pool of its own: a paused job must not hold a thread that other plugins' workers wait for.
+        self._pool = QThreadPool()
+        self._worker: Any = create_worker(self._run, _start_thread=False, _ignore_errors=True)
+        self._worker.setAutoDelete(False)
+        self._timer = QTimer(parent)
+        self._timer.setInterval(POLL_MS)
+        self._timer.timeout.connect(self._poll)
+        application = QCoreApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self.stop)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._timer.start()
+        self._pool.start(self._worker)
+
+    def stop(self) -> None:
+        """Ask the job to end; it does before its next step."""
+        self._stop.set()
+        self._resume.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the thread has ended; return whether it has."""
+        return self._finished.wait(seconds)
+
+    def pause(self) -> None:
+        """Hold the job after the step it is at."""
+        self._resume.clear()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._resume.set()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the job is held."""
+        return not self._resume.is_set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the job has been asked to end."""
+        return self._stop.is_set()
+
+    def _run(self) -> None:
+        assert self._work is not None
+        try:
+            steps = self._work(self._report)
+            self._work = None
+            for step in steps:
+                if step.saved:
+                    self._saved.append(step)
+                self._latest = step
+                self._resume.wait()
+                if self._stop.is_set() or self._worker.abort_requested:
+                    break
+            del steps
+        except Stopped:
+            pass
+        except (ValueError, ImportError, OSError) as error:
+            self._error = str(error)
+        except Exception as error:
+            self._error = _sentence(error)
+        finally:
+            self._work = None
+            self._finished.set()
+
+    def _report(self, message: str, fraction: float) -> None:
+        self._status = (message, fraction)
+        self._resume.wait()
+        if self._stop.is_set():
+            raise Stopped
+
+    def _poll(self) -> None:
+        # Showing progress runs the event loop, which may bring the timer round again.
+        if self._polling:
+            return
+        self._polling = True
+        try:
+            self._deliver()
+        finally:
+            self._polling = False
+
+    def _deliver(self) -> None:
+        finished = self._finished.is_set()
+        if self._status is not None:
+            status, self._status = self._status, None
+            self._callbacks.status(*status)
+        latest, self._latest = self._latest, None
+        while self._saved:
+            step = self._saved.popleft()
+            self._callbacks.step(step)
+            if latest is not None and latest.index <= step.index:
+                latest = None
+        if latest is not None:
+            self._callbacks.step(latest)
+        if finished and not self._told:
+            self._told = True
+            self._timer.stop()
+            self._timer.deleteLater()
+            self._pool.waitForDone()
+            self._callbacks.ended(self._error)
+            self._callbacks = _NOBODY
+
+    def abandon(self) -> None:
+        """Stop, and tell nobody any more: the widget that asked is going away."""
+        self._told = True
+        self._callbacks = _NOBODY
+        self._timer.stop()
+        self.stop()
+
+
+def _sentence(error: Exception) -> str:
+    """Return what to tell users of a fault that is not theirs; the log gets the traceback."""
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "There is not enough memory for this size. Choose a smaller size, or another device."
+    log.error("Style transfer failed", exc_info=error)
+    return f"Something unexpected went wrong ({type(error).__name__}: {error}). The log holds the details."
+
+
+def timed(seconds: float) -> str:
+    """Return a time in words that are short: 45 s, 3 min, 2 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Clock:
+    """Estimates the time left from the share of the work that is done."""
+
+    def __init__(self) -> None:
+        self._started: tuple[float, float] | None = None
+
+    def left(self, done: float) -> float | None:
+        """Return the seconds left when a share `done` of the work is done, None if it cannot be told yet."""
+        now = time.monotonic()
+        if self._started is None:
+            self._started = (now, done)
+            return None
+        since, first = self._started
+        return (now - since) * (1 - done) / (done - first) if done > first else None
