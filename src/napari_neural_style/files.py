@@ -50,9 +50,13 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
             with Image.open(path) as image:
                 return _pixels(ImageOps.exif_transpose(image))
     except (UnidentifiedImageError, tifffile.TiffFileError) as error:
-        raise ValueError(f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can).") from error
+        raise ValueError(
+            f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can)."
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{str(path)!r} unpacks to more pixels than an image of its kind should: {error}") from error
+        raise ValueError(
+            f"{str(path)!r} unpacks to more pixels than an image of its kind should: {error}"
+        ) from error
     except (OSError, SyntaxError, KeyError, IndexError) as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
 
@@ -137,7 +141,9 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[Any], made_by: 
     part = path.with_name(f".{path.name}.part")
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
-            tifffile.imwrite(part, image, photometric="rgb", compression="zlib", description=text, metadata=None)
+            tifffile.imwrite(
+                part, image, photometric="rgb", compression="zlib", description=text, metadata=None
+            )
         elif path.suffix.lower() == ".png":
             info = PngImagePlugin.PngInfo()
             info.add_itxt(KEY, text)

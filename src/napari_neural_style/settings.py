@@ -164,9 +164,7 @@ class StyleSettings:
     history: int = _setting(
         20, "Steps that lbfgs remembers; each costs two images of memory.", low=1, high=1000, unit="steps"
     )
-    initial: str = _setting(
-        "content", "What the optimisation starts from.", choices=("content", "noise")
-    )
+    initial: str = _setting("content", "What the optimisation starts from.", choices=("content", "noise"))
     pooling: str = _setting("average", "How the network pools.", choices=("max", "average"))
     color: str = _setting(
         "style",
@@ -204,9 +202,7 @@ class StyleSettings:
         "matrices and losses are always float32.",
         choices=("auto", "float32", "bfloat16"),
     )
-    seed: int = _setting(
-        0, "Seed of noise and of self-taught features.", low=0, high=2**63 - 1
-    )
+    seed: int = _setting(0, "Seed of noise and of self-taught features.", low=0, high=2**63 - 1)
 
     def __post_init__(self) -> None:
         for name, details in SETTINGS.items():

@@ -82,7 +82,9 @@ def to_rgb(
     return rgb
 
 
-def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, name: str) -> tuple[float, float]:
+def _range_of(
+    color: npt.NDArray[Any], value_range: tuple[float, float] | None, name: str
+) -> tuple[float, float]:
     if value_range is not None:
         low, high = (float(v) for v in value_range)
         if not (np.isfinite([low, high]).all() and low < high):
@@ -94,7 +96,7 @@ def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, 
         info = np.iinfo(color.dtype)
         return float(max(info.min, 0) if info.min == 0 else info.min), float(info.max)
     low, high = float(color.min()), float(color.max())
-    if 0 <= low and high <= 1:
+    if low >= 0 and high <= 1:
         return 0.0, 1.0
     warnings.warn(
         f"The {name}'s values run from {low:g} to {high:g}, not from 0 to 1: they are stretched to that "

@@ -33,7 +33,9 @@ def gram_matrix(features: Tensor) -> Tensor:
     """
     if features.ndim == 4:
         if features.shape[0] != 1:
-            raise ValueError(f"One image at a time: expected shape (1, N, H, W), got {tuple(features.shape)}.")
+            raise ValueError(
+                f"One image at a time: expected shape (1, N, H, W), got {tuple(features.shape)}."
+            )
         by_position = features[0].permute(1, 2, 0).reshape(-1, features.shape[1])
     elif features.ndim == 2:
         by_position = features.T

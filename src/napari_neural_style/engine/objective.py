@@ -75,7 +75,9 @@ class Objective:
                 factor = weights.style * weight * style_constant(gram, weights.normalization)
                 self._style.append(Target(layer, gram, factor * style_weight / share))
             del activations
-        self._names = [f"content {t.layer}" for t in self._content] + [f"style {t.layer}" for t in self._style]
+        self._names = [f"content {t.layer}" for t in self._content] + [
+            f"style {t.layer}" for t in self._style
+        ]
         self._names += ["variation"] if self._variation else []
 
     @torch.no_grad()

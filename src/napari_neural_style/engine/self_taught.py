@@ -17,13 +17,13 @@ from napari_neural_style.engine.images import resize
 from napari_neural_style.engine.vgg import POOLED_AFTER, Features, fingerprint_of, layers_up_to, pool
 from napari_neural_style.settings import LAYERS
 
-PATCHES_PER_FILTER = int(os.environ.get('PPF',10))
-ITERATIONS = int(os.environ.get('ITER',4))
-FIRING = float(os.environ.get('FIRING',0.3))
+PATCHES_PER_FILTER = int(os.environ.get("PPF", 10))
+ITERATIONS = int(os.environ.get("ITER", 4))
+FIRING = float(os.environ.get("FIRING", 0.3))
 """Share of positions at which a filter is active."""
-COMPONENTS = int(os.environ.get('COMP',256))
-POWER = float(os.environ.get('POWER',0.5))
-EIGENVALUE_FLOOR = float(os.environ.get('FLOOR',0.05))
+COMPONENTS = int(os.environ.get("COMP", 256))
+POWER = float(os.environ.get("POWER", 0.5))
+EIGENVALUE_FLOOR = float(os.environ.get("FLOOR", 0.05))
 """Floor under the eigenvalues, in units of their mean: keeps noise from being blown up."""
 
 Progress = Callable[[str, float], None]

@@ -18,7 +18,7 @@ from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.optimizers import make_optimizer
 from napari_neural_style.engine.preparation import Pictures, at_scale, normalized_rgb, prepare
 from napari_neural_style.engine.pyramid import enlarge, schedule
-from napari_neural_style.engine.vgg import Features, Trunk, pools_before, rescaled
+from napari_neural_style.engine.vgg import Trunk, pools_before, rescaled
 from napari_neural_style.engine.weights import load_features, resolve_source
 from napari_neural_style.settings import STYLE_LAYERS, StyleSettings
 
@@ -174,7 +174,10 @@ def _smallest_side(settings: StyleSettings) -> int:
 
 def _layers(settings: StyleSettings) -> set[str]:
     weights = _weights(settings)
-    return {*(weights.content_layers if weights.content else ()), *(weights.style_layers if weights.style else ())}
+    return {
+        *(weights.content_layers if weights.content else ()),
+        *(weights.style_layers if weights.style else ()),
+    }
 
 
 def _weights(settings: StyleSettings) -> Weights:

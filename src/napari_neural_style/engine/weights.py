@@ -27,7 +27,9 @@ CAFFE_MEAN = (123.68, 116.779, 103.939)
 KNOWN_HASHES = {"dcbb9e9d": "torchvision", "d01eb7cb": "caffe"}
 """First digits of the SHA-256 of well-known files whose keys alone do not tell their convention."""
 
-TORCHVISION_INDEX = dict(zip(LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True))
+TORCHVISION_INDEX = dict(
+    zip(LAYERS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True)
+)
 
 
 def resolve_source(features: str) -> str:
@@ -140,8 +142,18 @@ def _read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} was not loaded: it is no plain state dict (it may be a whole model, or hold code that would "
             "run). Save the model's state_dict() instead."
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read as a state dict; it may be damaged or of another kind.") from error
+    except (
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise ValueError(
+            f"{path} cannot be read as a state dict; it may be damaged or of another kind."
+        ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping):

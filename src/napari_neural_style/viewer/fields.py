@@ -45,7 +45,9 @@ def labelled(*widgets: ValueWidget[Any]) -> Container:  # type: ignore[type-arg]
         group.append(widget)
         if isinstance(widget, ComboBox):
             # Long layer names and reasons must not widen the dock.
-            widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            widget.native.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
             widget.native.setMinimumContentsLength(10)
     return group
 

@@ -46,11 +46,15 @@ def shown_plane(layer: Image, dims: Dims | None = None) -> Plane:
     if dims is None:
         return Plane((layer.ndim - 2, layer.ndim - 1), (0,) * layer.ndim)
     if dims.ndisplay != 2:
-        raise ValueError("The viewer shows three dimensions. Switch to 2-D (the cube button) to choose a plane.")
+        raise ValueError(
+            "The viewer shows three dimensions. Switch to 2-D (the cube button) to choose a plane."
+        )
     missing = dims.ndim - layer.ndim
     down, across = (axis - missing for axis in dims.displayed)
     if min(down, across) < 0:
-        raise ValueError(f"The viewer shows an axis that {layer.name!r} does not have. Show its own two axes.")
+        raise ValueError(
+            f"The viewer shows an axis that {layer.name!r} does not have. Show its own two axes."
+        )
     position = layer.world_to_data(dims.point[missing:])
     shape = _level(layer).shape
     index = [int(np.clip(round(float(p)), 0, n - 1)) for p, n in zip(position, shape, strict=False)]
@@ -115,7 +119,9 @@ def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatIma
         if look is None:
             return to_rgb(array, name=f"layer {name!r}")
         if array.dtype.kind == "c":
-            raise ValueError(f"{name!r} holds complex numbers; show their magnitude in a layer of its own first.")
+            raise ValueError(
+                f"{name!r} holds complex numbers; show their magnitude in a layer of its own first."
+            )
         if not np.isfinite(array).all():
             raise ValueError(
                 f"{name!r} holds {int((~np.isfinite(array)).sum())} pixels that are NaN or infinite. Replace them "
@@ -142,7 +148,9 @@ class _Look:
         return colors[:, :3].reshape(*pixels.shape, 3)
 
 
-def placed_like(layer: Image, plane: Plane, picture: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+def placed_like(
+    layer: Image, plane: Plane, picture: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
     """Return a picture as the data of a layer that lies exactly on a plane of another layer.
 
     Parameters

@@ -8,7 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-PALETTE = ((16, 34, 92), (28, 68, 150), (62, 122, 190), (140, 184, 205), (240, 225, 160), (245, 180, 45), (205, 95, 40))
+PALETTE = (
+    (16, 34, 92),
+    (28, 68, 150),
+    (62, 122, 190),
+    (140, 184, 205),
+    (240, 225, 160),
+    (245, 180, 45),
+    (205, 95, 40),
+)
 """Colours of the painting from its depth to its lights, RGB 0..255."""
 
 UInt8Image = npt.NDArray[np.uint8]
@@ -121,6 +129,10 @@ def sample_pair() -> list[tuple[UInt8Image, dict[str, Any], str]]:
     factor = photo.shape[1] / paint.shape[1]
     above = (photo.shape[0] - photo.shape[1]) / 2
     return [
-        (paint, {"name": "painting", "rgb": True, "scale": (factor, factor), "translate": (above, 0)}, "image"),
+        (
+            paint,
+            {"name": "painting", "rgb": True, "scale": (factor, factor), "translate": (above, 0)},
+            "image",
+        ),
         (photo, {"name": "photograph", "rgb": True}, "image"),
     ]

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import ComboBox, Container, FloatSlider, Label, ProgressBar, PushButton, create_widget
+from magicgui.widgets import ComboBox, Container, Label, ProgressBar, PushButton, Slider, create_widget
 from napari.layers import Image
 from napari.utils import progress
 from napari.utils.notifications import show_info
@@ -58,31 +58,37 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
             name="content", label="content layer", options={"tooltip": "The image layer to repaint."}, **image
         )
         self.style = create_widget(
-            name="style", label="style layer", options={"tooltip": "The image layer whose style it takes."}, **image
+            name="style",
+            label="style layer",
+            options={"tooltip": "The image layer whose style it takes."},
+            **image,
         )
         self.swap = PushButton(text="⇅ Swap content and style", tooltip="Exchange the two layers.")
         self.preset = ComboBox(
-            name="preset", choices=list(PRESETS), tooltip="Sets all the fields below at once. Change them after."
+            name="preset",
+            choices=list(PRESETS),
+            tooltip="Sets all the fields below at once. Change them after.",
         )
-        self.style_strength = FloatSlider(
+        self.style_strength = Slider(
             name="style_strength",
             label="style strength",
             value=50,
             min=0,
             max=100,
-            step=1,
             tooltip="Style weight against content weight, 0 to 100; every 20 points are a factor of ten.",
         )
-        self.style_strength.native.setDecimals(0)
         self._fields = Fields()
         self._main = labelled(
             self.content, self.style, self.swap, self.preset, self.style_strength, *self._fields.basic
         )
         self.size, self.steps, self.save_every = (self._fields[n] for n in ("size", "steps", "save_every"))
         self.features, self.device = self._fields["features"], self._fields["device"]
-        self.download = PushButton(text="Download (548 MB)", tooltip="Get VGG-19's own features once, 80 MB are kept.")
+        self.download = PushButton(
+            text="Download (548 MB)", tooltip="Get VGG-19's own features once, 80 MB are kept."
+        )
         self.use_self_taught = PushButton(
-            text="Use self-taught now", tooltip="Learn the features from these two images in seconds; no download."
+            text="Use self-taught now",
+            tooltip="Learn the features from these two images in seconds; no download.",
         )
         self._question_text = _note("VGG-19's trained features are not on this machine.")
         self._question = Container(
@@ -105,9 +111,13 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
         )
         self.message = _note("")
         self.run = PushButton(text="Run", tooltip="Start repainting the content layer.")
-        self.pause = PushButton(text="Pause", enabled=False, tooltip="Hold the run after the present step, or go on.")
+        self.pause = PushButton(
+            text="Pause", enabled=False, tooltip="Hold the run after the present step, or go on."
+        )
         self.stop = PushButton(text="Stop", enabled=False, tooltip="End the run; the picture so far is kept.")
-        self._buttons = Container(widgets=[self.run, self.pause, self.stop], layout="horizontal", labels=False)
+        self._buttons = Container(
+            widgets=[self.run, self.pause, self.stop], layout="horizontal", labels=False
+        )
         self._buttons.margins = (0, 0, 0, 0)
         self.bar = ProgressBar(value=0, min=0, max=_BAR, visible=False)
 
@@ -166,7 +176,7 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
         except ValueError:
             return
         with self.style_strength.changed.blocked():
-            self.style_strength.value = strength
+            self.style_strength.value = round(strength)
 
     def _swap(self) -> None:
         self.content.value, self.style.value = self.style.value, self.content.value
@@ -257,7 +267,9 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
 
         self._outputs = Outputs(self._viewer, content, style, plane)
         self._asked_for_features = True
-        self._start(Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native), "Style transfer")
+        self._start(
+            Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native), "Style transfer"
+        )
 
     def _download(self) -> None:
         def work(report: Report) -> Iterator[Step]:
@@ -271,7 +283,9 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
             download_pretrained(received)
             return iter(())
 
-        self._start(Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native), "VGG-19 download")
+        self._start(
+            Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native), "VGG-19 download"
+        )
 
     def _start(self, job: Job, description: str) -> None:
         self._job = job
