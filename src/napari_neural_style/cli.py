@@ -48,25 +48,17 @@ def _parser() -> argparse.ArgumentParser:
     stylize = commands.add_parser("stylize", help="repaint one image in the style of another")
     stylize.add_argument("content", metavar="CONTENT", help="the image to repaint")
     stylize.add_argument("style", metavar="STYLE", help="the image whose style it takes")
-    stylize.add_argument(
-        "-o", "--output", metavar="OUT", help="the result (default: CONTENT-stylized.png here)"
-    )
+    stylize.add_argument("-o", "--output", metavar="OUT", help="the result (default: CONTENT-stylized.png here)")
     stylize.add_argument("--steps-dir", metavar="DIR", help="keep every saved step there, as step-0100.png")
     stylize.add_argument("--report", metavar="FILE.json", help="write settings, losses and times there")
     stylize.add_argument("--start-from", metavar="IMAGE", help="a picture to start from")
-    stylize.add_argument(
-        "--preset", choices=list(PRESETS), default=next(iter(PRESETS)), help="default: %(default)s"
-    )
+    stylize.add_argument("--preset", choices=list(PRESETS), default=next(iter(PRESETS)), help="default: %(default)s")
     _add_settings(stylize)
     stylize.set_defaults(run=_stylize)
 
     demo = commands.add_parser("demo", help="stylise the sample pair, in napari where there is a screen")
-    demo.add_argument(
-        "--headless", action="store_true", help="without napari; the saved steps become PNG files"
-    )
-    demo.add_argument(
-        "-o", "--output", metavar="DIR", default="demo", help="for those files (default: %(default)s)"
-    )
+    demo.add_argument("--headless", action="store_true", help="without napari; the saved steps become PNG files")
+    demo.add_argument("-o", "--output", metavar="DIR", default="demo", help="for those files (default: %(default)s)")
     demo.set_defaults(run=_demo)
 
     features = commands.add_parser("features", help="the pretrained VGG-19 features")
@@ -244,7 +236,7 @@ def _write_report(path: Path, step: Step, rows: list[dict[str, float]], seconds:
     }
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
 
 
 def _features_list(options: argparse.Namespace) -> None:

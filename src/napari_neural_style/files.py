@@ -49,15 +49,13 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return _pixels(ImageOps.exif_transpose(image))
+    except ValueError:
+        raise
     except (UnidentifiedImageError, tifffile.TiffFileError) as error:
-        raise ValueError(
-            f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can)."
-        ) from error
+        raise ValueError(f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can).") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(
-            f"{str(path)!r} unpacks to more pixels than an image of its kind should: {error}"
-        ) from error
-    except (OSError, SyntaxError, KeyError, IndexError) as error:
+        raise ValueError(f"{str(path)!r} unpacks to more pixels than an image of its kind should: {error}") from error
+    except Exception as error:  # a damaged file makes the decoders fail in any way
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
 
 
@@ -141,9 +139,7 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[Any], made_by: 
     part = path.with_name(f".{path.name}.part")
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
-            tifffile.imwrite(
-                part, image, photometric="rgb", compression="zlib", description=text, metadata=None
-            )
+            tifffile.imwrite(part, image, photometric="rgb", compression="zlib", description=text, metadata=None)
         elif path.suffix.lower() == ".png":
             info = PngImagePlugin.PngInfo()
             info.add_itxt(KEY, text)
@@ -152,7 +148,7 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[Any], made_by: 
             exif = Image.Exif()
             exif[_EXIF_DESCRIPTION] = text
             Image.fromarray(image).save(part, format="JPEG", quality=95, exif=exif)
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -163,7 +159,7 @@ def read_made_by(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
             with tifffile.TiffFile(path) as file:
-                text = file.pages[0].description  # type: ignore[union-attr]
+                text = file.pages[0].description
         else:
             with Image.open(path) as image:
                 text = str(image.info.get(KEY) or image.getexif().get(_EXIF_DESCRIPTION) or "")

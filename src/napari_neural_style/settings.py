@@ -280,7 +280,7 @@ def _checked_number(name: str, value: Any, kind: type, details: Setting) -> floa
     if not details.low <= number <= details.high:
         unit = f" {details.unit}" if details.unit else ""
         raise ValueError(f"{name} must be {details.low:g} to {details.high:g}{unit}, not {value!r}.")
-    return number  # type: ignore[no-any-return]
+    return number
 
 
 def _checked_layers(name: str, value: Any) -> LayerWeights:

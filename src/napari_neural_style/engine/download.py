@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import tempfile
 import urllib.error
 import urllib.request
@@ -74,7 +73,7 @@ def download_pretrained(received: Received | None = None, url: str | None = None
                 )
             kept = Path(folder) / target.name
             _keep_convolutions(whole, kept, digest)
-            os.replace(kept, target)
+            kept.replace(target)
     except OSError as error:
         if isinstance(error, DownloadError):
             raise

@@ -25,9 +25,7 @@ class UnusedRangeWarning(UserWarning):
     """A float image was stretched from its own minimum and maximum to 0..1."""
 
 
-def to_rgb(
-    image: npt.ArrayLike, value_range: tuple[float, float] | None = None, name: str = "image"
-) -> FloatImage:
+def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None, name: str = "image") -> FloatImage:
     """Return any image array as float RGB.
 
     Parameters
@@ -54,8 +52,7 @@ def to_rgb(
     array = np.asarray(image)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ValueError(
-            f"The {name} has shape {array.shape}; expected (height, width), (height, width, 3) or "
-            "(height, width, 4)."
+            f"The {name} has shape {array.shape}; expected (height, width), (height, width, 3) or (height, width, 4)."
         )
     if array.size == 0:
         raise ValueError(f"The {name} is empty: its shape is {array.shape}.")
@@ -82,9 +79,7 @@ def to_rgb(
     return rgb
 
 
-def _range_of(
-    color: npt.NDArray[Any], value_range: tuple[float, float] | None, name: str
-) -> tuple[float, float]:
+def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, name: str) -> tuple[float, float]:
     if value_range is not None:
         low, high = (float(v) for v in value_range)
         if not (np.isfinite([low, high]).all() and low < high):

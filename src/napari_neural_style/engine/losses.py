@@ -33,9 +33,7 @@ def gram_matrix(features: Tensor) -> Tensor:
     """
     if features.ndim == 4:
         if features.shape[0] != 1:
-            raise ValueError(
-                f"One image at a time: expected shape (1, N, H, W), got {tuple(features.shape)}."
-            )
+            raise ValueError(f"One image at a time: expected shape (1, N, H, W), got {tuple(features.shape)}.")
         by_position = features[0].permute(1, 2, 0).reshape(-1, features.shape[1])
     elif features.ndim == 2:
         by_position = features.T
@@ -106,8 +104,7 @@ def content_terms(activations: Mapping[str, Tensor], targets: Sequence[Target]) 
     Gatys, Ecker and Bethge (2016), equation 1.
     """
     return [
-        target.factor * (activations[target.layer].float() - target.value.float()).square().sum()
-        for target in targets
+        target.factor * (activations[target.layer].float() - target.value.float()).square().sum() for target in targets
     ]
 
 

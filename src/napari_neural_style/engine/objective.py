@@ -53,9 +53,7 @@ class Objective:
     Gatys, Ecker and Bethge (2016), equation 7.
     """
 
-    def __init__(
-        self, trunk: Trunk, content: Tensor, styles: Sequence[tuple[Tensor, float]], weights: Weights
-    ) -> None:
+    def __init__(self, trunk: Trunk, content: Tensor, styles: Sequence[tuple[Tensor, float]], weights: Weights) -> None:
         self._trunk = trunk
         self._variation = weights.variation
         self._content: list[Target] = []
@@ -75,9 +73,7 @@ class Objective:
                 factor = weights.style * weight * style_constant(gram, weights.normalization)
                 self._style.append(Target(layer, gram, factor * style_weight / share))
             del activations
-        self._names = [f"content {t.layer}" for t in self._content] + [
-            f"style {t.layer}" for t in self._style
-        ]
+        self._names = [f"content {t.layer}" for t in self._content] + [f"style {t.layer}" for t in self._style]
         self._names += ["variation"] if self._variation else []
 
     @torch.no_grad()

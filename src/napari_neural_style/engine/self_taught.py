@@ -6,7 +6,6 @@ From the input up, each convolution's filters are the centres that spherical k-m
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -17,13 +16,13 @@ from napari_neural_style.engine.images import resize
 from napari_neural_style.engine.vgg import POOLED_AFTER, Features, fingerprint_of, layers_up_to, pool
 from napari_neural_style.settings import LAYERS
 
-PATCHES_PER_FILTER = int(os.environ.get("PPF", 10))
-ITERATIONS = int(os.environ.get("ITER", 4))
-FIRING = float(os.environ.get("FIRING", 0.3))
+PATCHES_PER_FILTER = 10
+ITERATIONS = 4
+FIRING = 0.3
 """Share of positions at which a filter is active."""
-COMPONENTS = int(os.environ.get("COMP", 256))
-POWER = float(os.environ.get("POWER", 0.5))
-EIGENVALUE_FLOOR = float(os.environ.get("FLOOR", 0.05))
+COMPONENTS = 256
+POWER = 0.5
+EIGENVALUE_FLOOR = 1.0
 """Floor under the eigenvalues, in units of their mean: keeps noise from being blown up."""
 
 Progress = Callable[[str, float], None]

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy.typing as npt
 import torch
@@ -24,6 +25,7 @@ from napari_neural_style.settings import STYLE_LAYERS, StyleSettings
 
 Progress = Callable[[str, float], None]
 Styles = npt.ArrayLike | Sequence[tuple[npt.ArrayLike, float]]
+Weighted = list[tuple[npt.ArrayLike, float]]
 
 _PLATEAU = 10
 """Steps over which `min_improvement` is averaged."""
@@ -155,14 +157,13 @@ def resolved(settings: StyleSettings) -> StyleSettings:
     )
 
 
-def _weighted(style: Styles) -> list[tuple[npt.ArrayLike, float]]:
-    is_list = isinstance(style, (list, tuple)) and all(
-        isinstance(entry, tuple) and len(entry) == 2 for entry in style
-    )
-    if not is_list:
-        return [(style, 1.0)]  # type: ignore[list-item]
-    styles = [(image, float(weight)) for image, weight in style]  # type: ignore[misc, union-attr]
-    if not styles or any(not weight >= 0 for _, weight in styles) or not sum(w for _, w in styles) > 0:
+def _weighted(style: Styles) -> Weighted:
+    """Return style images with their weights; a single image weighs 1."""
+    pairs = isinstance(style, (list, tuple)) and all(isinstance(e, tuple) and len(e) == 2 for e in style)
+    if not pairs:
+        return [(cast("npt.ArrayLike", style), 1.0)]
+    styles = [(image, float(weight)) for image, weight in cast("Weighted", style)]
+    if not all(weight >= 0 for _, weight in styles) or not sum(weight for _, weight in styles) > 0:
         raise ValueError("style: give at least one image, no weight below 0 and at least one above.")
     return [(image, weight) for image, weight in styles if weight > 0]
 
@@ -224,10 +225,8 @@ def _run(pictures: Pictures, settings: StyleSettings, progress: Progress | None)
     for number, scale in enumerate(scales, 1):
         here = at_scale(pictures, scale.size, scale.fraction)
         objective = Objective(trunk, here.content, here.styles, _weights(settings))
-        if number == 1:
-            image = normalize(here.start).clone()
-        else:
-            image = enlarge(image, normalize(here.start)).clone()
+        entry = normalize(here.start)
+        image = entry.clone() if number == 1 else enlarge(image, entry)
         optimizer = make_optimizer(image, settings)
         recent: deque[Losses] = deque(maxlen=_PLATEAU + 1)
         for _ in range(scale.steps):

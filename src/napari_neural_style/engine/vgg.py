@@ -49,7 +49,7 @@ def fingerprint_of(convolutions: Mapping[str, tuple[Tensor, Tensor]]) -> str:
     for name, pair in convolutions.items():
         digest.update(name.encode())
         for tensor in pair:
-            digest.update(tensor.detach().cpu().contiguous().numpy())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -37,17 +37,15 @@ def _field(name: str) -> ValueWidget[Any]:
     return LineEdit(value=to_text(value), **options)
 
 
-def labelled(*widgets: ValueWidget[Any]) -> Container:  # type: ignore[type-arg]
+def labelled(*widgets: ValueWidget[Any]) -> Container:
     """Return widgets in a column with their labels aligned."""
-    group: Container = Container()  # type: ignore[type-arg]
+    group: Container = Container()
     group.margins = (0, 0, 0, 0)
     for widget in widgets:
         group.append(widget)
         if isinstance(widget, ComboBox):
             # Long layer names and reasons must not widen the dock.
-            widget.native.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
+            widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             widget.native.setMinimumContentsLength(10)
     return group
 

@@ -46,15 +46,11 @@ def shown_plane(layer: Image, dims: Dims | None = None) -> Plane:
     if dims is None:
         return Plane((layer.ndim - 2, layer.ndim - 1), (0,) * layer.ndim)
     if dims.ndisplay != 2:
-        raise ValueError(
-            "The viewer shows three dimensions. Switch to 2-D (the cube button) to choose a plane."
-        )
+        raise ValueError("The viewer shows three dimensions. Switch to 2-D (the cube button) to choose a plane.")
     missing = dims.ndim - layer.ndim
     down, across = (axis - missing for axis in dims.displayed)
     if min(down, across) < 0:
-        raise ValueError(
-            f"The viewer shows an axis that {layer.name!r} does not have. Show its own two axes."
-        )
+        raise ValueError(f"The viewer shows an axis that {layer.name!r} does not have. Show its own two axes.")
     position = layer.world_to_data(dims.point[missing:])
     shape = _level(layer).shape
     index = [int(np.clip(round(float(p)), 0, n - 1)) for p, n in zip(position, shape, strict=False)]
@@ -108,7 +104,7 @@ def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatIma
     at = tuple(slice(None) if axis in plane.axes else i for axis, i in enumerate(plane.index))
     pixels = _level(layer)[at]
     name, rgb, transposed = layer.name, layer.rgb, plane.axes[0] > plane.axes[1]
-    look = None if rgb else _Look(*layer.contrast_limits, layer.gamma, layer.colormap)
+    look = None if rgb else _Look(tuple(layer.contrast_limits), layer.gamma, layer.colormap)
 
     def read() -> FloatImage:
         from napari_neural_style.engine.images import to_rgb
@@ -119,9 +115,7 @@ def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatIma
         if look is None:
             return to_rgb(array, name=f"layer {name!r}")
         if array.dtype.kind == "c":
-            raise ValueError(
-                f"{name!r} holds complex numbers; show their magnitude in a layer of its own first."
-            )
+            raise ValueError(f"{name!r} holds complex numbers; show their magnitude in a layer of its own first.")
         if not np.isfinite(array).all():
             raise ValueError(
                 f"{name!r} holds {int((~np.isfinite(array)).sum())} pixels that are NaN or infinite. Replace them "
@@ -136,14 +130,14 @@ def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatIma
 class _Look:
     """How a single channel is shown."""
 
-    low: float
-    high: float
+    limits: tuple[float, float]
     gamma: float
     colormap: Any
 
     def through(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return pixels (H, W) in their colours, (H, W, 3) in 0..1."""
-        unit = (pixels.astype(np.float64) - self.low) / ((self.high - self.low) or 1.0)
+        low, high = self.limits
+        unit = (pixels.astype(np.float64) - low) / ((high - low) or 1.0)
         colors = np.asarray(self.colormap.map((np.clip(unit, 0, 1) ** self.gamma).ravel()))
         return colors[:, :3].reshape(*pixels.shape, 3)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _BAR = 1000
 
 
-class StyleTransferWidget(Container):  # type: ignore[type-arg]
+class StyleTransferWidget(Container):
     """Choose two layers, press Run, and watch the content take the style.
 
     Parameters
@@ -47,7 +47,7 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
         self._asked_for_features = False
         self._build()
         super().__init__(widgets=[self._body, self.message, self._buttons, self.bar], labels=False)
-        _make_scrollable(self, self._body)
+        self._scroll_area = _put_in_scroll_area(self, self._body)
         self._connect()
         self._take_selected_layer()
         self._update()
@@ -83,11 +83,9 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
         )
         self.size, self.steps, self.save_every = (self._fields[n] for n in ("size", "steps", "save_every"))
         self.features, self.device = self._fields["features"], self._fields["device"]
-        self.download = PushButton(
-            text="Download (548 MB)", tooltip="Get VGG-19's own features once, 80 MB are kept."
-        )
+        self.download = PushButton(text="Download 548 MB", tooltip="Get VGG-19's own features once, 80 MB are kept.")
         self.use_self_taught = PushButton(
-            text="Use self-taught now",
+            text="Self-taught now",
             tooltip="Learn the features from these two images in seconds; no download.",
         )
         self._question_text = _note("VGG-19's trained features are not on this machine.")
@@ -111,13 +109,9 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
         )
         self.message = _note("")
         self.run = PushButton(text="Run", tooltip="Start repainting the content layer.")
-        self.pause = PushButton(
-            text="Pause", enabled=False, tooltip="Hold the run after the present step, or go on."
-        )
+        self.pause = PushButton(text="Pause", enabled=False, tooltip="Hold the run after the present step, or go on.")
         self.stop = PushButton(text="Stop", enabled=False, tooltip="End the run; the picture so far is kept.")
-        self._buttons = Container(
-            widgets=[self.run, self.pause, self.stop], layout="horizontal", labels=False
-        )
+        self._buttons = Container(widgets=[self.run, self.pause, self.stop], layout="horizontal", labels=False)
         self._buttons.margins = (0, 0, 0, 0)
         self.bar = ProgressBar(value=0, min=0, max=_BAR, visible=False)
 
@@ -138,8 +132,6 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
         self._viewer.dims.events.ndisplay.connect(self._update)
         self.native_parent_changed.connect(self._on_parent_changed)
         self.native.setObjectName("napari-neural-style")
-
-    # -- the fields ----------------------------------------------------------------------------------------------
 
     @property
     def settings(self) -> StyleSettings:
@@ -184,6 +176,7 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
     def _toggle_advanced(self) -> None:
         shown = not self._fields.advanced.visible
         self._fields.advanced.visible = shown
+        self._scroll_area.updateGeometry()
         self.toggle_advanced.text = f"{'▾' if shown else '▸'} Advanced"
 
     def _choose_self_taught(self) -> None:
@@ -206,8 +199,6 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
         if hasattr(self, "run"):
             self._update()
 
-    # -- what can be done now ------------------------------------------------------------------------------------
-
     def why_not_run(self) -> str:
         """Return why the present choice cannot run, in words, or nothing."""
         if self.content.value is None or self.style.value is None:
@@ -229,9 +220,7 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
         running = self._job is not None
         self.pause.enabled = self.stop.enabled = running
         self.pause.text = "Resume" if self._job is not None and self._job.paused else "Pause"
-        wants = self.features.value == "pretrained" or (
-            self.features.value == "auto" and not self._asked_for_features
-        )
+        wants = self.features.value == "pretrained" or (self.features.value == "auto" and not self._asked_for_features)
         self._question.visible = wants and not running and not pretrained_path().is_file()
         if running:
             self.run.enabled = False
@@ -246,8 +235,6 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
     def _say(self, text: str) -> None:
         self.message.value = text
         self.message.visible = bool(text)
-
-    # -- running -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         reason = self.why_not_run()
@@ -267,9 +254,7 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
 
         self._outputs = Outputs(self._viewer, content, style, plane)
         self._asked_for_features = True
-        self._start(
-            Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native), "Style transfer"
-        )
+        self._start(Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native), "Style transfer")
 
     def _download(self) -> None:
         def work(report: Report) -> Iterator[Step]:
@@ -283,9 +268,7 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
             download_pretrained(received)
             return iter(())
 
-        self._start(
-            Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native), "VGG-19 download"
-        )
+        self._start(Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native), "VGG-19 download")
 
     def _start(self, job: Job, description: str) -> None:
         self._job = job
@@ -358,8 +341,6 @@ class StyleTransferWidget(Container):  # type: ignore[type-arg]
             self._activity.close()
             self._activity = None
 
-    # -- going away ----------------------------------------------------------------------------------------------
-
     def _on_parent_changed(self, parent: Any) -> None:
         """Stop when the dock is closed: napari then takes the widget out of it without destroying it."""
         if parent is None and self._job is not None:
@@ -380,7 +361,7 @@ def _note(text: str) -> Label:
     return label
 
 
-def _make_scrollable(outer: Container, inner: Container) -> None:  # type: ignore[type-arg]
+def _put_in_scroll_area(outer: Container, inner: Container) -> QScrollArea:
     """Put a scroll area around a container inside another; magicgui's own is lost when napari docks a widget."""
     layout = outer.native.layout()
     layout.removeWidget(inner.native)
@@ -391,9 +372,10 @@ def _make_scrollable(outer: Container, inner: Container) -> None:  # type: ignor
     column.layout().addStretch()
     area.setWidget(column)
     layout.insertWidget(0, area, stretch=1)
+    return area
 
 
-class _VerticalScrollArea(QScrollArea):  # type: ignore[misc]
+class _VerticalScrollArea(QScrollArea):
     """A scroll area that is never narrower than what is in it."""
 
     def __init__(self) -> None:

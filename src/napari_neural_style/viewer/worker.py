@@ -67,9 +67,7 @@ class Job:
         Owner of the timer.
     """
 
-    def __init__(
-        self, work: Callable[[Report], Iterator[Step]], callbacks: Callbacks, parent: QObject
-    ) -> None:
+    def __init__(self, work: Callable[[Report], Iterator[Step]], callbacks: Callbacks, parent: QObject) -> None:
         self._work: Callable[[Report], Iterator[Step]] | None = work
         self._callbacks = callbacks
         self._saved: deque[Step] = deque()

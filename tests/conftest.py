@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_neural_style import StyleSettings
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+REAL_FEATURES = Path(__file__).parents[2] / "shared" / "data" / "vgg19_caffe_conv1_1_to_conv3_4.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test away from the user's own cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("NAPARI_NEURAL_STYLE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    """A photograph and a painting, small."""
+    from napari_neural_style.viewer.samples import painting, photograph
+
+    return photograph()[40:200:2, 60:300:2], painting(64)
+
+
+@pytest.fixture
+def quick() -> StyleSettings:
+    """Settings that use the first two blocks only, and so take milliseconds a step."""
+    return StyleSettings(
+        size=48,
+        scales=1,
+        steps=6,
+        save_every=3,
+        features="self-taught",
+        device="cpu",
+        precision="float32",
+        content_layers={"conv2_1": 1.0},
+        style_layers={"conv1_1": 1.0, "conv2_1": 1.0},
+    )
+
+
+@pytest.fixture(scope="session")
+def real_features() -> Path:
+    if not REAL_FEATURES.is_file():
+        pytest.skip("the original VGG-19's first layers are not at hand")
+    return REAL_FEATURES

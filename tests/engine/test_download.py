@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from napari_neural_style.cache import pretrained_path
+from napari_neural_style.cli import main
+from napari_neural_style.engine.download import DownloadError, download_pretrained
+from napari_neural_style.settings import LAYERS
+
+INDEX = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
+
+
+@pytest.fixture(scope="session")
+def whole_file(tmp_path_factory) -> bytes:
+    """Torchvision's file, all shapes true, but every tensor is one number repeated: 20 kB instead of 548 MB."""
+    numbers, before = {}, 3
+    for number, (index, filters) in enumerate(zip(INDEX, LAYERS.values(), strict=True)):
+        value = torch.full((1,), (number + 1) / 1000)
+        numbers[f"features.{index}.weight"] = value.expand(filters, before, 3, 3)
+        numbers[f"features.{index}.bias"] = value.expand(filters)
+        before = filters
+    numbers["classifier.0.weight"] = torch.zeros(1).expand(4096, 25088)
+    path = tmp_path_factory.mktemp("server") / "vgg19.pth"
+    torch.save(numbers, path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadingHTTPServer]:
+    """Serve its `files`; of an address that ends in ?cut only the first half comes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name, _, fault = self.path[1:].partition("?")
+            body = self.server.files.get(name)
+            if body is None:
+                self.send_error(404, "Not Found")
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files = {}
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def address(server: ThreadingHTTPServer, body: bytes, digest: str | None = None) -> str:
+    name = f"vgg19-{digest or hashlib.sha256(body).hexdigest()[:8]}.pth"
+    server.files[name] = body
+    return f"http://127.0.0.1:{server.server_port}/{name}"
+
+
+def left_behind() -> list[Path]:
+    return [p for p in pretrained_path().parent.rglob("*") if p != pretrained_path()]
+
+
+def test_only_the_sixteen_convolutions_are_kept(server, whole_file):
+    told = []
+    path = download_pretrained(lambda done, total: told.append((done, total)), address(server, whole_file))
+    assert path == pretrained_path()
+    kept = load_file(path)
+    assert set(kept) == {f"features.{i}.{part}" for i in INDEX for part in ("weight", "bias")}
+    assert kept["features.34.weight"].shape == (512, 512, 3, 3)
+    assert kept["features.5.bias"].unique().tolist() == pytest.approx([0.003])
+    assert told[-1] == (len(whole_file), len(whole_file))
+    assert not left_behind()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("cut", r"cut after [\d,]+ of [\d,]+ bytes"),
+        ("wrong hash", "not the expected file"),
+        ("not there", "answered 404"),
+        ("no weights", "cannot be read as a state dict"),
+    ],
+)
+def test_faults_leave_nothing_behind(server, whole_file, fault, words):
+    if fault == "cut":
+        url = address(server, whole_file) + "?cut"
+    elif fault == "wrong hash":
+        url = address(server, whole_file, "0123abcd")
+    elif fault == "not there":
+        url = address(server, whole_file).replace("vgg19-", "other-")
+    else:
+        url = address(server, b"this is no state dict")
+    with pytest.raises(DownloadError, match=words):
+        download_pretrained(url=url)
+    assert not pretrained_path().exists()
+    assert not left_behind()
+
+
+def test_no_network():
+    with pytest.raises(DownloadError, match="Check the network"):
+        download_pretrained(url="http://127.0.0.1:9/vgg19-dcbb9e9d.pth")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://example.org/vgg19-dcbb9e9d.pth", "ftp://127.0.0.1/vgg19-dcbb9e9d.pth", "https://127.0.0.1/vgg19.pth"],
+)
+def test_only_https_and_only_with_a_hash(url):
+    with pytest.raises(DownloadError, match="no https address"):
+        download_pretrained(url=url)
+
+
+def test_cancelling(server, whole_file):
+    def cancel(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download_pretrained(cancel, address(server, whole_file))
+    assert not pretrained_path().exists()
+    assert not left_behind()
+
+
+def test_full_disk(server, whole_file, monkeypatch):
+    """/dev/full refuses every byte with the error of a full disk."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    real_open = Path.open
+
+    def open_full(path: Path, mode: str = "r", *args, **kwargs):
+        return real_open(Path("/dev/full") if mode == "wb" else path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", open_full)
+    with pytest.raises(DownloadError, match="is full"):
+        download_pretrained(url=address(server, whole_file))
+    assert not pretrained_path().exists()
+
+
+def test_command_line(server, whole_file, capsys):
+    assert main(["features", "list"]) == 0
+    assert "not on this machine" in capsys.readouterr().out
+    assert main(["features", "verify"]) == 2
+    assert main(["features", "download", "--url", address(server, whole_file)]) == 0
+    assert "Kept the convolutions" in capsys.readouterr().out
+    assert main(["features", "list"]) == 0
+    assert "MB)" in capsys.readouterr().out
+    assert main(["features", "verify"]) == 1
+    assert "DIFFERS" in capsys.readouterr().out
+    assert main(["features", "download", "--url", address(server, whole_file, "0123abcd")]) == 1
+    assert "not the expected file" in capsys.readouterr().err

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from napari_neural_style.engine.images import (
+    UnusedRangeWarning,
+    denormalize,
+    fit,
+    normalize,
+    resize,
+    to_rgb,
+    to_tensor,
+    to_uint8,
+)
+
+SHAPES = st.one_of(
+    arrays.array_shapes(min_dims=2, max_dims=2, max_side=8),
+    arrays.array_shapes(min_dims=2, max_dims=2, max_side=8).flatmap(lambda s: st.sampled_from([(*s, 1), (*s, 3)])),
+)
+
+
+@given(arrays.arrays(arrays.integer_dtypes() | arrays.unsigned_integer_dtypes() | st.just(np.dtype(bool)), SHAPES))
+def test_integers_are_scaled_by_their_dtypes_range(array):
+    rgb = to_rgb(array)
+    assert rgb.shape == (*array.shape[:2], 3)
+    assert rgb.dtype == np.float32
+    low, high = (0, 1) if array.dtype.kind == "b" else (np.iinfo(array.dtype).min, np.iinfo(array.dtype).max)
+    expected = (array.astype(np.float64) - low) / (float(high) - low)
+    first = rgb[..., 0] if array.ndim == 2 else rgb[..., : array.shape[2]]
+    np.testing.assert_allclose(first, expected, atol=1e-6)
+
+
+@given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=6).map(lambda s: (*s, 3))))
+def test_uint8_comes_back_unchanged(array):
+    np.testing.assert_array_equal(to_uint8(to_rgb(array)), array)
+
+
+@given(arrays.arrays(arrays.floating_dtypes(endianness="="), SHAPES, elements={"min_value": -100, "max_value": 100}))
+def test_floats_always_end_in_0_to_1(array):
+    unit = array.min() >= 0 and array.max() <= 1
+    if unit:
+        np.testing.assert_allclose(to_rgb(array).reshape(-1)[0], array.reshape(-1)[0], atol=1e-6)
+    else:
+        with pytest.warns(UnusedRangeWarning, match="stretched"):
+            rgb = to_rgb(array)
+        assert rgb.min() >= 0
+        assert rgb.max() <= 1
+
+
+def test_value_range_overrides():
+    np.testing.assert_allclose(to_rgb(np.array([[0, 100, 300]], np.uint16), (100, 200))[0, :, 0], [0, 0, 1])
+    with pytest.raises(ValueError, match="value_range"):
+        to_rgb(np.zeros((2, 2)), (1, 1))
+
+
+def test_transparent_pixels_take_the_mean_of_the_visible():
+    rgba = np.zeros((2, 2, 4), np.uint8)
+    rgba[0] = (200, 100, 50, 255)
+    np.testing.assert_array_equal(to_uint8(to_rgb(rgba)), np.full((2, 2, 3), (200, 100, 50)))
+    with pytest.raises(ValueError, match="transparent everywhere"):
+        to_rgb(np.zeros((2, 2, 4), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("array", "word"),
+    [
+        (np.zeros(5), "shape"),
+        (np.zeros((4, 4, 5)), "shape"),
+        (np.zeros((2, 4, 4, 3)), "shape"),
+        (np.zeros((0, 4)), "empty"),
+        (np.zeros((4, 4), complex), "dtype"),
+        (np.array([["a", "b"]], object), "dtype"),
+        (np.array([[0.5, np.nan], [np.inf, 0]]), "2 values that are NaN or infinite"),
+    ],
+)
+def test_what_is_no_image_gets_a_sentence(array, word):
+    with pytest.raises(ValueError, match=word):
+        to_rgb(array, name="content image")
+
+
+def test_normalize_and_back():
+    image = torch.rand(1, 3, 4, 5)
+    torch.testing.assert_close(denormalize(normalize(image)), image)
+    gray = torch.rand(1, 1, 4, 5)
+    torch.testing.assert_close(denormalize(normalize(gray)), gray)
+
+
+def test_resize_keeps_the_mean_and_constants():
+    image = to_tensor(np.random.default_rng(0).random((64, 48, 3), dtype=np.float32))
+    small = resize(image, (16, 12))
+    assert small.shape[-2:] == (16, 12)
+    assert small.mean().item() == pytest.approx(image.mean().item(), abs=0.01)
+    torch.testing.assert_close(resize(torch.full((1, 3, 7, 9), 0.25), (21, 4)), torch.full((1, 3, 21, 4), 0.25))
+
+
+@given(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), st.integers(1, 2000))
+def test_fit_keeps_the_aspect(shape, side):
+    height, width = fit(shape, side)
+    assert max(height, width) == side
+    assert abs(height * shape[1] - width * shape[0]) <= max(shape)

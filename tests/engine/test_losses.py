@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_neural_style.engine.losses import (
+    Target,
+    content_constant,
+    content_terms,
+    gram_matrix,
+    style_constant,
+    style_terms,
+    total_variation,
+)
+
+
+def test_gram_matrix_of_ones_is_one_per_position():
+    gram = gram_matrix(torch.ones(1, 5, 7, 3))
+    assert torch.equal(gram, torch.ones(5, 5))
+    assert torch.equal(gram * 21, torch.ones(5, 21) @ torch.ones(21, 5))
+
+
+def test_gram_matrix_takes_both_shapes_and_bfloat16():
+    features = torch.rand(1, 4, 6, 5, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(gram_matrix(features), gram_matrix(features[0].flatten(1)))
+    assert gram_matrix(features.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (3, 4, 4), (5,)])
+def test_gram_matrix_refuses_other_shapes(shape):
+    with pytest.raises(ValueError, match="shape"):
+        gram_matrix(torch.ones(shape))
+
+
+@pytest.mark.parametrize("normalization", ["relative", "paper", "mean"])
+def test_identical_inputs_have_no_loss(normalization):
+    features = torch.rand(1, 4, 6, 5, dtype=torch.float64)
+    content = Target("conv1_1", features, content_constant(features, normalization))
+    gram = gram_matrix(features)
+    style = Target("conv1_1", gram, style_constant(gram, normalization))
+    activations = {"conv1_1": features}
+    assert sum(content_terms(activations, [content]) + style_terms(activations, [style])) == 0
+
+
+def test_total_variation_of_a_checkerboard_is_two():
+    board = (torch.arange(6)[:, None] + torch.arange(9)) % 2
+    assert total_variation(board.double()[None, None]) == 2
+    assert total_variation(torch.ones(1, 3, 4, 4)) == 0
+
+
+def test_paper_gradients():
+    """Equations 2 and 6 of the paper, at the pre-activation: F - P and (FFᵀ - SSᵀ)F / (N²M²), 0 where F is 0."""
+    generator = torch.Generator().manual_seed(2)
+    pre, other = torch.randn(2, 1, 4, 5, 6, dtype=torch.float64, generator=generator)
+    n, m = 4, 30
+    pre.requires_grad_()
+    features, compared = pre.relu(), other.relu()
+    flat, s = features.detach()[0].flatten(1), compared[0].flatten(1)
+    active = (flat > 0).double()
+
+    content = Target("x", compared, content_constant(compared, "paper"))
+    (gradient,) = torch.autograd.grad(content_terms({"x": features}, [content])[0], pre, retain_graph=True)
+    torch.testing.assert_close(gradient[0].flatten(1), (flat - s) * active)
+
+    gram = gram_matrix(compared)
+    style = Target("x", gram, style_constant(gram, "paper"))
+    (gradient,) = torch.autograd.grad(style_terms({"x": features}, [style])[0], pre)
+    torch.testing.assert_close(gradient[0].flatten(1), (flat @ flat.T - s @ s.T) @ flat / (n**2 * m**2) * active)
+
+
+def test_gradients_agree_with_finite_differences():
+    image = torch.rand(1, 2, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(total_variation, image)
+    assert torch.autograd.gradcheck(gram_matrix, image)
+
+
+def test_relative_constants_have_a_floor():
+    nothing = torch.zeros(1, 4, 3, 3)
+    assert content_constant(nothing, "relative") < float("inf")
+    assert style_constant(gram_matrix(nothing), "relative") < float("inf")

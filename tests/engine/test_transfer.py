@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import dataclasses
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+import plain
+from napari_neural_style import PRESETS, StyleSettings, stylize
+from napari_neural_style.engine.color import luminance
+from napari_neural_style.engine.images import denormalize, normalize, to_array, to_rgb, to_tensor
+from napari_neural_style.engine.objective import Objective, Weights
+from napari_neural_style.engine.self_taught import learn
+from napari_neural_style.engine.transfer import resolved
+from napari_neural_style.engine.vgg import Trunk
+
+
+def replace(settings: StyleSettings, **changes) -> StyleSettings:
+    return dataclasses.replace(settings, **changes)
+
+
+def last(steps):
+    return list(steps)[-1]
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (48, 80)])
+def test_written_preset_equals_a_plain_implementation(shape):
+    """Five steps of the written procedure, against one that shares nothing with the engine but the filters."""
+    random = np.random.default_rng(6)
+    content, style = random.random((2, *shape, 3), dtype=np.float32)
+    settings = replace(
+        PRESETS["written"], size=shape, steps=5, save_every=1, features="self-taught", device="cpu", precision="float32"
+    )
+    ours = list(stylize(content, style, settings))
+
+    images = [normalize(to_tensor(image)) for image in (content, style)]
+    features = learn(images, [*settings.content_layers, *settings.style_layers], "max", settings.seed)
+    model, names = plain.network(features.convolutions, "reflect")
+    procedure = plain.written_procedure(model, names, *images)
+    for step, (total, content_loss, style_loss, image) in zip(ours, procedure, strict=False):
+        assert step.losses.total == pytest.approx(total, rel=1e-3)
+        assert step.losses.content == pytest.approx(content_loss, rel=1e-3, abs=1e-9)
+        assert step.losses.style == pytest.approx(style_loss, rel=1e-3)
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        difference = np.abs(step.image - to_array(image * std + mean))
+        # Adam's first steps follow a gradient's sign alone: where it is rounding noise, a pixel may go either way.
+        assert np.quantile(difference, 0.95) < 5e-3
+        assert difference.mean() < 2e-3
+
+
+def test_steps_are_counted_saved_and_shown(pair, quick):
+    steps = list(stylize(*pair, replace(quick, steps=7, save_every=3, preview_interval=3600.0)))
+    assert [s.index for s in steps] == [1, 2, 3, 4, 5, 6, 7]
+    assert {s.total for s in steps} == {7}
+    assert [s.index for s in steps if s.saved] == [3, 6, 7]
+    assert [s.index for s in steps if s.image is not None] == [1, 3, 6, 7]
+    assert steps[-1].image.shape == (32, 48, 3)
+    assert steps[-1].image.dtype == np.float32
+    assert 0 <= steps[-1].image.min() <= steps[-1].image.max() <= 1
+    assert [s.done for s in steps] == sorted(s.done for s in steps)
+    assert steps[-1].done == 1
+    for step in steps:
+        parts = step.losses
+        assert parts.total == pytest.approx(parts.content + parts.style + parts.variation)
+        assert sum(parts.layers.values()) == pytest.approx(parts.total)
+
+
+def test_every_scale_yields_pictures_at_the_working_size(pair, quick):
+    steps = list(stylize(*pair, replace(quick, size=96, scales=3, steps=7, save_every=1)))
+    assert [s.scale for s in steps] == [1, 1, 1, 2, 2, 3, 3]
+    assert {s.image.shape for s in steps} == {(64, 96, 3)}
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_the_loss_falls(pair, quick, optimizer, pooling):
+    rate = 0.05 if optimizer == "adam" else 1.0
+    settings = replace(quick, optimizer=optimizer, learning_rate=rate, pooling=pooling, steps=30)
+    steps = list(stylize(*pair, settings))
+    assert steps[-1].losses.total < steps[1].losses.total / 1.5
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_same_seed_same_picture_bit_for_bit(pair, quick, precision):
+    settings = replace(quick, precision=precision, initial="noise")
+    one, two = (last(stylize(*pair, settings)) for _ in range(2))
+    np.testing.assert_array_equal(one.image, two.image)
+    assert one.fingerprint == two.fingerprint
+    other = last(stylize(*pair, replace(settings, seed=1)))
+    assert not np.array_equal(one.image, other.image)
+
+
+def test_bfloat16_gives_about_the_float32_picture(pair, quick):
+    pictures = [last(stylize(*pair, replace(quick, precision=p, steps=20))).image for p in ("float32", "bfloat16")]
+    assert np.abs(pictures[0] - pictures[1]).mean() < 0.02
+
+
+@pytest.mark.parametrize("way", ["close", "abandon", "exhaust"])
+def test_a_job_that_is_over_frees_everything(pair, quick, way):
+    from napari_neural_style.engine import objective
+
+    made = weakref.WeakSet()
+    create = objective.Objective.__init__
+
+    def noting(self, *args, **kwargs):
+        made.add(self)
+        create(self, *args, **kwargs)
+
+    objective.Objective.__init__ = noting
+    try:
+        steps = stylize(*pair, quick)
+        next(steps)
+        assert len(made) == 1
+        if way == "close":
+            steps.close()
+        elif way == "exhaust":
+            list(steps)
+        else:
+            del steps
+        gc.collect()
+        assert not made
+    finally:
+        objective.Objective.__init__ = create
+
+
+def test_color_style_starts_in_the_styles_palette(pair, quick):
+    step = next(stylize(*pair, replace(quick, color="style", style_weight=1e-6)))
+    free = next(stylize(*pair, replace(quick, color="free", style_weight=1e-6)))
+    palette = to_rgb(pair[1]).mean((0, 1))
+    assert np.abs(step.image.mean((0, 1)) - palette).max() < 0.06
+    assert np.abs(free.image.mean((0, 1)) - palette).max() > 0.1
+
+
+def test_color_content_keeps_the_contents_colours(pair, quick):
+    step = last(stylize(*pair, replace(quick, color="content", size=(32, 48))))
+    content = torch.nn.functional.interpolate(to_tensor(to_rgb(pair[0])), (32, 48), mode="bilinear", antialias=True)
+    result = to_tensor(step.image)
+    unclamped = ((result > 0.01) & (result < 0.99)).all(1, keepdim=True)
+    chroma = (result - luminance(result)) - (content - luminance(content))
+    assert (chroma * unclamped).abs().max() < 1e-4
+    assert (luminance(result) - luminance(content)).abs().mean() > 0.01
+
+
+def test_initial_picture_and_noise(pair, quick):
+    red = np.zeros((10, 10, 3), np.uint8)
+    red[..., 0] = 255
+    step = next(stylize(*pair, replace(quick, learning_rate=1e-6), initial=red))
+    np.testing.assert_allclose(step.image, np.broadcast_to([1, 0, 0], step.image.shape), atol=0.01)
+    noisy = next(stylize(*pair, replace(quick, initial="noise", learning_rate=1e-6)))
+    assert np.abs(np.diff(noisy.image, axis=0)).mean() > 0.1
+
+
+def test_modes(pair, quick):
+    texture = last(stylize(*pair, replace(quick, mode="texture", steps=30)))
+    assert texture.losses.content == 0
+    assert texture.losses.style > 0
+    rebuilt = last(stylize(*pair, replace(quick, mode="content", content_layers={"conv1_1": 1}, steps=60)))
+    assert rebuilt.losses.style == 0
+    content = torch.nn.functional.interpolate(to_tensor(to_rgb(pair[0])), (32, 48), mode="bilinear", antialias=True)
+    assert np.corrcoef(rebuilt.image.ravel(), to_array(content).ravel())[0, 1] > 0.8
+
+
+def test_several_styles_are_weighed(pair, quick):
+    content, style = (normalize(to_tensor(to_rgb(image))) for image in pair)
+    settings = resolved(quick)
+    layers = [*settings.content_layers, *settings.style_layers]
+    trunk = Trunk(learn([content, style], layers, "average", 0), layers, "average")
+    weights = Weights(1.0, 8.0, 0.0, settings.content_layers, settings.style_layers, "relative")
+    image = denormalize(content)
+    other = style.flip(2)
+
+    def losses(*styles):
+        return Objective(trunk, image, [(denormalize(s), w) for s, w in styles], weights)(content)[0]
+
+    assert losses((style, 1.0), (style, 3.0)).style == pytest.approx(losses((style, 2.0)).style, rel=1e-5)
+    mixed = losses((style, 1.0), (other, 3.0)).style
+    assert mixed == pytest.approx((losses((style, 1.0)).style + 3 * losses((other, 1.0)).style) / 4, rel=1e-5)
+    with pytest.raises(ValueError, match="at least one"):
+        stylize(pair[0], [(pair[1], 0.0)], quick)
+    steps = stylize(pair[0], [(pair[1], 1.0), (pair[0][::-1], 2.0)], quick)
+    assert next(steps).index == 1
+
+
+def test_stops_on_a_plateau(pair, quick):
+    steps = list(stylize(*pair, replace(quick, steps=400, min_improvement=0.02, save_every=1000)))
+    assert 10 < len(steps) < 400
+    assert steps[-1].saved
+    assert steps[-1].image is not None
+
+
+def test_style_scale_changes_the_brush(pair, quick):
+    small, large = (next(stylize(*pair, replace(quick, style_scale=s))).losses.layers for s in (0.5, 2.0))
+    assert small != large
+
+
+def test_resolved_says_what_auto_became(pair):
+    settings = resolved(StyleSettings())
+    assert settings.device in ("cpu", "mps") or settings.device.startswith("cuda")
+    assert settings.precision in ("float32", "bfloat16")
+    assert settings.features == "self-taught"
+    assert list(settings.content_layers) == ["conv3_1"]
+    assert list(settings.style_layers) == ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
+    assert resolved(settings) == settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"device": "cuda:99"}, "cannot be used"),
+        ({"device": "toaster"}, "Choose auto or one of"),
+        ({"features": "pretrained"}, "features download"),
+        ({"size": 33, "style_layers": {"conv5_1": 1}}, "need 32 a side"),
+    ],
+)
+def test_what_cannot_run_gets_a_sentence(pair, quick, changes, words):
+    with pytest.raises(ValueError, match=words):
+        stylize(*pair, replace(quick, **changes))
+
+
+def test_a_narrow_image_gets_a_sentence(quick):
+    with pytest.raises(ValueError, match="less narrow"):
+        stylize(np.zeros((3000, 20)), np.zeros((64, 64)), quick)

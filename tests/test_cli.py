@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_neural_style import PRESETS, StyleSettings
+from napari_neural_style.cli import main
+from napari_neural_style.files import read_image, read_made_by
+from napari_neural_style.settings import SETTINGS
+
+QUICK = ["--size", "48", "--scales", "1", "--steps", "4", "--save-every", "2", "--device", "cpu",
+         "--content-layers", "conv2_1", "--style-layers", "conv1_1=1,conv2_1=0.5"]  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path, pair, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, image in zip(("content.png", "style.jpg"), pair, strict=True):
+        Image.fromarray(image).save(tmp_path / name)
+    return tmp_path
+
+
+def test_stylize_writes_result_steps_and_report(files, capsys):
+    arguments = ["stylize", "content.png", "style.jpg", "-o", "out.png", "--steps-dir", "steps", "--report", "r.json"]
+    assert main([*arguments, *QUICK]) == 0
+    printed = capsys.readouterr().out
+    assert "features download" in printed
+    assert printed.count("total") == 2
+    assert sorted(p.name for p in (files / "steps").iterdir()) == ["step-0002.png", "step-0004.png"]
+    np.testing.assert_array_equal(read_image("out.png"), read_image("steps/step-0004.png"))
+
+    report = json.loads((files / "r.json").read_text())
+    assert [row["step"] for row in report["steps"]] == [1, 2, 3, 4]
+    assert set(report["steps"][0]) == {"step", "scale", "total", "content", "style", "variation", "seconds"}
+    assert report["device"] == report["settings"]["device"] == "cpu"
+    assert report["features"]["source"] == "self-taught"
+    assert report["peak_memory_bytes"] > 1e7
+    assert report["seconds"] > 0
+    assert report["seconds_per_step"] > 0
+    assert {"torch", "napari-neural-style"} <= set(report["versions"])
+    made_by = read_made_by("out.png")
+    assert made_by["settings"] == report["settings"]
+    assert made_by["sources"] == {"content": "content.png", "style": "style.jpg"}
+    assert made_by["losses"]["total"] == pytest.approx(report["steps"][-1]["total"])
+
+
+def test_the_embedded_settings_make_the_same_picture_again(files):
+    assert main(["stylize", "content.png", "style.jpg", "-o", "one.png", "--seed", "5", *QUICK]) == 0
+    settings = StyleSettings.from_dict(read_made_by("one.png")["settings"])
+    from napari_neural_style import stylize
+    from napari_neural_style.engine.images import to_uint8
+
+    *_, step = stylize(read_image("content.png"), read_image("style.jpg"), settings)
+    np.testing.assert_array_equal(to_uint8(step.image), read_image("one.png"))
+
+
+def test_sixteen_bit_gray_and_alpha_come_in_and_tiff_goes_out(files, pair):
+    gray = (pair[0][..., 0].astype(np.uint16) << 8) + 7
+    Image.fromarray(gray).save("gray.png")
+    Image.fromarray(np.dstack([pair[1], np.full(pair[1].shape[:2], 200, np.uint8)])).save("alpha.png")
+    assert main(["stylize", "gray.png", "alpha.png", "-o", "out.tif", *QUICK]) == 0
+    assert read_image("out.tif").shape == (32, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none.png", "style.jpg"], "no image file"),
+        (["content.png", "style.jpg", "-o", "out.xyz"], "must end in one of"),
+        (["content.png", "style.jpg", "-o", "nowhere/out.png"], "no folder"),
+        (["content.png", "style.jpg", "--report", "nowhere/r.json"], "no folder"),
+        (["content.png", "style.jpg", "--size", "big"], "size must be a number"),
+        (["content.png", "style.jpg", "--size", "4"], "size must be 32 to"),
+        (["content.png", "style.jpg", "--style-layers", "conv7_1"], "no layer"),
+        (["content.png", "style.jpg", "--style-layers", "conv1_1=x"], "not of the form"),
+        (["content.png", "style.jpg", "--device", "cuda:77"], "cannot be used"),
+        (["content.png", "style.jpg", "--preset", "written"], "features download"),
+        (["content.png", "style.jpg", "--features", "none.pth"], "no features file"),
+        (["broken.png", "style.jpg"], "no image that can be read"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_status_2(files, capsys, arguments, words):
+    (files / "broken.png").write_bytes(b"broken")
+    before = sorted(files.iterdir())
+    assert main(["stylize", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+    assert sorted(files.iterdir()) == before
+
+
+def test_every_setting_is_an_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["stylize", "--help"])
+    text = capsys.readouterr().out
+    for name in SETTINGS:
+        assert f"--{name.replace('_', '-')}" in text
+    for name in PRESETS:
+        assert name in text
+
+
+def test_runs_as_a_module(tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-m", "napari_neural_style", "features", "list"], capture_output=True, text=True, check=True
+    )
+    assert "self-taught" in found.stdout

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_neural_style.files import check_writable, read_image, read_made_by, write_image
+
+MADE_BY = {"settings": {"size": 32}, "sources": {"content": "Käse ×"}, "step": 3}
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.tif", "out.TIFF", "out.jpg", "with space und Ümlaut.png"])
+def test_what_is_written_comes_back_with_what_made_it(tmp_path, image, name):
+    path = tmp_path / name
+    write_image(path, image, MADE_BY)
+    back = read_image(path)
+    assert back.shape == image.shape
+    if not name.endswith("jpg"):
+        np.testing.assert_array_equal(back, image)
+    assert read_made_by(path) == MADE_BY
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_nothing_half_written_stays(tmp_path, image):
+    (tmp_path / "out.png").write_bytes(b"earlier")
+    with pytest.raises(TypeError):
+        write_image(tmp_path / "out.png", image.astype(complex), MADE_BY)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
+    assert (tmp_path / "out.png").read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("out.gif", "must end in one of"), ("none/out.png", "no folder"), ("folder.png", "cannot be")]
+)
+def test_where_nothing_can_be_written(tmp_path, name, words):
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ValueError, match=words):
+        check_writable(tmp_path / name)
+
+
+def test_other_images_were_made_by_nothing_known(tmp_path, image):
+    Image.fromarray(image).save(tmp_path / "plain.png")
+    tifffile.imwrite(tmp_path / "plain.tif", image)
+    (tmp_path / "broken.png").write_bytes(b"x")
+    for name in ("plain.png", "plain.tif", "broken.png", "absent.png"):
+        assert read_made_by(tmp_path / name) is None
+
+
+def test_sixteen_bits(tmp_path):
+    gray = np.random.default_rng(1).integers(0, 65536, (5, 7), dtype=np.uint16)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    tifffile.imwrite(tmp_path / "gray.tif", gray)
+    tifffile.imwrite(tmp_path / "color.tif", np.stack([gray] * 3, -1), photometric="rgb")
+    tifffile.imwrite(tmp_path / "planes.tif", np.stack([gray] * 3), photometric="rgb", planarconfig="separate")
+    for name in ("gray.png", "gray.tif"):
+        np.testing.assert_array_equal(read_image(tmp_path / name), gray)
+    for name in ("color.tif", "planes.tif"):
+        np.testing.assert_array_equal(read_image(tmp_path / name), np.stack([gray] * 3, -1))
+
+
+def test_alpha_and_palette(tmp_path, image):
+    rgba = np.dstack([image, np.full(image.shape[:2], 7, np.uint8)])
+    Image.fromarray(rgba).save(tmp_path / "alpha.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), rgba)
+    Image.fromarray(image).convert("P").save(tmp_path / "palette.png")
+    assert read_image(tmp_path / "palette.png").shape == image.shape
+    Image.fromarray(image[..., 0]).convert("LA").save(tmp_path / "la.png")
+    assert read_image(tmp_path / "la.png").shape == (*image.shape[:2], 4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_exif_orientation(tmp_path, orientation, suffix):
+    """Both readers agree with Pillow on how an oriented picture is seen."""
+    picture = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture).save(tmp_path / "seen.png", exif=exif)
+    expected = read_image(tmp_path / "seen.png")
+    assert expected.shape == ((4, 6) if orientation < 5 else (6, 4))
+    if suffix == "tif":
+        tifffile.imwrite(tmp_path / "seen.tif", picture, extratags=[("Orientation", "H", 1, orientation, True)])
+        np.testing.assert_array_equal(read_image(tmp_path / "seen.tif"), expected)
+
+
+@pytest.mark.parametrize("name", ["text.png", "text.tif", "cut.png", "cut.tif", "empty.jpg", "absent.png", "stack.tif"])
+def test_what_is_no_image_gets_a_sentence(tmp_path, image, name):
+    path = tmp_path / name
+    if name == "stack.tif":
+        tifffile.imwrite(path, np.zeros((5, 6, 7), np.uint8), photometric="minisblack")
+    elif name.startswith("cut"):
+        write_image(path, np.random.default_rng(2).integers(0, 256, (90, 90, 3), dtype=np.uint8), {})
+        path.write_bytes(path.read_bytes()[:2000])
+    elif name != "absent.png":
+        path.write_bytes(b"" if name == "empty.jpg" else b"no image at all")
+    with pytest.raises(ValueError, match=name):
+        read_image(path)

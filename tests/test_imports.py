@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def modules_after(statement: str) -> set[str]:
+    """Return the modules that a fresh interpreter holds after a statement."""
+    code = f"import sys; {statement}; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(found.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import napari_neural_style", {"torch", "napari", "magicgui", "qtpy", "numpy"}),
+        ("import napari_neural_style.cli", {"torch", "napari", "magicgui", "qtpy"}),
+        ("from napari_neural_style import stylize", {"napari", "magicgui", "qtpy"}),
+        ("import napari_neural_style.viewer.widget", {"torch"}),
+        ("import napari_neural_style.viewer.samples", {"torch", "napari", "qtpy"}),
+    ],
+)
+def test_nothing_is_imported_before_it_is_needed(statement, absent):
+    assert not modules_after(statement) & absent
+
+
+def test_public_names():
+    import napari_neural_style
+
+    for name in napari_neural_style.__all__:
+        assert getattr(napari_neural_style, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'glitter'"):
+        _ = napari_neural_style.glitter

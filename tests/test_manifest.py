@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from npe2 import PluginManifest
+
+ROOT = Path(__file__).parents[1]
+MENUS = {"napari/layers/filter"}
+
+
+@pytest.fixture(scope="module")
+def manifest() -> PluginManifest:
+    return PluginManifest.from_distribution("napari-neural-style")
+
+
+def test_the_manifest_at_the_root_is_the_packages():
+    inside = ROOT / "src" / "napari_neural_style" / "napari.yaml"
+    assert (ROOT / "napari.yaml").read_text() == inside.read_text()
+    assert (ROOT / "napari.yaml").is_symlink()
+
+
+def test_every_command_exists_and_is_used(manifest):
+    commands = {command.id: command for command in manifest.contributions.commands}
+    used = {widget.command for widget in manifest.contributions.widgets}
+    used |= {sample.command for sample in manifest.contributions.sample_data}
+    for menu, items in manifest.contributions.menus.items():
+        assert menu in MENUS
+        used |= {item.command for item in items}
+    assert used == set(commands)
+    for command in commands.values():
+        module, _, name = command.python_name.partition(":")
+        assert callable(getattr(import_module(module), name))
+        assert command.id.startswith(f"{manifest.name}.")
+
+
+def test_names_that_others_hold_on_to(manifest):
+    (widget,) = manifest.contributions.widgets
+    assert (widget.command, widget.display_name) == ("napari-neural-style.widget", "Style Transfer")

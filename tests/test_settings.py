@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_neural_style import PRESETS, StyleSettings
+from napari_neural_style.settings import (
+    LAYERS,
+    SETTINGS,
+    from_text,
+    style_strength,
+    style_weight_of,
+    to_text,
+)
+
+LAYER_WEIGHTS = st.just("auto") | st.dictionaries(
+    st.sampled_from(list(LAYERS)), st.floats(1e-3, 1e3), min_size=1, max_size=4
+)
+
+
+def any_value(name: str) -> st.SearchStrategy:
+    default, details = getattr(StyleSettings(), name), SETTINGS[name]
+    if name.endswith("_layers"):
+        return LAYER_WEIGHTS
+    if name == "size":
+        side = st.integers(32, 65536)
+        return side | st.tuples(side, side)
+    if isinstance(default, bool):
+        return st.booleans()
+    if details.choices:
+        return st.sampled_from(details.choices)
+    if isinstance(default, str):
+        return st.text(min_size=1, max_size=8)
+    number = st.integers if isinstance(default, int) else st.floats
+    return number(type(default)(details.low), type(default)(min(details.high, 1e9)))
+
+
+SETTINGS_OF_ANY_KIND = st.fixed_dictionaries({}, optional={name: any_value(name) for name in SETTINGS}).filter(
+    lambda values: values.get("style_weight", 1) or values.get("content_weight", 1)
+)
+
+
+@given(SETTINGS_OF_ANY_KIND)
+def test_settings_survive_json_and_text(values):
+    settings = StyleSettings(**values)
+    assert StyleSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    typed = {name: from_text(name, to_text(getattr(settings, name))) for name in SETTINGS if name != "rescale_features"}
+    assert StyleSettings(**typed, rescale_features=settings.rescale_features) == settings
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_are_what_they_are_called(name):
+    preset = PRESETS[name]
+    assert StyleSettings.from_dict(preset.to_dict()) == preset
+
+
+def test_written_preset_is_the_written_procedure():
+    written = PRESETS["written"]
+    assert (written.size, written.steps, written.save_every, written.scales) == ((512, 512), 500, 100, 1)
+    assert (written.optimizer, written.learning_rate) == ("adam", 1.0)
+    assert (written.content_weight, written.style_weight, written.variation_weight) == (1.0, 1e6, 0.0)
+    assert written.content_layers == {"conv4_2": 1.0}
+    assert written.style_layers == dict.fromkeys(("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"), 1.0)
+    assert (written.normalization, written.pooling, written.color) == ("mean", "max", "free")
+    assert (written.initial, written.features) == ("content", "pretrained")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"size": 0}, "size must be 32 to 65536 px, not 0"),
+        ({"size": (512,)}, r"\(height, width\)"),
+        ({"size": 100.5}, "whole number"),
+        ({"steps": "many"}, "steps must be a whole number"),
+        ({"steps": True}, "steps must be a whole number"),
+        ({"style_weight": -1}, "style_weight must be 0 to"),
+        ({"style_weight": float("nan")}, "style_weight must be"),
+        ({"pooling": "min"}, "one of max, average"),
+        ({"features": ""}, "features must be a word"),
+        ({"rescale_features": 1}, "true or false"),
+        ({"style_layers": {"conv9_1": 1}}, "no layer 'conv9_1'"),
+        ({"style_layers": {}}, "at least one layer"),
+        ({"style_layers": "conv1_1"}, "mapping"),
+        ({"content_weight": 0, "style_weight": 0}, "nothing is left to optimise"),
+    ],
+)
+def test_wrong_values_get_a_sentence(values, words):
+    with pytest.raises(ValueError, match=words):
+        StyleSettings(**values)
+
+
+def test_settings_of_a_newer_version_get_a_sentence():
+    with pytest.raises(ValueError, match="Unknown setting glitter"):
+        StyleSettings.from_dict({"glitter": 1})
+    with pytest.raises(ValueError, match="mapping"):
+        StyleSettings.from_dict([1])
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        StyleSettings().steps = 3
+
+
+@pytest.mark.parametrize("name", ["balanced", "fast", "fine", "written", "paper"])
+def test_usual_weights_are_the_sliders_middle(name):
+    assert style_strength(PRESETS[name]) == pytest.approx(50, abs=15)
+
+
+@given(st.floats(0, 100))
+def test_strength_and_weight_are_inverse(strength):
+    settings = StyleSettings()
+    weight = style_weight_of(strength, settings)
+    assert style_strength(dataclasses.replace(settings, style_weight=weight)) == pytest.approx(strength, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", list(SETTINGS))
+def test_every_setting_says_what_it_is_and_what_it_takes(name):
+    tooltip = SETTINGS[name].tooltip
+    assert len(tooltip) > 20
+    assert tooltip[0].isupper() or tooltip.startswith("VGG")
+    assert tooltip.endswith(".")
