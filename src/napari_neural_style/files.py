@@ -21,6 +21,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _EXIF_DESCRIPTION = 0x010E
 
 
+class _NotOneImageError(ValueError):
+    """A file was read, but it holds something else."""
+
+
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     """Read one image.
 
@@ -49,10 +53,10 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return _pixels(ImageOps.exif_transpose(image))
-    except ValueError:
-        raise
     except (UnidentifiedImageError, tifffile.TiffFileError) as error:
         raise ValueError(f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can).") from error
+    except _NotOneImageError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{str(path)!r} unpacks to more pixels than an image of its kind should: {error}") from error
     except Exception as error:  # a damaged file makes the decoders fail in any way
@@ -80,7 +84,7 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
     if axes.startswith("S") and len(axes) == 3:
         array = np.moveaxis(array, 0, -1)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
-        raise ValueError(
+        raise _NotOneImageError(
             f"{str(path)!r} holds a stack of shape {array.shape}, not one image. Give a single plane of it."
         )
     return _oriented(array, int(orientation.value) if orientation else 1)

@@ -11,7 +11,7 @@ import torch
 import plain
 from napari_neural_style import PRESETS, StyleSettings, stylize
 from napari_neural_style.engine.color import luminance
-from napari_neural_style.engine.images import denormalize, normalize, to_array, to_rgb, to_tensor
+from napari_neural_style.engine.images import denormalize, normalize, resize, to_array, to_rgb, to_tensor
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.self_taught import learn
 from napari_neural_style.engine.transfer import resolved
@@ -27,10 +27,9 @@ def last(steps):
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (48, 80)])
-def test_written_preset_equals_a_plain_implementation(shape):
+def test_written_preset_equals_a_plain_implementation(pair, shape):
     """Five steps of the written procedure, against one that shares nothing with the engine but the filters."""
-    random = np.random.default_rng(6)
-    content, style = random.random((2, *shape, 3), dtype=np.float32)
+    content, style = (to_array(resize(to_tensor(to_rgb(image)), shape)) for image in pair)
     settings = replace(
         PRESETS["written"], size=shape, steps=5, save_every=1, features="self-taught", device="cpu", precision="float32"
     )
@@ -40,15 +39,22 @@ def test_written_preset_equals_a_plain_implementation(shape):
     features = learn(images, [*settings.content_layers, *settings.style_layers], "max", settings.seed)
     model, names = plain.network(features.convolutions, "reflect")
     procedure = plain.written_procedure(model, names, *images)
-    for step, (total, content_loss, style_loss, image) in zip(ours, procedure, strict=False):
-        assert step.losses.total == pytest.approx(total, rel=1e-3)
-        assert step.losses.content == pytest.approx(content_loss, rel=1e-3, abs=1e-9)
-        assert step.losses.style == pytest.approx(style_loss, rel=1e-3)
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-        difference = np.abs(step.image - to_array(image * std + mean))
-        # Adam's first steps follow a gradient's sign alone: where it is rounding noise, a pixel may go either way.
-        assert np.quantile(difference, 0.95) < 5e-3
-        assert difference.mean() < 2e-3
+    layers = [*settings.content_layers, *settings.style_layers]
+    weights = Weights(1.0, 1e6, 0.0, settings.content_layers, settings.style_layers, "mean")
+    styles = [(denormalize(images[1]), 1.0)]
+    objective = Objective(Trunk(features, layers, "max"), denormalize(images[0]), styles, weights)
+    image = images[0]
+    procedure = plain.written_procedure(model, names, *images)
+    for step, (total, content_loss, style_loss, after) in zip(ours, procedure, strict=False):
+        losses, _, _ = objective(image)
+        assert losses.total == pytest.approx(total, rel=1e-4)
+        assert losses.content == pytest.approx(content_loss, rel=1e-4, abs=1e-9)
+        assert losses.style == pytest.approx(style_loss, rel=1e-4)
+        # Adam's first steps follow the sign of a pixel's gradient alone. Where that is rounding noise, two orders of
+        # summation send the pixel two ways, and the paths part slowly from there.
+        assert step.losses.total == pytest.approx(total, rel=1e-5 if step.index == 1 else 1e-2)
+        assert np.abs(step.image - to_array(denormalize(after))).mean() < 5e-3
+        image = after
 
 
 def test_steps_are_counted_saved_and_shown(pair, quick):
