@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from napari_neural_style import StyleSettings
 # As the engine does, but before any test module imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+pytest_plugins = ["loopback"]
 
 REAL_FEATURES = Path(__file__).parents[2] / "shared" / "data" / "vgg19_caffe_conv1_1_to_conv3_4.safetensors"
 

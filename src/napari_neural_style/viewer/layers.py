@@ -114,8 +114,6 @@ def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatIma
             array = array.swapaxes(0, 1)
         if look is None:
             return to_rgb(array, name=f"layer {name!r}")
-        if array.dtype.kind == "c":
-            raise ValueError(f"{name!r} holds complex numbers; show their magnitude in a layer of its own first.")
         if not np.isfinite(array).all():
             raise ValueError(
                 f"{name!r} holds {int((~np.isfinite(array)).sum())} pixels that are NaN or infinite. Replace them "

@@ -45,6 +45,7 @@ class StyleTransferWidget(Container):
         self._activity: progress | None = None
         self._clock = Clock()
         self._asked_for_features = False
+        self._told = ""
         self._build()
         super().__init__(widgets=[self._body, self.message, self._buttons, self.bar], labels=False)
         self._scroll_area = _put_in_scroll_area(self, self._body)
@@ -128,7 +129,7 @@ class StyleTransferWidget(Container):
         self.pause.changed.connect(self._pause)
         self.stop.changed.connect(self._stop)
         for group in (self._main, self._fields.advanced):
-            group.changed.connect(self._update)
+            group.changed.connect(self._on_change)
         self._viewer.dims.events.ndisplay.connect(self._update)
         self.native_parent_changed.connect(self._on_parent_changed)
         self.native.setObjectName("napari-neural-style")
@@ -227,10 +228,12 @@ class StyleTransferWidget(Container):
             return
         reason = self.why_not_run()
         self.run.enabled = not reason
-        if reason or not self._told:
-            self._say(reason)
+        self._say(self._told or reason)
 
-    _told = ""
+    def _on_change(self) -> None:
+        """Forget how the last run ended: what counts now is the present choice."""
+        self._told = ""
+        self._update()
 
     def _say(self, text: str) -> None:
         self.message.value = text
@@ -325,13 +328,12 @@ class StyleTransferWidget(Container):
         self._end_job()
         if outputs is not None:
             outputs.finish()
+        self.features.reset_choices()
         if error:
             self._told = error
             show_info(error)
         else:
             self._told = "Stopped; the picture so far is kept." if stopped else "Done."
-        self.features.reset_choices()
-        self._say(self._told)
         self._update()
 
     def _end_job(self) -> None:

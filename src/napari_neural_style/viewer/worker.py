@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,7 @@ class Job:
     def __init__(self, work: Callable[[Report], Iterator[Step]], callbacks: Callbacks, parent: QObject) -> None:
         self._work: Callable[[Report], Iterator[Step]] | None = work
         self._callbacks = callbacks
-        self._saved: deque[Step] = deque()
+        self._saved: queue.Queue[Step] = queue.Queue(maxsize=2)
         self._latest: Step | None = None
         self._status: tuple[str, float] | None = None
         self._error: str | None = None
@@ -130,7 +130,7 @@ class Job:
             self._work = None
             for step in steps:
                 if step.saved:
-                    self._saved.append(step)
+                    self._hand_over(step)
                 self._latest = step
                 self._resume.wait()
                 if self._stop.is_set() or self._worker.abort_requested:
@@ -145,6 +145,15 @@ class Job:
         finally:
             self._work = None
             self._finished.set()
+
+    def _hand_over(self, step: Step) -> None:
+        """Wait until the main thread has room for a saved step: none is lost, and none pile up."""
+        while not self._stop.is_set():
+            try:
+                return self._saved.put(step, timeout=0.1)
+            except queue.Full:
+                continue
+        return None
 
     def _report(self, message: str, fraction: float) -> None:
         self._status = (message, fraction)
@@ -168,11 +177,13 @@ class Job:
             status, self._status = self._status, None
             self._callbacks.status(*status)
         latest, self._latest = self._latest, None
-        while self._saved:
-            step = self._saved.popleft()
+        while not self._saved.empty():
+            step = self._saved.get_nowait()
             self._callbacks.step(step)
             if latest is not None and latest.index <= step.index:
                 latest = None
+            if not finished:
+                break  # adding a layer takes the canvas a while; one a tick leaves the window responsive
         if latest is not None:
             self._callbacks.step(latest)
         if finished and not self._told:

@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+import weakref
+
+import numpy as np
+import pytest
+from napari.layers import Image
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from loopback import address
+from napari_neural_style import PRESETS, StyleSettings
+from napari_neural_style.settings import SETTINGS
+from napari_neural_style.viewer.widget import StyleTransferWidget
+
+KEY = "napari-neural-style"
+
+
+def wait_until(condition, seconds: float = 120) -> None:
+    """Let the event loop run until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        QApplication.processEvents()
+        time.sleep(0.005)
+
+
+def press(button) -> None:
+    """Click a button as a mouse does."""
+    assert button.enabled
+    QTest.mouseClick(button.native, Qt.MouseButton.LeftButton)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer, pair):
+    viewer = make_napari_viewer(show=True)
+    viewer.add_image(pair[1], name="waves", rgb=True)
+    viewer.add_image(pair[0], name="cat", rgb=True)
+    return viewer
+
+
+@pytest.fixture
+def widget(viewer, quick):
+    _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
+    widget.settings = quick
+    yield widget
+    if widget._job is not None:
+        job = widget._job
+        job.stop()
+        assert job.wait(60)
+        wait_until(lambda: widget._job is None)
+
+
+def run_to_the_end(widget) -> None:
+    press(widget.run)
+    wait_until(lambda: widget._job is None)
+
+
+def endless(widget, save_every: int = 1_000_000) -> None:
+    widget.steps.value = 1_000_000
+    widget.save_every.value = save_every
+
+
+def test_two_layers_in_a_stylised_layer_out(viewer, widget):
+    assert (widget.content.value.name, widget.style.value.name) == ("cat", "waves")
+    run_to_the_end(widget)
+    assert [layer.name for layer in viewer.layers] == ["waves", "cat", "cat × waves · step 3", "cat × waves · step 6"]
+    kept, final = viewer.layers[2:]
+    assert (kept.visible, final.visible) == (False, True)
+    for layer in (kept, final):
+        assert layer.rgb
+        assert layer.data.dtype == np.uint8
+        assert layer.data.shape == (32, 48, 3)
+        made_by = layer.metadata[KEY]
+        assert made_by["sources"] == {"content": "cat", "style": "waves"}
+        assert StyleSettings.from_dict(made_by["settings"]).features == "self-taught"
+        assert set(made_by["losses"]) == {"total", "content", "style", "variation"}
+        assert len(made_by["features_fingerprint"]) == 64
+        assert "torch" in made_by["versions"]
+    assert [layer.metadata[KEY]["step"] for layer in (kept, final)] == [3, 6]
+    assert not np.array_equal(kept.data, final.data)
+    assert widget.message.value == "Done."
+    assert widget.run.enabled
+    assert not widget.stop.enabled
+
+
+def test_earlier_results_are_never_overwritten_and_names_do_not_grow(viewer, widget):
+    run_to_the_end(widget)
+    first = viewer.layers[-1]
+    before = first.data.copy()
+    widget.content.value = first
+    run_to_the_end(widget)
+    names = [layer.name for layer in viewer.layers]
+    assert len(names) == len(set(names)) == 6
+    assert names[-1] == "cat × waves · step 6 [1]"
+    np.testing.assert_array_equal(first.data, before)
+
+
+def test_a_grey_16_bit_layer_with_a_scale_in_micrometres(viewer, widget, pair):
+    gray = pair[0][..., 0].astype(np.uint16) * 100
+    cells = viewer.add_image(
+        gray, name="cells", colormap="magma", scale=(0.325, 0.325), translate=(3, 4), rotate=20, units=("um", "um")
+    )
+    widget.content.value = cells
+    run_to_the_end(widget)
+    result = viewer.layers[-1]
+    assert result.units == cells.units
+    h, w = cells.data.shape
+    for corner in ((-0.5, -0.5), (h - 0.5, w - 0.5), (-0.5, w - 0.5)):
+        scaled = (np.array(corner) + 0.5) * np.array(result.data.shape[:2]) / (h, w) - 0.5
+        np.testing.assert_allclose(result.data_to_world(scaled), cells.data_to_world(corner), atol=1e-9)
+
+
+def test_stop_keeps_the_picture_so_far(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    assert not widget.run.enabled
+    wait_until(lambda: len(viewer.layers) > 2)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    assert "Stopped" in widget.message.value
+    last = viewer.layers[-1]
+    assert last.name == f"cat × waves · step {last.metadata[KEY]['step']}"
+    assert widget.run.enabled
+
+
+def test_pause_and_resume(viewer, widget):
+    endless(widget, save_every=20)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 3)
+    press(widget.pause)
+    assert widget.pause.text == "Resume"
+    wait_until(lambda: "Paused" in widget.message.value)
+    for _ in range(40):
+        QApplication.processEvents()
+        time.sleep(0.01)
+    held = len(viewer.layers)
+    picture = viewer.layers[-1].data
+    for _ in range(40):
+        QApplication.processEvents()
+        time.sleep(0.01)
+    assert len(viewer.layers) == held
+    assert viewer.layers[-1].data is picture
+    press(widget.pause)
+    wait_until(lambda: len(viewer.layers) > held)
+
+
+def test_the_live_layer_moves_while_the_run_goes_on(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) == 3)
+    live = viewer.layers[-1]
+    assert live.name == "cat × waves · live"
+    seen = live.data.copy()
+    wait_until(lambda: not np.array_equal(live.data, seen))
+    assert "left" in widget.message.value or "Step" in widget.message.value
+    assert widget.bar.visible
+
+
+def test_saving_every_step_does_not_flood_the_window(viewer, widget):
+    endless(widget, save_every=1)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 6)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None, 30)
+    assert len(viewer.layers) < 20
+    steps = [layer.metadata[KEY]["step"] for layer in viewer.layers[2:]]
+    assert steps == sorted(steps)
+
+
+def test_a_live_layer_that_is_deleted_comes_back_at_the_end(viewer, widget):
+    widget.steps.value = 400
+    widget.save_every.value = 400
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) == 3)
+    viewer.layers.pop()
+    wait_until(lambda: widget._job is None)
+    assert viewer.layers[-1].name == "cat × waves · step 400"
+
+
+def test_run_says_why_it_cannot(viewer, widget):
+    viewer.dims.ndisplay = 3
+    assert not widget.run.enabled
+    assert "2-D" in widget.message.value
+    viewer.dims.ndisplay = 2
+    assert widget.run.enabled
+    widget.features.value = "pretrained"
+    assert not widget.run.enabled
+    assert "Download" in widget.message.value
+    widget.features.value = "file"
+    assert "Choose a features file" in widget.message.value
+    widget.features.value = "self-taught"
+    assert widget.run.enabled
+    viewer.layers.clear()
+    assert not widget.run.enabled
+    assert "Open two images" in widget.message.value
+
+
+def test_a_fault_in_the_run_is_told_in_a_sentence(viewer, widget, pair):
+    broken = viewer.add_image(np.where(np.eye(40) > 0, np.nan, 0.5), name="broken", contrast_limits=(0, 1))
+    widget.content.value = broken
+    run_to_the_end(widget)
+    assert "NaN" in widget.message.value
+    assert len(viewer.layers) == 3
+    widget.content.value = viewer.layers["cat"]
+    run_to_the_end(widget)
+    assert widget.message.value == "Done."
+
+
+def test_presets_and_every_setting_go_through_the_fields(widget):
+    for name, preset in reversed(PRESETS.items()):
+        widget.preset.value = name
+        assert widget.settings == StyleSettings.from_dict({**preset.to_dict(), "device": "cpu"})
+    for name, details in SETTINGS.items():
+        field = widget._fields[name]
+        assert details.help.split(".")[0] in field.tooltip
+    for field in (widget.content, widget.style, widget.preset, widget.style_strength, widget.run, widget.stop):
+        assert field.tooltip
+
+
+def test_style_strength_turns_the_weight_and_follows_it(widget):
+    widget.settings = StyleSettings()
+    before = widget.settings.style_weight
+    widget.style_strength.value = 70
+    assert widget.settings.style_weight == pytest.approx(before * 10, rel=1e-3)
+    widget._fields["style_weight"].value = str(before / 10)
+    assert widget.style_strength.value == 30
+
+
+def test_a_wrong_number_is_told_beside_the_button(widget):
+    widget._fields["style_weight"].value = "plenty"
+    assert not widget.run.enabled
+    assert "style_weight must be a number" in widget.message.value
+
+
+def test_swap_and_the_selected_layer(viewer, widget):
+    press(widget.swap)
+    assert (widget.content.value.name, widget.style.value.name) == ("waves", "cat")
+    viewer.layers.selection.active = viewer.layers["waves"]
+    fresh = StyleTransferWidget(viewer)
+    assert (fresh.content.value.name, fresh.style.value.name) == ("waves", "cat")
+    fresh.close()
+
+
+def test_asks_once_whether_to_download(widget):
+    widget.features.value = "auto"
+    assert widget._question.visible
+    press(widget.use_self_taught)
+    assert widget.features.value == "self-taught"
+    assert not widget._question.visible
+
+
+@pytest.mark.parametrize("fault", ["", "wrong hash"])
+def test_download_from_the_dock(widget, monkeypatch, server, whole_file, fault):
+    """The button fetches into the cache and the choice says so; the network is a server on loopback."""
+    from napari_neural_style.engine import download
+
+    url = address(server, whole_file, "0123abcd" if fault else None)
+    monkeypatch.setattr(download, "torchvision_url", lambda: url)
+    widget.features.value = "pretrained"
+    assert not widget.run.enabled
+    press(widget.download)
+    wait_until(lambda: widget._job is None)
+    label = widget.features.native.currentText()
+    if fault:
+        assert "not the expected file" in widget.message.value
+        assert label == "pretrained (not on disk)"
+        assert not widget.run.enabled
+    else:
+        assert widget.message.value == "Done."
+        assert label == "pretrained (on disk)"
+        assert widget.run.enabled
+        assert not widget._question.visible
+
+
+def test_closing_the_dock_stops_the_run(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    job = widget._job
+    viewer.window.remove_dock_widget("all")
+    assert job.wait(60)
+    assert viewer.layers[-1].name.startswith("cat × waves · step")
+
+
+def test_closing_releases_the_widget(make_napari_viewer, pair, quick):
+    viewer = make_napari_viewer()
+    viewer.add_image(pair[1], name="waves", rgb=True)
+    viewer.add_image(pair[0], name="cat", rgb=True)
+    dock, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
+    widget.settings = quick
+    run_to_the_end(widget)
+    gone = weakref.ref(widget)
+    viewer.window.remove_dock_widget("all")
+    del dock, widget
+    for _ in range(5):
+        QApplication.processEvents()
+        QApplication.sendPostedEvents(None, 52)  # deferred deletions
+        gc.collect()
+    assert gone() is None
+
+
+CLOSING = """
+import napari, numpy as np, sys, time
+from qtpy.QtCore import QTimer
+viewer = napari.Viewer()
+viewer.add_image(np.random.rand(64, 64, 3), name="a", rgb=True)
+viewer.add_image(np.random.rand(64, 64, 3), name="b", rgb=True)
+_, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
+from napari_neural_style import StyleSettings
+widget.settings = StyleSettings(size=48, scales=1, steps=100000, save_every=100000, features="self-taught",
+    content_layers={"conv2_1": 1.0}, style_layers={"conv1_1": 1.0})
+widget.run.native.click()
+def look():
+    if len(viewer.layers) > 2:
+        print("running", flush=True)
+        viewer.window._qt_window.close(quit_app=True) if sys.argv[1] == "quit" else viewer.close()
+timer = QTimer(); timer.timeout.connect(look); timer.start(50)
+napari.run()
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["close", "quit"])
+def test_closing_the_window_ends_the_process(way, tmp_path):
+    """A real process: the run must not keep it alive."""
+    found = subprocess.run(
+        [sys.executable, "-c", CLOSING, way], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert "running" in found.stdout
+    assert found.stdout.rstrip().endswith("ended"), found.stderr
+    assert found.returncode == 0
+
+
+def test_fifty_layers(viewer, widget):
+    for number in range(50):
+        viewer.add_layer(Image(np.zeros((8, 8)), name=f"layer {number}"))
+    assert len(widget.content.choices) == 52
+    assert widget.content.value.name == "cat"
