@@ -24,6 +24,14 @@ LAYERS: dict[str, int] = {
 
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
+AUTO_LAYERS: dict[str, dict[str, dict[str, float]]] = {
+    "trained": {"content": {"conv4_2": 1.0}, "style": dict.fromkeys(STYLE_LAYERS, 1.0)},
+    # Self-taught filters above conv3_1 take most of the learning, lose the content's structure and match the style no
+    # better; of the others the lowest decide colour and brush, so they weigh most.
+    "self-taught": {"content": {"conv3_1": 1.0}, "style": {"conv1_1": 5.0, "conv2_1": 1.5, "conv3_1": 0.5}},
+}
+"""What ``"auto"`` layers mean, for trained features (pretrained or from a file) and for self-taught ones."""
+
 LayerWeights = Literal["auto"] | Mapping[str, float]
 
 
@@ -140,7 +148,8 @@ class StyleSettings:
     style_layers: LayerWeights = _setting(
         "auto",
         "VGG-19 layers whose Gram matrices the style term compares, with weights, such as "
-        "conv1_1=1,conv2_1=0.5. auto is conv1_1, conv2_1, conv3_1, conv4_1 and conv5_1, weight 1 each.",
+        "conv1_1=1,conv2_1=0.5. auto is conv1_1, conv2_1, conv3_1, conv4_1 and "
+        "conv5_1, weight 1 each, and conv1_1=5,conv2_1=1.5,conv3_1=0.5 for self-taught features.",
     )
     normalization: str = _setting(
         "relative",

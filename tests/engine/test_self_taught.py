@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_neural_style.engine.images import normalize, to_rgb, to_tensor
-from napari_neural_style.engine.self_taught import FIRING, learn
+from napari_neural_style.engine.self_taught import learn
 from napari_neural_style.engine.vgg import Trunk
 
 LAYERS = ["conv1_1", "conv1_2", "conv2_1"]
@@ -20,12 +20,13 @@ def features(images):
     return learn(images, LAYERS, "average", seed=0)
 
 
-def test_filters_fire_as_often_as_meant_and_average_one(images, features):
+def test_filters_fire_at_a_good_share_of_positions_and_average_about_one(images, features):
     activations = [Trunk(features, LAYERS, "average")(image) for image in images]
     for layer in LAYERS:
         flat = torch.cat([a[layer][0].flatten(1) for a in activations], dim=1)
-        assert (flat > 0).float().mean().item() == pytest.approx(FIRING, abs=0.1)
-        assert flat.mean().item() == pytest.approx(1, abs=0.35)
+        assert 0.3 < (flat > 0).float().mean() < 0.7
+        assert flat.mean().item() == pytest.approx(1, abs=0.3)
+        assert ((flat > 0).any(1)).all()
 
 
 def test_same_seed_same_filters(images, features):

@@ -208,7 +208,10 @@ def test_resolved_says_what_auto_became(pair):
     assert settings.precision in ("float32", "bfloat16")
     assert settings.features == "self-taught"
     assert list(settings.content_layers) == ["conv3_1"]
-    assert list(settings.style_layers) == ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
+    assert list(settings.style_layers) == ["conv1_1", "conv2_1", "conv3_1"]
+    with_file = resolved(StyleSettings(features=__file__))
+    assert list(with_file.content_layers) == ["conv4_2"]
+    assert list(with_file.style_layers) == ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
     assert resolved(settings) == settings
 
 

@@ -1,7 +1,9 @@
 """Features without a download: VGG-19's architecture with filters learned from the images at hand.
 
 From the input up, each convolution's filters are the centres that spherical k-means finds among whitened
-3 × 3 patches of the activations below it.
+3 × 3 patches of the activations below it, to which white noise was added. Without noise the filters would
+span only what the images contain, and the optimiser could hide colour speckle and ringing in what they do
+not see.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ from napari_neural_style.engine.images import resize
 from napari_neural_style.engine.vgg import POOLED_AFTER, Features, fingerprint_of, layers_up_to, pool
 from napari_neural_style.settings import LAYERS
 
-PATCHES_PER_FILTER = 10
+PATCHES = 4096
+"""Patches that a layer's filters are learned from."""
+NOISE = 1.0
+"""Variance of the noise in units of the patches' own, mean over their dimensions."""
+LEAST_NOISE = 1e-3
+"""Least standard deviation of the noise, for images without any structure."""
+LEAST_ACTIVATION = 1e-3
+"""Least mean activation that a filter is divided by."""
+COMPONENTS = 96
+"""Principal components in which patches are compared."""
 ITERATIONS = 4
-FIRING = 0.3
-"""Share of positions at which a filter is active."""
-COMPONENTS = 256
-POWER = 0.5
-EIGENVALUE_FLOOR = 1.0
-"""Floor under the eigenvalues, in units of their mean: keeps noise from being blown up."""
 
 Progress = Callable[[str, float], None]
 
@@ -70,7 +75,7 @@ def learn(
             progress(f"Learning features: {name}", number / len(names))
         filters = LAYERS[name]
         padded = [F.pad(a, (1, 1, 1, 1), mode="reflect") for a in activations]
-        patches = _sample_patches(padded, PATCHES_PER_FILTER * filters, generator)
+        patches = _sample_patches(padded, PATCHES, generator)
         weight, bias = _filters_of(patches, filters, generator)
         weight = weight.view(filters, -1, 3, 3)
         convolutions[name] = (weight.cpu(), bias.cpu())
@@ -100,48 +105,50 @@ def _sample_patches(padded: Sequence[Tensor], count: int, generator: torch.Gener
 
 
 def _filters_of(patches: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return weights (count, D) and biases (count,) learned from patches (T, D)."""
+    """Return weights (count, D) and biases (count,) learned from patches (T, D).
+
+    A filter fires at half of the noisy patches; its mean activation over the clean ones is 1.
+    """
     mean = patches.mean(0)
     centred = patches - mean
-    whiten = _whitening(centred)
-    directions = _spherical_k_means(centred @ whiten, count, generator)
-    weight = directions @ whiten.T
-    responses = centred @ weight.T
-    rank = 1 + int((1 - FIRING) * len(responses))
-    threshold = responses.kthvalue(rank, dim=0).values
-    active = F.relu(responses - threshold).mean(0).clamp_min(1e-6)
+    deviation = (NOISE * centred.square().mean()).sqrt().clamp_min(LEAST_NOISE)
+    noisy = centred + torch.randn(centred.shape, generator=generator).to(centred) * deviation
+    whitening = _whitening(noisy, generator)
+    weight = _spherical_k_means(noisy @ whitening, count, generator) @ whitening.T
+    threshold = (noisy @ weight.T).median(0).values
+    active = F.relu(centred @ weight.T - threshold).mean(0).clamp_min(LEAST_ACTIVATION)
     bias = -(weight @ mean) - threshold
     return weight / active[:, None], bias / active
 
 
-def _whitening(centred: Tensor) -> Tensor:
-    """Return the matrix (D, K) that takes centred patches to whitened principal components."""
-    if centred.shape[1] <= COMPONENTS * 2:
-        values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
-        values, vectors = values[-COMPONENTS:].clamp_min(0), vectors[:, -COMPONENTS:]
-    else:
-        torch.manual_seed(0)
-        _, singular, vectors = torch.svd_lowrank(centred, COMPONENTS, niter=1)
-        values = singular.square() / len(centred)
-    floor = EIGENVALUE_FLOOR * values.mean().clamp_min(1e-12)
-    return vectors * (values + floor) ** -POWER
+def _whitening(centred: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the matrix (D, K) that takes centred patches (T, D) to whitened principal components.
+
+    References
+    ----------
+    Halko, Martinsson and Tropp (2011), algorithm 4.4 with one power iteration, where D is large.
+    """
+    dimensions = centred.shape[1]
+    basis = torch.eye(dimensions).to(centred)
+    if dimensions > COMPONENTS:
+        basis = torch.randn(dimensions, COMPONENTS, generator=generator).to(centred)
+        for _ in range(2):
+            basis = torch.linalg.qr(centred.T @ (centred @ basis)).Q
+    projected = centred @ basis
+    values, vectors = torch.linalg.eigh(projected.T @ projected / len(centred))
+    return basis @ (vectors * values.rsqrt())
 
 
 def _spherical_k_means(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Return `count` unit directions (count, D) that points (T, D) cluster around."""
     start = torch.randperm(len(points), generator=generator)[:count].to(points.device)
-    length = points.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    unit = points / length
+    unit = F.normalize(points)
     centres = unit[start]
-    if len(centres) < count:
-        extra = torch.randn(count - len(centres), points.shape[1], generator=generator)
-        centres = torch.cat([centres, F.normalize(extra).to(points)])
     for _ in range(ITERATIONS):
         similarity = unit @ centres.T
         best, owner = similarity.max(1)
         sums = torch.zeros_like(centres).index_add_(0, owner, unit)
         empty = sums.norm(dim=1) < 1e-6
-        worst = best.argsort()[: len(centres)]
-        fresh = unit[worst[torch.arange(len(centres), device=worst.device) % len(worst)]]
-        centres = F.normalize(torch.where(empty[:, None], fresh, sums))
+        loneliest = unit[best.argsort()[:count]]
+        centres = F.normalize(torch.where(empty[:, None], loneliest, sums))
     return centres

@@ -21,7 +21,7 @@ from napari_neural_style.engine.preparation import Pictures, at_scale, normalize
 from napari_neural_style.engine.pyramid import enlarge, schedule
 from napari_neural_style.engine.vgg import Trunk, pools_before, rescaled
 from napari_neural_style.engine.weights import load_features, resolve_source
-from napari_neural_style.settings import STYLE_LAYERS, StyleSettings
+from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
 
 Progress = Callable[[str, float], None]
 Styles = npt.ArrayLike | Sequence[tuple[npt.ArrayLike, float]]
@@ -142,18 +142,14 @@ def resolved(settings: StyleSettings) -> StyleSettings:
     """
     device = resolve_device(settings.device)
     source = resolve_source(settings.features)
-    content_layers, style_layers = settings.content_layers, settings.style_layers
-    if content_layers == "auto":
-        content_layers = {"conv3_1" if source == "self-taught" else "conv4_2": 1.0}
-    if style_layers == "auto":
-        style_layers = dict.fromkeys(STYLE_LAYERS, 1.0)
+    auto = AUTO_LAYERS["self-taught" if source == "self-taught" else "trained"]
     return dataclasses.replace(
         settings,
         device=str(device),
         precision=str(resolve_precision(settings.precision, device)).removeprefix("torch."),
         features=source,
-        content_layers=content_layers,
-        style_layers=style_layers,
+        content_layers=auto["content"] if settings.content_layers == "auto" else settings.content_layers,
+        style_layers=auto["style"] if settings.style_layers == "auto" else settings.style_layers,
     )
 
 
