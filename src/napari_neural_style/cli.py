@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
 
     features = commands.add_parser("features", help="the pretrained VGG-19 features")
     actions = features.add_subparsers(required=True, metavar="ACTION")
-    actions.add_parser("list", help="what is on this machine").set_defaults(run=_features_list)
+    listing = actions.add_parser("list", help="what is on this machine")
+    listing.add_argument("--clear", action="store_true", help="remove the learned features")
+    listing.set_defaults(run=_features_list)
     download = actions.add_parser("download", help="get them once: 548 MB, of which 80 MB are kept")
     download.add_argument("--url", help="another address of the same file")
     download.set_defaults(run=_features_download)
@@ -241,6 +243,7 @@ def _write_report(path: Path, step: Step, rows: list[dict[str, float]], seconds:
 
 def _features_list(options: argparse.Namespace) -> None:
     from napari_neural_style.cache import pretrained_path
+    from napari_neural_style.engine import feature_cache
 
     path = pretrained_path()
     if path.is_file():
@@ -248,6 +251,12 @@ def _features_list(options: argparse.Namespace) -> None:
     else:
         print("pretrained   not on this machine; `napari-neural-style features download` gets them (548 MB)")
     print("self-taught  learned from the images at hand in seconds; nothing to download")
+    if options.clear:
+        print(f"             removed {feature_cache.clear()} learned before")
+    else:
+        kept = feature_cache.entries()
+        size = sum(path.stat().st_size for path in kept) / 1e6
+        print(f"             {len(kept)} learned before are kept in {feature_cache.folder()} ({size:.0f} MB)")
 
 
 def _features_download(options: argparse.Namespace) -> None:

@@ -29,6 +29,9 @@ LEAST_ACTIVATION = 1e-3
 COMPONENTS = 96
 """Principal components in which patches are compared."""
 ITERATIONS = 4
+"""Iterations of k-means."""
+VERSION = repr((PATCHES, NOISE, LEAST_NOISE, LEAST_ACTIVATION, COMPONENTS, ITERATIONS))
+"""What the learned numbers depend on besides images and seed."""
 
 Progress = Callable[[str, float], None]
 
@@ -53,7 +56,7 @@ def learn(
     seed : int
         Seed of the sampling; the same seed, images and device give the same filters.
     progress : callable, optional
-        Called with a sentence and the fraction done before every layer; what it raises ends the learning.
+        Called with a sentence and the fraction done several times a layer; what it raises ends the learning.
 
     Returns
     -------
@@ -71,18 +74,24 @@ def learn(
     activations += [half for image in images if (half := _half(image)) is not None]
     convolutions: dict[str, tuple[Tensor, Tensor]] = {}
     for number, name in enumerate(names):
-        if progress is not None:
-            progress(f"Learning features: {name}", number / len(names))
-        filters = LAYERS[name]
+
+        def tick(done: float, number: int = number, name: str = name) -> None:
+            if progress is not None:
+                progress(f"Learning features: {name}", (number + done) / len(names))
+
+        tick(0.0)
         padded = [F.pad(a, (1, 1, 1, 1), mode="reflect") for a in activations]
         patches = _sample_patches(padded, PATCHES, generator)
-        weight, bias = _filters_of(patches, filters, generator)
-        weight = weight.view(filters, -1, 3, 3)
+        weight, bias = _filters_of(patches, LAYERS[name], generator, tick)
+        weight = weight.view(LAYERS[name], -1, 3, 3)
         convolutions[name] = (weight.cpu(), bias.cpu())
         if number + 1 < len(names):
-            activations = [F.relu_(F.conv2d(a, weight, bias)) for a in padded]
-            if name in POOLED_AFTER:
-                activations = [pool(a, pooling) for a in activations if min(a.shape[-2:]) >= 4]
+            activations = []
+            for image in padded:
+                tick(0.8)
+                activation = F.relu_(F.conv2d(image, weight, bias))
+                activations.append(pool(activation, pooling) if name in POOLED_AFTER else activation)
+            activations = [a for a in activations if min(a.shape[-2:]) >= 2]
     return Features("self-taught", convolutions, "reflect", fingerprint_of(convolutions))
 
 
@@ -104,7 +113,9 @@ def _sample_patches(padded: Sequence[Tensor], count: int, generator: torch.Gener
     return torch.cat(found)
 
 
-def _filters_of(patches: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _filters_of(
+    patches: Tensor, count: int, generator: torch.Generator, tick: Callable[[float], None]
+) -> tuple[Tensor, Tensor]:
     """Return weights (count, D) and biases (count,) learned from patches (T, D).
 
     A filter fires at half of the noisy patches; its mean activation over the clean ones is 1.
@@ -114,7 +125,9 @@ def _filters_of(patches: Tensor, count: int, generator: torch.Generator) -> tupl
     deviation = (NOISE * centred.square().mean()).sqrt().clamp_min(LEAST_NOISE)
     noisy = centred + torch.randn(centred.shape, generator=generator).to(centred) * deviation
     whitening = _whitening(noisy, generator)
-    weight = _spherical_k_means(noisy @ whitening, count, generator) @ whitening.T
+    tick(0.2)
+    weight = _spherical_k_means(noisy @ whitening, count, generator, tick) @ whitening.T
+    tick(0.7)
     threshold = (noisy @ weight.T).median(0).values
     active = F.relu(centred @ weight.T - threshold).mean(0).clamp_min(LEAST_ACTIVATION)
     bias = -(weight @ mean) - threshold
@@ -139,12 +152,13 @@ def _whitening(centred: Tensor, generator: torch.Generator) -> Tensor:
     return basis @ (vectors * values.rsqrt())
 
 
-def _spherical_k_means(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _spherical_k_means(points: Tensor, count: int, generator: torch.Generator, tick: Callable[[float], None]) -> Tensor:
     """Return `count` unit directions (count, D) that points (T, D) cluster around."""
     start = torch.randperm(len(points), generator=generator)[:count].to(points.device)
     unit = F.normalize(points)
     centres = unit[start]
-    for _ in range(ITERATIONS):
+    for iteration in range(ITERATIONS):
+        tick(0.3 + 0.4 * iteration / ITERATIONS)
         similarity = unit @ centres.T
         best, owner = similarity.max(1)
         sums = torch.zeros_like(centres).index_add_(0, owner, unit)

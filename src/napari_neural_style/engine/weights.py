@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from napari_neural_style.cache import pretrained_path
-from napari_neural_style.engine import self_taught
+from napari_neural_style.engine import feature_cache, self_taught
 from napari_neural_style.engine.vgg import MEAN, STD, Features, fingerprint_of, layers_up_to
 from napari_neural_style.settings import LAYERS, StyleSettings
 
@@ -79,7 +79,13 @@ def load_features(
         If a file holds no such features; the message names the layer.
     """
     if settings.features == "self-taught":
-        return self_taught.learn(images, layers, settings.pooling, settings.seed, progress)
+        layers = set(layers)
+        key = feature_cache.key_of(images, layers, settings.pooling, settings.seed, self_taught.VERSION)
+        features = feature_cache.load(key)
+        if features is None:
+            features = self_taught.learn(images, layers, settings.pooling, settings.seed, progress)
+            feature_cache.store(key, features)
+        return features
     if settings.features == "pretrained":
         return features_from_file(pretrained_path(), layers, "torchvision", source="pretrained")
     return features_from_file(Path(settings.features), layers, settings.convention)

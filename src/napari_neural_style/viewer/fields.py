@@ -50,6 +50,18 @@ def labelled(*widgets: ValueWidget[Any]) -> Container:
     return group
 
 
+class _Choices(ComboBox):
+    """A combo box that keeps its value when the words for its choices change."""
+
+    def reset_choices(self, *args: Any) -> None:
+        """Look again what there is to choose from."""
+        value = self.value
+        with self.changed.blocked():
+            super().reset_choices(*args)
+            if value in self.choices:
+                self.value = value
+
+
 class Fields:
     """A widget for every field of StyleSettings.
 
@@ -65,11 +77,11 @@ class Fields:
         self._of: dict[str, ValueWidget[Any]] = {}
         for name in SETTINGS:
             if name == "features":
-                self._of[name] = ComboBox(
+                self._of[name] = _Choices(
                     value="auto", choices=features_choices, name=name, tooltip=SETTINGS[name].tooltip
                 )
             elif name == "device":
-                self._of[name] = ComboBox(
+                self._of[name] = _Choices(
                     value="auto", choices=device_choices, name=name, tooltip=SETTINGS[name].tooltip
                 )
             else:

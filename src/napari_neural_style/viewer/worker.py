@@ -131,7 +131,8 @@ class Job:
             for step in steps:
                 if step.saved:
                     self._hand_over(step)
-                self._latest = step
+                else:
+                    self._latest = step
                 self._resume.wait()
                 if self._stop.is_set() or self._worker.abort_requested:
                     break

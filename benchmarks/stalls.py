@@ -1,0 +1,109 @@
+"""How long the viewer's main thread is held up during a run, against a control.
+
+    python benchmarks/stalls.py [--size 512] [--seconds 30]
+
+A timer asks for the main thread every 5 ms while the canvas is panned; a stall is how late it comes. The control is the
+same window and panning beside another process that loads every core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+
+import napari
+import numpy as np
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+
+EVERY = 0.005
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the engine does; the other process inherits it
+
+
+def burn(ready: multiprocessing.synchronize.Event) -> None:
+    """Load every core with what the engine does most: convolutions."""
+    import torch
+
+    image, weight = torch.rand(1, 128, 128, 128), torch.rand(128, 128, 3, 3)
+    ready.set()
+    while True:
+        torch.nn.functional.conv2d(image, weight, padding=1)
+
+
+def stalls(viewer: napari.Viewer, seconds: float) -> np.ndarray:
+    """Return how late the timer came, in ms, while the canvas was panned."""
+    late, last = [], time.perf_counter()
+
+    def tick() -> None:
+        nonlocal last
+        now = time.perf_counter()
+        late.append(max(0.0, now - last - EVERY) * 1000)
+        last = now
+
+    def pan() -> None:
+        _, y, x = viewer.scene.camera.center
+        viewer.scene.camera.center = (0, y, x + (1 if int(time.monotonic()) % 2 else -1))
+
+    ticking, panning = QTimer(), QTimer()
+    ticking.setInterval(int(EVERY * 1000))
+    panning.setInterval(33)
+    ticking.timeout.connect(tick)
+    panning.timeout.connect(pan)
+    ticking.start()
+    panning.start()
+    end = time.perf_counter() + seconds
+    last = time.perf_counter()
+    while time.perf_counter() < end:
+        QApplication.processEvents()
+        time.sleep(0.0005)
+    ticking.stop()
+    panning.stop()
+    return np.array(late)
+
+
+def report(name: str, late: np.ndarray) -> None:
+    """Print a row of the table."""
+    median, p99 = np.percentile(late, [50, 99])
+    print(f"| {name} | {median:.1f} | {p99:.1f} | {late.max():.1f} |")
+
+
+def main() -> None:
+    """Print the stalls of the idle window, the control and a run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--seconds", type=float, default=30)
+    options = parser.parse_args()
+
+    viewer = napari.Viewer()
+    viewer.open_sample("napari-neural-style", "pair")
+    _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
+    print("| window | median, ms | 99 %, ms | longest, ms |\n| --- | --- | --- | --- |")
+    stalls(viewer, 2)
+    report("alone", stalls(viewer, options.seconds / 3))
+
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    other = context.Process(target=burn, args=(ready,), daemon=True)
+    other.start()
+    ready.wait()
+    report("beside a process that loads every core", stalls(viewer, options.seconds))
+    other.kill()
+    other.join()
+
+    widget.size.value = options.size
+    widget.steps.value = 100_000
+    widget.save_every.value = 50
+    widget.run.native.click()
+    while len(viewer.layers) < 3:
+        QApplication.processEvents()
+    report("during a run", stalls(viewer, options.seconds))
+    widget.stop.native.click()
+    while not widget.run.enabled:
+        QApplication.processEvents()
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Learned features, kept between runs: the same images and settings start at once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from napari_neural_style.cache import cache_folder
+from napari_neural_style.engine.vgg import Features, fingerprint_of
+
+KEPT = 32
+"""How many sets of features are kept; the least recently used go first."""
+
+
+def folder() -> Path:
+    """Return where learned features are kept; it need not exist."""
+    return cache_folder() / "self-taught"
+
+
+def key_of(images: Sequence[Tensor], layers: Iterable[str], pooling: str, seed: int, learner: str) -> str:
+    """Return the name that features go by: a hash of all they were learned from.
+
+    Parameters
+    ----------
+    images : sequence of Tensor
+        Normalised RGB.
+    layers : iterable of str
+        The layers they were learned for.
+    pooling, seed
+        As in :func:`~napari_neural_style.engine.self_taught.learn`.
+    learner : str
+        The learner's own constants, so that another version learns afresh.
+    """
+    digest = hashlib.sha256(repr((sorted(layers), pooling, seed, learner)).encode())
+    for image in images:
+        digest.update(repr((tuple(image.shape), image.device.type)).encode())
+        digest.update(image.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def load(key: str) -> Features | None:
+    """Return features that were kept, or None; a damaged file counts as none."""
+    path = folder() / f"{key}.safetensors"
+    convolutions: dict[str, tuple[Tensor, Tensor]] = {}
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            for layer in metadata["layers"].split(","):
+                convolutions[layer] = (file.get_tensor(f"{layer}.weight"), file.get_tensor(f"{layer}.bias"))
+        path.touch()
+    except Exception:  # whatever is wrong with the file, learning again is right
+        return None
+    fingerprint = fingerprint_of(convolutions)
+    if fingerprint != metadata.get("fingerprint"):
+        return None
+    return Features("self-taught", convolutions, "reflect", fingerprint)
+
+
+def store(key: str, features: Features) -> None:
+    """Keep features; where nothing can be written, nothing is kept."""
+    numbers = {}
+    for layer, (weight, bias) in features.convolutions.items():
+        numbers[f"{layer}.weight"], numbers[f"{layer}.bias"] = weight.contiguous(), bias.contiguous()
+    with contextlib.suppress(OSError):
+        folder().mkdir(parents=True, exist_ok=True)
+        part = folder() / f".{key}.part"
+        try:
+            save_file(numbers, part, {"layers": ",".join(features.convolutions), "fingerprint": features.fingerprint})
+            part.replace(folder() / f"{key}.safetensors")
+        finally:
+            part.unlink(missing_ok=True)
+        for old in entries()[KEPT:]:
+            old.unlink(missing_ok=True)
+
+
+def entries() -> list[Path]:
+    """Return the files of all features that are kept, the last used first."""
+    return sorted(folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def clear() -> int:
+    """Remove all learned features and return how many there were."""
+    found = entries()
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from napari_neural_style import stylize
+from napari_neural_style.cli import main
+from napari_neural_style.engine import feature_cache, self_taught
+
+
+def test_the_second_run_learns_nothing_and_gives_the_same_picture(pair, quick, monkeypatch):
+    *_, first = stylize(*pair, quick)
+    assert len(feature_cache.entries()) == 1
+    told = []
+    *_, second = stylize(*pair, quick, progress=lambda message, fraction: told.append(message))
+    assert not told
+    assert second.fingerprint == first.fingerprint
+    np.testing.assert_array_equal(second.image, first.image)
+
+
+def test_other_images_seeds_and_learners_learn_afresh(pair, quick, monkeypatch):
+    next(stylize(*pair, quick))
+    next(stylize(*pair, dataclasses.replace(quick, seed=1)))
+    next(stylize(pair[1], pair[0], quick))
+    monkeypatch.setattr(self_taught, "VERSION", "another")
+    next(stylize(*pair, quick))
+    assert len(feature_cache.entries()) == 4
+
+
+def test_a_damaged_file_is_learned_again(pair, quick):
+    fingerprint = next(stylize(*pair, quick)).fingerprint
+    (path,) = feature_cache.entries()
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:1000], whole[:-4] + b"abcd"):
+        path.write_bytes(damaged)
+        assert next(stylize(*pair, quick)).fingerprint == fingerprint
+        assert feature_cache.load(path.stem).fingerprint == fingerprint
+
+
+def test_the_cache_does_not_grow_for_ever(pair, quick, monkeypatch):
+    monkeypatch.setattr(feature_cache, "KEPT", 2)
+    for seed in range(4):
+        next(stylize(*pair, dataclasses.replace(quick, seed=seed)))
+    assert len(feature_cache.entries()) == 2
+
+
+def test_command_line_lists_and_clears(pair, quick, capsys):
+    next(stylize(*pair, quick))
+    assert main(["features", "list"]) == 0
+    assert "1 learned before are kept" in capsys.readouterr().out
+    assert main(["features", "list", "--clear"]) == 0
+    assert "removed 1" in capsys.readouterr().out
+    assert not feature_cache.entries()
