@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import tempfile
 import time
 import warnings
@@ -126,11 +127,13 @@ def main() -> None:
     options = parser.parse_args()
 
     judge = Judge(options.judge)
+    trained = pretrained_path()
     base = dataclasses.replace(
         PRESETS["balanced"], size=options.size, seed=options.seed, save_every=10**6, preview_interval=3600.0
     )
     kinds = {"self-taught": dataclasses.replace(base, features="self-taught")}
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_NEURAL_STYLE_CACHE"] = folder  # so that features are learned, not remembered
         if not options.self_taught_only:
             random = dataclasses.replace(
                 base,
@@ -139,8 +142,8 @@ def main() -> None:
                 style_layers=AUTO_LAYERS["self-taught"]["style"],
             )
             kinds = {"random": random, **kinds}
-            if pretrained_path().is_file():
-                kinds["pretrained"] = dataclasses.replace(base, features="pretrained")
+            if trained.is_file():
+                kinds["pretrained"] = dataclasses.replace(base, features=str(trained))
         rows = []
         errors: dict[str, list[list[float]]] = {kind: [] for kind in kinds}
         print(f"{options.size} px | pair | " + " | ".join(f"{k}: errors, structure, learning" for k in kinds))
@@ -162,7 +165,7 @@ def main() -> None:
     for kind, found in errors.items():
         print(f"{kind}: mean error {np.mean(found):.3f}, worst {np.max(found):.2f}")
     if options.sheet:
-        contact_sheet(rows, ["content", "style", *kinds]).save(options.sheet, optimize=True)
+        contact_sheet(rows, ["content", "style", *kinds]).save(options.sheet)
 
 
 def contact_sheet(rows: list[tuple[str, list[Array]]], titles: list[str]) -> Image.Image:
@@ -173,7 +176,7 @@ def contact_sheet(rows: list[tuple[str, list[Array]]], titles: list[str]) -> Ima
         draw.text((column * CELL + 4, 4), title, fill="black")
     for number, (name, pictures) in enumerate(rows):
         top = 20 + number * (CELL + 18)
-        draw.text((4, top), name, fill="black")
+        draw.text((4, top), name.replace(" × ", ", "), fill="black")  # the default font has no ×
         for column, picture in enumerate(pictures):
             image = Image.fromarray(to_uint8(picture))
             image.thumbnail((CELL - 4, CELL - 2), Image.Resampling.LANCZOS)

@@ -93,15 +93,24 @@ def main() -> None:
     other.join()
 
     widget.size.value = options.size
-    widget.steps.value = 100_000
-    widget.save_every.value = 50
-    widget.run.native.click()
-    while len(viewer.layers) < 3:
-        QApplication.processEvents()
-    report("during a run", stalls(viewer, options.seconds))
-    widget.stop.native.click()
-    while not widget.run.enabled:
-        QApplication.processEvents()
+    widget.steps.value = 1_000_000
+    for name, save_every in (("during a run", 1_000_000), ("during a run that saves every 20 steps", 20)):
+        widget.save_every.value = save_every
+        before = len(viewer.layers)
+        widget.run.native.click()
+        while len(viewer.layers) == before:
+            QApplication.processEvents()
+        report(name, stalls(viewer, options.seconds))
+        widget.stop.native.click()
+        while not widget.run.enabled:
+            QApplication.processEvents()
+    picture = viewer.layers[-1].data
+    added = []
+    for _ in range(5):
+        started = time.perf_counter()
+        viewer.add_image(picture, rgb=True, visible=False)
+        added.append((time.perf_counter() - started) * 1000)
+    report("napari adding one hidden layer, no run", np.array(added))
     viewer.close()
 
 

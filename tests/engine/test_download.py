@@ -90,6 +90,22 @@ def test_full_disk(server, whole_file, monkeypatch):
     assert not pretrained_path().exists()
 
 
+def test_a_torchvision_of_another_build_gets_a_sentence(monkeypatch, capsys):
+    """What the mismatch raises is a RuntimeError inside torchvision's own import."""
+    import builtins
+
+    real_import = builtins.__import__
+
+    def mismatched(name, *args, **kwargs):
+        if name.startswith("torchvision"):
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", mismatched)
+    assert main(["features", "download"]) == 2
+    assert "same build" in capsys.readouterr().err
+
+
 def test_command_line(server, whole_file, capsys):
     assert main(["features", "list"]) == 0
     assert "not on this machine" in capsys.readouterr().out

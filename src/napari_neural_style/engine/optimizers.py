@@ -44,16 +44,24 @@ class Adam:
 
 
 class LBFGS:
-    """Limited-memory BFGS with step halving in place of a line search.
+    """Limited-memory BFGS with backtracking in place of a line search.
 
-    A step that raises the loss is taken back by half before another is tried, so that every update costs
-    exactly one evaluation.
+    A step that raises the loss is shortened before another is tried, so that every update costs exactly one
+    evaluation; a step that stays bad makes the optimiser forget its history.
 
     References
     ----------
-    Nocedal and Wright (2006), algorithms 7.4 and 7.5; equation 7.20 for the scale of the first metric.
+    Nocedal and Wright (2006), algorithms 7.4 and 7.5; equation 7.20 for the scale of the first metric, equation 3.57
+    for the shortened step.
     """
 
+    _FIRST_STEP = 0.045
+    """Mean change of a pixel by the first step, before any curvature is known: 1 % of the range of values."""
+    _LONGEST_STEP = 0.5
+    """Largest root mean square change of a pixel by one step, in units of the normalised image."""
+    _TOLERANCE = 1e-3
+    """Relative rise of the loss that still counts as none: bfloat16 does not know better."""
+    _MOST_TRIALS = 6
     _CURVATURE = 1e-10
 
     def __init__(self, image: Tensor, learning_rate: float, history: int) -> None:
@@ -63,28 +71,42 @@ class LBFGS:
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._accepted: tuple[Tensor, Tensor] | None = None
         self._step = torch.zeros_like(image)
+        self._trials = 0
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
-        """Take one step, or take half of the last one back when it raised the loss."""
+        """Take one step, or shorten the last one when it raised the loss."""
         if self._accepted is not None:
             last_loss, last_gradient = self._accepted
-            if not loss <= last_loss:
-                self._step /= 2
-                self._image -= self._step
+            if not loss <= last_loss + self._TOLERANCE * last_loss.abs():
+                self._shorten(loss, last_loss, last_gradient)
                 return
             change = gradient - last_gradient
             curvature = (self._step * change).sum()
             if curvature > self._CURVATURE * change.square().sum():
-                self._pairs.append((self._step.clone(), change, curvature))
+                self._pairs.append((self._step, change, curvature))
                 del self._pairs[: -self._history]
         self._accepted = (loss, gradient)
+        self._trials = 0
         self._step = self._direction(gradient) * self._rate
+        self._image += self._step
+
+    def _shorten(self, loss: Tensor, last_loss: Tensor, last_gradient: Tensor) -> None:
+        """Go back to where a parabola through both losses and the slope has its minimum, a tenth to a half."""
+        self._trials += 1
+        self._image -= self._step
+        if self._trials > self._MOST_TRIALS:
+            self._pairs.clear()
+            self._trials = 0
+            self._step = self._direction(last_gradient) * self._rate
+        else:
+            slope = (last_gradient * self._step).sum()
+            factor = -slope / (2 * (loss - last_loss - slope))
+            self._step = self._step * torch.nan_to_num(factor, nan=0.1, posinf=0.1, neginf=0.1).clamp(0.1, 0.5)
         self._image += self._step
 
     def _direction(self, gradient: Tensor) -> Tensor:
         if not self._pairs:
-            # The first step has no curvature to go by: move the pixels by 1 % of their range on average.
-            return gradient * (-0.045 / gradient.abs().mean().clamp_min(1e-30))
+            return gradient * (-self._FIRST_STEP / gradient.abs().mean().clamp_min(1e-30))
         direction = -gradient
         factors = []
         for step, change, curvature in reversed(self._pairs):
@@ -95,4 +117,5 @@ class LBFGS:
         direction *= curvature / change.square().sum()
         for (step, change, curvature), factor in zip(self._pairs, reversed(factors), strict=True):
             direction += (factor - (change * direction).sum() / curvature) * step
-        return direction
+        length = direction.square().mean().sqrt()
+        return direction * (self._LONGEST_STEP / length).clamp(max=1)

@@ -205,9 +205,20 @@ def _from_caffe(weight: Tensor, bias: Tensor) -> tuple[tuple[Tensor, Tensor], tu
 
 
 def torchvision_url() -> str:
-    """Return the address that torchvision gives for its pretrained VGG-19."""
-    from torchvision.models import VGG19_Weights
+    """Return the address that torchvision gives for its pretrained VGG-19.
 
+    Raises
+    ------
+    ImportError
+        If torchvision does not fit torch; the message says what to do.
+    """
+    try:
+        from torchvision.models import VGG19_Weights
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(
+            f"torchvision cannot be loaded ({error}). It and torch must come from the same build: reinstall both with "
+            "`pip install --force-reinstall torch torchvision`."
+        ) from error
     return str(VGG19_Weights.IMAGENET1K_V1.url)
 
 

@@ -55,11 +55,11 @@ class _Choices(ComboBox):
 
     def reset_choices(self, *args: Any) -> None:
         """Look again what there is to choose from."""
-        value = self.value
+        kept: Any = self.get_value()
         with self.changed.blocked():
             super().reset_choices(*args)
-            if value in self.choices:
-                self.value = value
+            if kept in self.choices:
+                self.value = kept
 
 
 class Fields:
