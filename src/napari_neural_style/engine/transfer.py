@@ -18,7 +18,7 @@ from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.optimizers import make_optimizer
 from napari_neural_style.engine.preparation import Pictures, at_scale, normalized_rgb, prepare
-from napari_neural_style.engine.pyramid import enlarge, schedule
+from napari_neural_style.engine.pyramid import Scale, enlarge, schedule
 from napari_neural_style.engine.vgg import Trunk, pools_before, rescaled
 from napari_neural_style.engine.weights import load_features, resolve_source
 from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
@@ -216,7 +216,7 @@ def _run(pictures: Pictures, settings: StyleSettings, progress: Progress | None)
     start = normalize(pictures.start)
     image = start
     index = 0
-    work = [scale.size[0] * scale.size[1] for scale in scales for _ in range(scale.steps)]
+    work, done = sum(_pixels(scale) * scale.steps for scale in scales), 0
     last_image = -float("inf")
     for number, scale in enumerate(scales, 1):
         here = at_scale(pictures, scale.size, scale.fraction)
@@ -229,6 +229,7 @@ def _run(pictures: Pictures, settings: StyleSettings, progress: Progress | None)
             losses, total, gradient = objective(image)
             optimizer.update(total, gradient)
             index += 1
+            done += _pixels(scale)
             recent.append(losses)
             ended = _on_a_plateau(recent, settings.min_improvement)
             last = index == settings.steps or (ended and number == len(scales))
@@ -244,12 +245,16 @@ def _run(pictures: Pictures, settings: StyleSettings, progress: Progress | None)
                 losses=losses,
                 saved=saved,
                 image=picture if due else None,
-                done=1.0 if last else sum(work[:index]) / sum(work),
+                done=1.0 if last else done / work,
                 settings=settings,
                 fingerprint=features.fingerprint,
             )
             if ended:
                 break
+
+
+def _pixels(scale: Scale) -> int:
+    return scale.size[0] * scale.size[1]
 
 
 def _on_a_plateau(recent: deque[Losses], min_improvement: float) -> bool:

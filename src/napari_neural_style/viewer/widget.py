@@ -131,6 +131,7 @@ class StyleTransferWidget(Container):
         for group in (self._main, self._fields.advanced):
             group.changed.connect(self._on_change)
         self._viewer.dims.events.ndisplay.connect(self._update)
+        self._viewer.dims.events.order.connect(self._update)
         self.native_parent_changed.connect(self._on_parent_changed)
         self.native.setObjectName("napari-neural-style")
 
