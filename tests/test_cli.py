@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from napari_neural_style import PRESETS, StyleSettings
@@ -65,6 +67,16 @@ def test_sixteen_bit_gray_and_alpha_come_in_and_tiff_goes_out(files, pair):
     Image.fromarray(np.dstack([pair[1], np.full(pair[1].shape[:2], 200, np.uint8)])).save("alpha.png")
     assert main(["stylize", "gray.png", "alpha.png", "-o", "out.tif", *QUICK]) == 0
     assert read_image("out.tif").shape == (32, 48, 3)
+
+
+def test_a_stretched_range_is_told_in_a_sentence(files, pair, capsys):
+    tifffile.imwrite("float.tif", pair[0].astype(np.float32) * 3, photometric="rgb")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["stylize", "float.tif", "style.jpg", "-o", "out.png", *QUICK]) == 0
+    error = capsys.readouterr().err
+    assert "napari-neural-style: The content image's values run from" in error
+    assert "UserWarning" not in error
 
 
 @pytest.mark.parametrize(

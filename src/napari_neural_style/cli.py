@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options) or 0)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"napari-neural-style: {message}", file=sys.stderr)
+            return int(options.run(options) or 0)
     except (ValueError, FileNotFoundError, ImportError) as error:
         print(f"napari-neural-style: {error}", file=sys.stderr)
         return 2

@@ -212,6 +212,15 @@ def test_a_fault_in_the_run_is_told_in_a_sentence(viewer, widget, pair):
     assert widget.message.value == "Done."
 
 
+def test_a_stretched_range_is_told(viewer, widget, pair):
+    from napari.utils.notifications import notification_manager
+
+    viewer.add_image(pair[0].astype(np.float32), name="bright", rgb=True)
+    widget.content.value = viewer.layers["bright"]
+    run_to_the_end(widget)
+    wait_until(lambda: any("'bright'" in note.message for note in notification_manager.records), 5)
+
+
 def test_presets_and_every_setting_go_through_the_fields(widget):
     for name, preset in reversed(PRESETS.items()):
         widget.preset.value = name

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
+from napari.utils.notifications import show_warning
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool, QTimer
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ class Job:
         self._polling = False
         # A pool of its own: a paused job must not hold a thread that other plugins' workers wait for.
         self._pool = QThreadPool()
-        self._worker: Any = create_worker(self._run, _start_thread=False, _ignore_errors=True)
+        self._worker: Any = create_worker(
+            self._run, _start_thread=False, _ignore_errors=True, _connect={"warned": _show_warning}
+        )
         self._worker.setAutoDelete(False)
         self._timer = QTimer(parent)
         self._timer.setInterval(POLL_MS)
@@ -201,6 +204,11 @@ class Job:
         self._callbacks = _NOBODY
         self._timer.stop()
         self.stop()
+
+
+def _show_warning(warning: tuple[Any, ...]) -> None:
+    """Show a warning that was raised on the thread; without this it would reach nobody."""
+    show_warning(str(warning[0]))
 
 
 def _sentence(error: Exception) -> str:
