@@ -173,6 +173,15 @@ def test_saving_every_step_does_not_flood_the_window(viewer, widget):
     assert steps == list(range(1, len(steps) + 1))
 
 
+def test_a_run_that_ends_on_a_plateau_gives_its_last_step_once(viewer, widget):
+    endless(widget)
+    widget._fields["min_improvement"].value = "0.02"
+    run_to_the_end(widget)
+    (last,) = viewer.layers[2:]
+    assert last.name == f"cat × waves · step {last.metadata[KEY]['step']}"
+    assert last.metadata[KEY]["step"] < 1_000_000
+
+
 def test_a_live_layer_that_is_deleted_comes_back_at_the_end(viewer, widget):
     widget.steps.value = 400
     widget.save_every.value = 400

@@ -50,7 +50,7 @@ class Outputs:
         else:
             self._live.data = data
         self._shown = step
-        if step.saved and step.index < step.total:
+        if step.saved and step.done < 1:
             kept = Image(data, name=self._name(step), metadata=self._made_by(step), visible=False, **place)
             self._keep_below_live(kept)
 
