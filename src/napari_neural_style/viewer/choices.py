@@ -33,14 +33,19 @@ def device_choices(widget: Any = None) -> list[tuple[str, str]]:
     return found
 
 
-@cache
 def why_not(device: str) -> str:
-    """Return why a device cannot be used, or nothing; once torch is loaded, what torch says."""
-    if "torch" in sys.modules:
-        from napari_neural_style.engine.devices import available_devices
+    """Return why a device cannot be used, or nothing; once the engine is loaded, what torch says."""
+    # Its functions are there only when torch's import, perhaps on another thread, is over.
+    available = getattr(sys.modules.get("napari_neural_style.engine.devices"), "available_devices", None)
+    if available is None:
+        return _probed(device)
+    found = available()
+    return str(found.get(device, "" if any(name.startswith(f"{device}:") for name in found) else "not there"))
 
-        found = available_devices()
-        return found.get(device, "" if any(name.startswith(f"{device}:") for name in found) else "not there")
+
+@cache
+def _probed(device: str) -> str:
+    """Return why a device cannot be used, as far as can be told without torch."""
     if device == "mps":
         apple = sys.platform == "darwin" and platform.machine() == "arm64"
         return "" if apple else "Apple GPUs only"
