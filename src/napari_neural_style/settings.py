@@ -251,11 +251,12 @@ class StyleSettings:
 
 SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in dataclasses.fields(StyleSettings)}
 """The details of every field of :class:`StyleSettings`, in its order."""
+_DEFAULTS: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(StyleSettings)}
 
 
 def _checked(name: str, value: Any, details: Setting) -> Any:
     """Return `value` in its field's own type, or raise a ValueError that says what is wrong."""
-    default = next(f.default for f in dataclasses.fields(StyleSettings) if f.name == name)
+    default = _DEFAULTS[name]
     if name in ("content_layers", "style_layers"):
         return _checked_layers(name, value)
     if name == "size" and isinstance(value, (tuple, list)):
@@ -318,7 +319,7 @@ def from_text(name: str, text: Any) -> Any:
     ValueError
         If the text is none that the setting can have; the message says which form it has.
     """
-    default = next(f.default for f in dataclasses.fields(StyleSettings) if f.name == name)
+    default = _DEFAULTS[name]
     if name.endswith("_layers") and isinstance(text, str):
         return text if text == "auto" else _layers_from_text(name, text)
     if not isinstance(text, str) or isinstance(default, str):

@@ -58,11 +58,7 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
         raise ValueError(f"The {name} is empty: its shape is {array.shape}.")
     if array.dtype.kind not in "buif":
         raise ValueError(f"The {name} has dtype {array.dtype}; expected integers, floats or booleans.")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(
-            f"The {name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite. Replace "
-            "them first, for example with numpy.nan_to_num."
-        )
+    check_finite(array, name)
     if array.ndim == 2:
         array = array[..., None]
     color, alpha = (array[..., :3], array[..., 3]) if array.shape[2] == 4 else (array, None)
@@ -77,6 +73,15 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
         mean = (rgb * opacity).sum((0, 1)) / opacity.sum()
         rgb = rgb * opacity + mean.astype(np.float32) * (1 - opacity)
     return rgb
+
+
+def check_finite(array: npt.NDArray[Any], name: str) -> None:
+    """Raise a ValueError that says how many values of an image are NaN or infinite, if any."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(
+            f"The {name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite. Replace "
+            "them first, for example with numpy.nan_to_num."
+        )
 
 
 def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, name: str) -> tuple[float, float]:
@@ -121,6 +126,11 @@ def normalize(image: Tensor) -> Tensor:
     """Return an image in 0..1 in units of ImageNet's mean and standard deviation; one channel stays one."""
     mean, std = _statistics(image)
     return (image - mean) / std
+
+
+def normalized_rgb(picture: Tensor) -> Tensor:
+    """Return a picture in 0..1 of one or three channels as normalised RGB."""
+    return normalize(picture.expand(-1, 3, -1, -1))
 
 
 def denormalize(image: Tensor) -> Tensor:

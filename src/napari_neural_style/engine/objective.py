@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.images import denormalize, normalize
+from napari_neural_style.engine.images import denormalize, normalized_rgb
 from napari_neural_style.engine.losses import (
     Losses,
     Target,
@@ -59,7 +59,7 @@ class Objective:
         self._content: list[Target] = []
         self._style: list[Target] = []
         if weights.content and weights.content_layers:
-            activations = self._activations(normalize(content))
+            activations = self._activations(content)
             for layer, weight in weights.content_layers.items():
                 target = activations[layer].clone()
                 factor = weights.content * weight * content_constant(target, weights.normalization)
@@ -67,7 +67,7 @@ class Objective:
             del activations
         share = sum(weight for _, weight in styles)
         for style, style_weight in styles if weights.style else ():
-            activations = self._activations(normalize(style))
+            activations = self._activations(style)
             for layer, weight in weights.style_layers.items():
                 gram = gram_matrix(activations[layer])
                 factor = weights.style * weight * style_constant(gram, weights.normalization)
@@ -77,8 +77,8 @@ class Objective:
         self._names += ["variation"] if self._variation else []
 
     @torch.no_grad()
-    def _activations(self, image: Tensor) -> dict[str, Tensor]:
-        return self._trunk(_as_rgb(image))
+    def _activations(self, picture: Tensor) -> dict[str, Tensor]:
+        return self._trunk(normalized_rgb(picture))
 
     def __call__(self, image: Tensor) -> tuple[Losses, Tensor, Tensor]:
         """Return the losses at an image, their total and the total's gradient.
@@ -102,4 +102,4 @@ class Objective:
 
 def _as_rgb(image: Tensor) -> Tensor:
     """Return a normalised image as normalised RGB: a luminance is the same in all three channels."""
-    return image if image.shape[1] == 3 else normalize(denormalize(image).expand(-1, 3, -1, -1))
+    return image if image.shape[1] == 3 else normalized_rgb(denormalize(image))

@@ -13,7 +13,6 @@ from napari_neural_style.engine.images import (
     FloatImage,
     denormalize,
     fit,
-    normalize,
     resize,
     to_array,
     to_tensor,
@@ -102,8 +101,3 @@ def at_scale(pictures: Pictures, size: tuple[int, int], fraction: float) -> Pict
         for s, w in pictures.styles
     ]
     return Pictures(resize(pictures.content, size), styles, resize(pictures.start, size), None)
-
-
-def normalized_rgb(picture: Tensor) -> Tensor:
-    """Return a picture in 0..1 of one or three channels as normalised RGB."""
-    return normalize(picture.expand(-1, 3, -1, -1))

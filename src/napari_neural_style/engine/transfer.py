@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
-from napari_neural_style.engine.images import FloatImage, normalize, to_rgb
+from napari_neural_style.engine.images import FloatImage, normalize, normalized_rgb, to_rgb
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.optimizers import make_optimizer
-from napari_neural_style.engine.preparation import Pictures, at_scale, normalized_rgb, prepare
+from napari_neural_style.engine.preparation import Pictures, at_scale, prepare
 from napari_neural_style.engine.pyramid import Scale, enlarge, schedule
 from napari_neural_style.engine.vgg import Trunk, pools_before, rescaled
 from napari_neural_style.engine.weights import load_features, resolve_source

@@ -14,6 +14,7 @@ from napari_neural_style.viewer.choices import device_choices, features_choices
 
 _DEFAULT = next(iter(PRESETS.values()))
 _MOST = 2**31 - 1
+_CHANGING = {"features": features_choices, "device": device_choices}
 
 
 def label_of(name: str) -> str:
@@ -29,6 +30,8 @@ def _field(name: str) -> ValueWidget[Any]:
     options: dict[str, Any] = {"name": name, "label": label_of(name), "tooltip": details.tooltip}
     if isinstance(value, bool):
         return CheckBox(value=value, **{**options, "label": "", "text": label_of(name)})
+    if name in _CHANGING:
+        return _Choices(value=value, choices=_CHANGING[name], **options)
     if details.choices:
         return ComboBox(value=value, choices=details.choices, **options)
     if isinstance(value, int):
@@ -74,18 +77,7 @@ class Fields:
     """
 
     def __init__(self) -> None:
-        self._of: dict[str, ValueWidget[Any]] = {}
-        for name in SETTINGS:
-            if name == "features":
-                self._of[name] = _Choices(
-                    value="auto", choices=features_choices, name=name, tooltip=SETTINGS[name].tooltip
-                )
-            elif name == "device":
-                self._of[name] = _Choices(
-                    value="auto", choices=device_choices, name=name, tooltip=SETTINGS[name].tooltip
-                )
-            else:
-                self._of[name] = _field(name)
+        self._of: dict[str, ValueWidget[Any]] = {name: _field(name) for name in SETTINGS}
         self.width = SpinBox(
             value=0,
             min=0,

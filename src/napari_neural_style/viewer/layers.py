@@ -107,18 +107,14 @@ def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatIma
     look = None if rgb else _Look(tuple(layer.contrast_limits), layer.gamma, layer.colormap)
 
     def read() -> FloatImage:
-        from napari_neural_style.engine.images import to_rgb
+        from napari_neural_style.engine.images import check_finite, to_rgb
 
         array = np.asarray(pixels)
         if transposed:
             array = array.swapaxes(0, 1)
         if look is None:
             return to_rgb(array, name=f"layer {name!r}")
-        if not np.isfinite(array).all():
-            raise ValueError(
-                f"{name!r} holds {int((~np.isfinite(array)).sum())} pixels that are NaN or infinite. Replace them "
-                "first, for example with numpy.nan_to_num."
-            )
+        check_finite(array, f"layer {name!r}")
         return to_rgb(look.through(array), (0.0, 1.0), name=f"layer {name!r}")
 
     return read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, Container, Label, ProgressBar, PushButton, Slider, create_widget
@@ -258,7 +258,7 @@ class StyleTransferWidget(Container):
 
         self._outputs = Outputs(self._viewer, content, style, plane)
         self._asked_for_features = True
-        self._start(Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native), "Style transfer")
+        self._start(work, "Style transfer")
 
     def _download(self) -> None:
         def work(report: Report) -> Iterator[Step]:
@@ -272,10 +272,10 @@ class StyleTransferWidget(Container):
             download_pretrained(received)
             return iter(())
 
-        self._start(Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native), "VGG-19 download")
+        self._start(work, "VGG-19 download")
 
-    def _start(self, job: Job, description: str) -> None:
-        self._job = job
+    def _start(self, work: Callable[[Report], Iterator[Step]], description: str) -> None:
+        self._job = Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native)
         self._told = ""
         self._clock = Clock()
         self._activity = progress(total=_BAR, desc=description)
@@ -284,7 +284,7 @@ class StyleTransferWidget(Container):
         self._say("Starting…")
         self._update()
         self.native.repaint()
-        job.start()
+        self._job.start()
 
     def _pause(self) -> None:
         if self._job is None:
@@ -324,11 +324,8 @@ class StyleTransferWidget(Container):
             self._activity.refresh()
 
     def _on_end(self, error: str | None) -> None:
-        outputs, self._outputs = self._outputs, None
         stopped = self._job is not None and self._job.stopping
         self._end_job()
-        if outputs is not None:
-            outputs.finish()
         self.features.reset_choices()
         if error:
             self._told = error
@@ -343,15 +340,15 @@ class StyleTransferWidget(Container):
         if self._activity is not None:
             self._activity.close()
             self._activity = None
+        outputs, self._outputs = self._outputs, None
+        if outputs is not None:
+            outputs.finish()
 
     def _on_parent_changed(self, parent: Any) -> None:
         """Stop when the dock is closed: napari then takes the widget out of it without destroying it."""
         if parent is None and self._job is not None:
             self._job.abandon()
-            outputs, self._outputs = self._outputs, None
             self._end_job()
-            if outputs is not None:
-                outputs.finish()
 
 
 def _note(text: str) -> Label:
