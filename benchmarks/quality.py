@@ -55,7 +55,17 @@ def pairs() -> dict[str, tuple[npt.ArrayLike, npt.ArrayLike]]:
         "retina × colour wheel": (data.retina()[300:1100, 300:1100], data.colorwheel()),
         "moon × coffee": (data.moon(), data.coffee()),
         "camera × text": (data.camera(), data.page()),
+        **HELD_OUT,
     }
+
+
+HELD_OUT: dict[str, tuple[npt.ArrayLike, npt.ArrayLike]] = {
+    "astronaut × retina": (skimage.data.astronaut(), skimage.data.retina()[300:1100, 300:1100]),
+    "coins × brick": (skimage.data.coins(), skimage.data.brick()),
+    "coffee × painting": (skimage.data.coffee(), painting()),
+    "clock × dark sky": (skimage.data.clock(), skimage.data.hubble_deep_field()[:512, :512]),
+}
+"""Pairs that were chosen after every number of the learner was, and changed none."""
 
 
 class Judge:

@@ -136,9 +136,16 @@ class StyleSettings:
         high=0.5,
     )
     content_weight: float = _setting(1.0, "Content weight α.", low=0.0, high=1e12)
-    style_weight: float = _setting(8.0, "Style weight β.", low=0.0, high=1e12)
+    style_weight: float = _setting(16.0, "Style weight β.", low=0.0, high=1e12)
     variation_weight: float = _setting(
         0.0, "Total variation weight γ; more makes the picture smoother.", low=0.0, high=1e12
+    )
+    min_structure: float = _setting(
+        0.62,
+        "Raise the content weight, up to 16 times, while the correlation of the picture's blurred luminance with "
+        "the content's is below this, so that the content stays recognisable. 0 turns it off.",
+        low=0.0,
+        high=0.95,
     )
     content_layers: LayerWeights = _setting(
         "auto",
@@ -365,6 +372,7 @@ PRESETS: dict[str, StyleSettings] = {
         content_layers={"conv4_2": 1.0},
         style_layers=dict.fromkeys(STYLE_LAYERS, 1.0),
         normalization="mean",
+        min_structure=0.0,
         optimizer="adam",
         learning_rate=1.0,
         pooling="max",
@@ -380,6 +388,7 @@ PRESETS: dict[str, StyleSettings] = {
         content_layers={"conv4_2": 1.0},
         style_layers=dict.fromkeys(STYLE_LAYERS, 0.2),
         normalization="paper",
+        min_structure=0.0,
         rescale_features=True,
         optimizer="lbfgs",
         initial="noise",
@@ -390,7 +399,7 @@ PRESETS: dict[str, StyleSettings] = {
 }
 """The presets by name; the first is the default."""
 
-_USUAL_RATIO = {"relative": 8.0, "paper": 3e7, "mean": 1e6}
+_USUAL_RATIO = {"relative": 16.0, "paper": 3e7, "mean": 1e6}
 _DECADES_PER_POINT = 1 / 20
 
 

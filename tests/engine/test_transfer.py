@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import plain
 from napari_neural_style import PRESETS, StyleSettings, stylize
@@ -16,6 +17,7 @@ from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.self_taught import learn
 from napari_neural_style.engine.transfer import resolved
 from napari_neural_style.engine.vgg import Trunk
+from napari_neural_style.settings import LAYERS
 
 
 def replace(settings: StyleSettings, **changes) -> StyleSettings:
@@ -167,6 +169,32 @@ def test_modes(pair, quick):
     assert rebuilt.losses.style == 0
     content = torch.nn.functional.interpolate(to_tensor(to_rgb(pair[0])), (32, 48), mode="bilinear", antialias=True)
     assert np.corrcoef(rebuilt.image.ravel(), to_array(content).ravel())[0, 1] > 0.8
+
+
+@pytest.fixture(scope="module")
+def random_file(tmp_path_factory):
+    """A whole VGG-19 in a file, filters of He's random numbers."""
+    generator = torch.Generator().manual_seed(0)
+    numbers, before = {}, 3
+    for layer, filters in LAYERS.items():
+        numbers[f"{layer}.weight"] = torch.randn(filters, before, 3, 3, generator=generator) * (2 / (9 * before)) ** 0.5
+        numbers[f"{layer}.bias"] = torch.zeros(filters)
+        before = filters
+    path = tmp_path_factory.mktemp("features") / "random.safetensors"
+    save_file(numbers, path)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["transfer", "content", "texture"])
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("source", ["self-taught", "file"])
+def test_every_preset_and_mode_works_with_every_source(pair, random_file, source, preset, mode):
+    features = str(random_file) if source == "file" else source
+    settings = replace(PRESETS[preset], mode=mode, features=features, size=48, scales=1, steps=2)
+    step = last(stylize(*pair, settings))
+    assert np.isfinite(step.losses.total)
+    assert step.losses.total > 0 or mode == "content"
+    assert step.image.std() > 0.01
 
 
 def test_several_styles_are_weighed(pair, quick):

@@ -48,6 +48,11 @@ class Objective:
     weights : Weights
         The weights of the terms.
 
+    Attributes
+    ----------
+    content_weight, style_weight, variation_weight : float
+        α, β and γ; they can be changed between two calls.
+
     References
     ----------
     Gatys, Ecker and Bethge (2016), equation 7.
@@ -55,14 +60,16 @@ class Objective:
 
     def __init__(self, trunk: Trunk, content: Tensor, styles: Sequence[tuple[Tensor, float]], weights: Weights) -> None:
         self._trunk = trunk
-        self._variation = weights.variation
+        self.content_weight = weights.content
+        self.style_weight = weights.style
+        self.variation_weight = weights.variation
         self._content: list[Target] = []
         self._style: list[Target] = []
         if weights.content and weights.content_layers:
             activations = self._activations(content)
             for layer, weight in weights.content_layers.items():
                 target = activations[layer].clone()
-                factor = weights.content * weight * content_constant(target, weights.normalization)
+                factor = weight * content_constant(target, weights.normalization)
                 self._content.append(Target(layer, target, factor))
             del activations
         share = sum(weight for _, weight in styles)
@@ -70,15 +77,20 @@ class Objective:
             activations = self._activations(style)
             for layer, weight in weights.style_layers.items():
                 gram = gram_matrix(activations[layer])
-                factor = weights.style * weight * style_constant(gram, weights.normalization)
+                factor = weight * style_constant(gram, weights.normalization)
                 self._style.append(Target(layer, gram, factor * style_weight / share))
             del activations
         self._names = [f"content {t.layer}" for t in self._content] + [f"style {t.layer}" for t in self._style]
-        self._names += ["variation"] if self._variation else []
+        self._names.append("variation")
 
     @torch.no_grad()
     def _activations(self, picture: Tensor) -> dict[str, Tensor]:
         return self._trunk(normalized_rgb(picture))
+
+    def _variation(self, image: Tensor) -> Tensor:
+        if not self.variation_weight:
+            return image.new_zeros(())
+        return self.variation_weight * total_variation(denormalize(image))
 
     def __call__(self, image: Tensor) -> tuple[Losses, Tensor, Tensor]:
         """Return the losses at an image, their total and the total's gradient.
@@ -91,9 +103,9 @@ class Objective:
         with torch.enable_grad():
             image = image.detach().requires_grad_()
             activations = self._trunk(_as_rgb(image))
-            terms = content_terms(activations, self._content) + style_terms(activations, self._style)
-            if self._variation:
-                terms.append(self._variation * total_variation(denormalize(image)))
+            terms = [self.content_weight * term for term in content_terms(activations, self._content)]
+            terms += [self.style_weight * term for term in style_terms(activations, self._style)]
+            terms.append(self._variation(image))
             values = torch.stack(terms)
             total = values.sum()
         (gradient,) = torch.autograd.grad(total, image)

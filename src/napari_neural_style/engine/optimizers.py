@@ -16,6 +16,9 @@ class Optimizer(Protocol):
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step."""
 
+    def objective_changed(self) -> None:
+        """Conclude nothing from the last loss: it was another objective's."""
+
 
 def make_optimizer(image: Tensor, settings: StyleSettings) -> Optimizer:
     """Return the settings' optimiser over an image tensor."""
@@ -35,6 +38,9 @@ class Adam:
     def __init__(self, image: Tensor, learning_rate: float) -> None:
         self._image = image
         self._adam = torch.optim.Adam([image], lr=learning_rate)
+
+    def objective_changed(self) -> None:
+        """Go on: Adam compares no losses."""
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step."""
@@ -71,6 +77,11 @@ class LBFGS:
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
         self._accepted: tuple[Tensor, Tensor] | None = None
         self._step = torch.zeros_like(image)
+        self._trials = 0
+
+    def objective_changed(self) -> None:
+        """Conclude nothing from the last loss: it was another objective's."""
+        self._accepted = None
         self._trials = 0
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:

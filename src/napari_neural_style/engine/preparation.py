@@ -34,12 +34,15 @@ class Pictures:
         Where the optimisation starts, shape (1, C, H, W).
     colors : Tensor or None
         RGB image whose colours the result gets back, when C is 1.
+    original : Tensor
+        The content's own luminance, before any recolouring, shape (1, 1, H, W).
     """
 
     content: Tensor
     styles: list[tuple[Tensor, float]]
     start: Tensor
     colors: Tensor | None
+    original: Tensor
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,6 +68,7 @@ def prepare(
     brushes = [(_style_at_working_size(image, settings, device), weight) for image, weight in styles]
     first = None if initial is None else resize(to_tensor(initial).to(device), size)
     colors = None
+    original = luminance(picture)
     if settings.mode == "transfer" and settings.color == "style":
         picture = match_color(picture, [image for image, _ in brushes], [weight for _, weight in brushes])
     elif settings.mode == "transfer" and settings.color == "content":
@@ -74,7 +78,7 @@ def prepare(
     if first is None:
         from_content = settings.mode == "transfer" and settings.initial == "content"
         first = picture if from_content else _white_noise(picture, settings.seed)
-    return Pictures(picture, brushes, first, colors)
+    return Pictures(picture, brushes, first, colors, original)
 
 
 def _style_at_working_size(style: FloatImage, settings: StyleSettings, device: torch.device) -> Tensor:
@@ -100,4 +104,6 @@ def at_scale(pictures: Pictures, size: tuple[int, int], fraction: float) -> Pict
         (resize(s, (max(1, round(s.shape[-2] * fraction)), max(1, round(s.shape[-1] * fraction)))), w)
         for s, w in pictures.styles
     ]
-    return Pictures(resize(pictures.content, size), styles, resize(pictures.start, size), None)
+    return Pictures(
+        resize(pictures.content, size), styles, resize(pictures.start, size), None, resize(pictures.original, size)
+    )

@@ -33,7 +33,11 @@ ITERATIONS = 4
 VERSION = repr((PATCHES, NOISE, LEAST_NOISE, LEAST_ACTIVATION, COMPONENTS, ITERATIONS))
 """What the learned numbers depend on besides images and seed."""
 
+BAND = 2**22
+"""Values of a layer that are computed between two looks at whether to stop."""
+
 Progress = Callable[[str, float], None]
+Tick = Callable[[float], None]
 
 
 def learn(
@@ -80,18 +84,20 @@ def learn(
                 progress(f"Learning features: {name}", (number + done) / len(names))
 
         tick(0.0)
-        padded = [F.pad(a, (1, 1, 1, 1), mode="reflect") for a in activations]
-        patches = _sample_patches(padded, PATCHES, generator)
+        padded = []
+        while activations:
+            padded.append(F.pad(activations.pop(0), (1, 1, 1, 1), mode="reflect"))
+        patches = _sample_patches(padded, PATCHES, generator, tick)
         weight, bias = _filters_of(patches, LAYERS[name], generator, tick)
+        del patches
         weight = weight.view(LAYERS[name], -1, 3, 3)
         convolutions[name] = (weight.cpu(), bias.cpu())
         if number + 1 < len(names):
-            activations = []
-            for image in padded:
-                tick(0.8)
-                activation = F.relu_(F.conv2d(image, weight, bias))
-                activations.append(pool(activation, pooling) if name in POOLED_AFTER else activation)
-            activations = [a for a in activations if min(a.shape[-2:]) >= 2]
+            pooling_here = pooling if name in POOLED_AFTER else None
+            while padded:
+                activation = _convolved(padded.pop(0), weight, bias, pooling_here, tick)
+                if min(activation.shape[-2:]) >= 2:
+                    activations.append(activation)
     return Features("self-taught", convolutions, "reflect", fingerprint_of(convolutions))
 
 
@@ -100,10 +106,26 @@ def _half(image: Tensor) -> Tensor | None:
     return resize(image.float(), (height, width)) if min(height, width) >= 32 else None
 
 
-def _sample_patches(padded: Sequence[Tensor], count: int, generator: torch.Generator) -> Tensor:
+def _convolved(padded: Tensor, weight: Tensor, bias: Tensor, pooling: str | None, tick: Tick) -> Tensor:
+    """Return the layer's activations, band by band: a stop is heard in time, and little is held at once."""
+    rows, columns = padded.shape[-2] - 2, padded.shape[-1] - 2
+    band = max(2, BAND // (columns * weight.shape[0]) // 2 * 2)
+    found = []
+    for top in range(0, rows, band):
+        tick(0.9)
+        activation = F.relu_(F.conv2d(padded[..., top : top + band + 2, :], weight, bias))
+        if pooling is None:
+            found.append(activation)
+        elif activation.shape[-2] >= 2:
+            found.append(pool(activation, pooling))
+    return torch.cat(found, 2)
+
+
+def _sample_patches(padded: Sequence[Tensor], count: int, generator: torch.Generator, tick: Tick) -> Tensor:
     """Return about `count` random 3 × 3 patches (T, 9 C), as many from every image."""
     found = []
     for image in padded:
+        tick(0.1)
         channels, height, width = image.shape[1:]
         windows = image[0].unfold(1, 3, 1).unfold(2, 3, 1).permute(1, 2, 0, 3, 4)
         positions = torch.randint((height - 2) * (width - 2), (count // len(padded),), generator=generator)
@@ -113,28 +135,28 @@ def _sample_patches(padded: Sequence[Tensor], count: int, generator: torch.Gener
     return torch.cat(found)
 
 
-def _filters_of(
-    patches: Tensor, count: int, generator: torch.Generator, tick: Callable[[float], None]
-) -> tuple[Tensor, Tensor]:
-    """Return weights (count, D) and biases (count,) learned from patches (T, D).
+def _filters_of(patches: Tensor, count: int, generator: torch.Generator, tick: Tick) -> tuple[Tensor, Tensor]:
+    """Return weights (count, D) and biases (count,) learned from patches (T, D), which are centred in place.
 
     A filter fires at half of the noisy patches; its mean activation over the clean ones is 1.
     """
     mean = patches.mean(0)
-    centred = patches - mean
+    centred = patches.sub_(mean)
     deviation = (NOISE * centred.square().mean()).sqrt().clamp_min(LEAST_NOISE)
-    noisy = centred + torch.randn(centred.shape, generator=generator).to(centred) * deviation
-    whitening = _whitening(noisy, generator)
+    tick(0.15)
+    noisy = torch.randn(centred.shape, generator=generator).to(centred).mul_(deviation).add_(centred)
     tick(0.2)
+    whitening = _whitening(noisy, generator, tick)
     weight = _spherical_k_means(noisy @ whitening, count, generator, tick) @ whitening.T
     tick(0.7)
     threshold = (noisy @ weight.T).median(0).values
-    active = F.relu(centred @ weight.T - threshold).mean(0).clamp_min(LEAST_ACTIVATION)
+    tick(0.8)
+    active = F.relu_((centred @ weight.T).sub_(threshold)).mean(0).clamp_min(LEAST_ACTIVATION)
     bias = -(weight @ mean) - threshold
     return weight / active[:, None], bias / active
 
 
-def _whitening(centred: Tensor, generator: torch.Generator) -> Tensor:
+def _whitening(centred: Tensor, generator: torch.Generator, tick: Tick) -> Tensor:
     """Return the matrix (D, K) that takes centred patches (T, D) to whitened principal components.
 
     References
@@ -146,13 +168,14 @@ def _whitening(centred: Tensor, generator: torch.Generator) -> Tensor:
     if dimensions > COMPONENTS:
         basis = torch.randn(dimensions, COMPONENTS, generator=generator).to(centred)
         for _ in range(2):
+            tick(0.25)
             basis = torch.linalg.qr(centred.T @ (centred @ basis)).Q
     projected = centred @ basis
     values, vectors = torch.linalg.eigh(projected.T @ projected / len(centred))
     return basis @ (vectors * values.rsqrt())
 
 
-def _spherical_k_means(points: Tensor, count: int, generator: torch.Generator, tick: Callable[[float], None]) -> Tensor:
+def _spherical_k_means(points: Tensor, count: int, generator: torch.Generator, tick: Tick) -> Tensor:
     """Return `count` unit directions (count, D) that points (T, D) cluster around."""
     start = torch.randperm(len(points), generator=generator)[:count].to(points.device)
     unit = F.normalize(points)

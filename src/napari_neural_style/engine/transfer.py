@@ -13,12 +13,13 @@ import numpy.typing as npt
 import torch
 
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
-from napari_neural_style.engine.images import FloatImage, normalize, normalized_rgb, to_rgb
+from napari_neural_style.engine.images import FloatImage, denormalize, normalize, normalized_rgb, to_rgb
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.optimizers import make_optimizer
 from napari_neural_style.engine.preparation import Pictures, at_scale, prepare
 from napari_neural_style.engine.pyramid import Scale, enlarge, schedule
+from napari_neural_style.engine.structure import SIGMA, ContentBoost, structure
 from napari_neural_style.engine.vgg import Trunk, pools_before, rescaled
 from napari_neural_style.engine.weights import load_features, resolve_source
 from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
@@ -218,17 +219,23 @@ def _run(pictures: Pictures, settings: StyleSettings, progress: Progress | None)
     index = 0
     work, done = sum(_pixels(scale) * scale.steps for scale in scales), 0
     last_image = -float("inf")
+    boost = ContentBoost(settings.min_structure if settings.mode == "transfer" else 0.0)
     for number, scale in enumerate(scales, 1):
         here = at_scale(pictures, scale.size, scale.fraction)
         objective = Objective(trunk, here.content, here.styles, _weights(settings))
+        objective.content_weight *= boost.factor
         entry = normalize(here.start)
         image = entry.clone() if number == 1 else enlarge(image, entry)
         optimizer = make_optimizer(image, settings)
         recent: deque[Losses] = deque(maxlen=_PLATEAU + 1)
         for _ in range(scale.steps):
+            index += 1
+            if boost.due(index) and boost.look(structure(denormalize(image), here.original, SIGMA * scale.fraction)):
+                objective.content_weight = settings.content_weight * boost.factor
+                optimizer.objective_changed()
+                recent.clear()
             losses, total, gradient = objective(image)
             optimizer.update(total, gradient)
-            index += 1
             done += _pixels(scale)
             recent.append(losses)
             ended = _on_a_plateau(recent, settings.min_improvement)

@@ -1,0 +1,67 @@
+"""How much of the content is left in a picture, and the weight that keeps it there."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from napari_neural_style.engine.color import luminance
+
+SIGMA = 2.0
+"""Standard deviation of the blur in pixels of the working size."""
+EVERY = 5
+"""Steps between two looks."""
+GAIN = 3.0
+"""How strongly the weight follows: its logarithm moves by this times what is missing, at every look."""
+MOST = 16.0
+"""Largest factor on the content weight."""
+DEAD_ZONE = 0.02
+"""Least relative change: smaller ones would only disturb the optimiser."""
+
+
+def structure(image: Tensor, content: Tensor, sigma: float = SIGMA) -> float:
+    """Return the correlation of two pictures' blurred luminance, -1..1; 0 where either is flat.
+
+    Parameters
+    ----------
+    image, content : Tensor
+        Values in 0..1, shapes (1, C, H, W) with C 3 (RGB) or 1 (luminance).
+    sigma : float
+        Standard deviation of the Gaussian blur in pixels.
+    """
+    radius = min(max(1, round(3 * sigma)), min(image.shape[-2:]) - 1)
+    a, b = (
+        gaussian_blur(picture if picture.shape[1] == 1 else luminance(picture), [2 * radius + 1] * 2, [sigma] * 2)
+        for picture in (image, content)
+    )
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12))
+
+
+class ContentBoost:
+    """Raises the content weight while a picture has too little of the content's structure, and lowers it after.
+
+    Parameters
+    ----------
+    least : float
+        The structure to keep, 0..1; 0 leaves the weight alone.
+    """
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+        self.factor = 1.0
+
+    def due(self, index: int) -> bool:
+        """Tell whether step `index`, from 1, is one to look at."""
+        return self._least > 0 and index % EVERY == 0
+
+    def look(self, found: float) -> bool:
+        """Adapt the factor to the structure found; return whether it changed."""
+        wanted = min(MOST, max(1.0, self.factor * math.exp(GAIN * (self._least - found))))
+        if abs(wanted / self.factor - 1) < DEAD_ZONE and wanted not in (1.0, MOST):
+            return False
+        changed = wanted != self.factor
+        self.factor = wanted
+        return changed

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from napari_neural_style import stylize
+from napari_neural_style.engine.images import resize, to_rgb, to_tensor
+from napari_neural_style.engine.structure import DEAD_ZONE, MOST, ContentBoost, structure
+
+
+def test_structure_of_itself_its_negative_and_nothing(pair):
+    image = to_tensor(to_rgb(pair[0]))
+    assert structure(image, image) == pytest.approx(1)
+    assert structure(1 - image, image) == pytest.approx(-1, abs=1e-5)
+    assert structure(torch.full_like(image, 0.5), image) == pytest.approx(0, abs=1e-3)
+    assert structure(image, image[..., :1, :1].expand_as(image)[:, :1]) == pytest.approx(0, abs=1e-3)
+
+
+def test_structure_sees_through_fine_grain_only(pair):
+    image = to_tensor(to_rgb(pair[0]))
+    grain = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)) * 0.15
+    assert structure(image + grain, image) > 0.95
+    assert structure(image + grain, image, sigma=0.1) < 0.9
+
+
+def test_the_weight_rises_while_structure_is_missing_and_comes_back():
+    boost = ContentBoost(0.6)
+    assert not boost.look(0.9)
+    assert boost.factor == 1
+    assert boost.look(0.4)
+    assert boost.factor == pytest.approx(np.exp(3 * 0.2))
+    before = boost.factor
+    assert not boost.look(0.6 - DEAD_ZONE / 6)
+    assert boost.factor == before
+    for _ in range(30):
+        boost.look(0.0)
+    assert boost.factor == MOST
+    for _ in range(30):
+        boost.look(0.9)
+    assert boost.factor == 1
+    assert not any(ContentBoost(0.0).due(index) for index in range(100))
+
+
+def test_a_strong_style_leaves_the_structure_that_was_asked_for(pair, quick):
+    strong = dataclasses.replace(quick, style_weight=100.0, steps=80)
+    content = to_tensor(to_rgb(pair[0]))
+    found = []
+    for least in (0.0, 0.8):
+        *_, step = stylize(*pair, dataclasses.replace(strong, min_structure=least))
+        found.append(structure(to_tensor(step.image), resize(content, step.image.shape[:2])))
+    assert found[1] > found[0] + 0.05
