@@ -26,6 +26,9 @@ def any_value(name: str) -> st.SearchStrategy:
     default, details = getattr(StyleSettings(), name), SETTINGS[name]
     if name.endswith("_layers"):
         return LAYER_WEIGHTS
+    if name == "changes":
+        turned = st.fixed_dictionaries({}, optional={n: any_value(n) for n in SETTINGS if SETTINGS[n].live})
+        return st.dictionaries(st.integers(1, 1000), turned.filter(bool), max_size=3)
     if name == "size":
         side = st.integers(32, 65536)
         return side | st.tuples(side, side)
@@ -86,6 +89,10 @@ def test_written_preset_is_the_written_procedure():
         ({"style_layers": {}}, "at least one layer"),
         ({"style_layers": "conv1_1"}, "mapping"),
         ({"content_weight": 0, "style_weight": 0}, "nothing is left to optimise"),
+        ({"changes": {0: {"color": "free"}}}, "A step in changes must be 1 to"),
+        ({"changes": {5: {"size": 64}}}, "'size' cannot be turned during a job"),
+        ({"changes": {5: {"style_weight": -1}}}, "style_weight must be 0 to"),
+        ({"changes": {5: 3}}, "must have a mapping"),
     ],
 )
 def test_wrong_values_get_a_sentence(values, words):

@@ -33,6 +33,7 @@ AUTO_LAYERS: dict[str, dict[str, dict[str, float]]] = {
 """What ``"auto"`` layers mean, for trained features (pretrained or from a file) and for self-taught ones."""
 
 LayerWeights = Literal["auto"] | Mapping[str, float]
+Changes = Mapping[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Setting:
         Unit of a number, empty when it has none.
     basic : bool
         Shown in the dock's main part; the others are under Advanced.
+    live : bool
+        Can be turned while a job runs, see ``changes``.
     """
 
     help: str
@@ -59,6 +62,7 @@ class Setting:
     high: float = math.inf
     unit: str = ""
     basic: bool = False
+    live: bool = False
 
     @property
     def tooltip(self) -> str:
@@ -71,7 +75,10 @@ class Setting:
 
 
 def _setting(default: Any, help: str, **details: Any) -> Any:
-    return field(default=default, metadata={"setting": Setting(help, **details)})
+    metadata = {"setting": Setting(help, **details)}
+    return (
+        field(default_factory=dict, metadata=metadata) if default == {} else field(default=default, metadata=metadata)
+    )
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ class StyleSettings:
         high=1_000_000,
         unit="steps",
         basic=True,
+        live=True,
     )
     preview_interval: float = _setting(
         0.25, "Time between two updates of the live picture.", low=0.1, high=3600.0, unit="s"
@@ -135,10 +143,10 @@ class StyleSettings:
         low=0.0,
         high=0.5,
     )
-    content_weight: float = _setting(1.0, "Content weight α.", low=0.0, high=1e12)
-    style_weight: float = _setting(16.0, "Style weight β.", low=0.0, high=1e12)
+    content_weight: float = _setting(1.0, "Content weight α.", low=0.0, high=1e12, live=True)
+    style_weight: float = _setting(16.0, "Style weight β.", low=0.0, high=1e12, live=True)
     variation_weight: float = _setting(
-        0.0, "Total variation weight γ; more makes the picture smoother.", low=0.0, high=1e12
+        0.0, "Total variation weight γ; more makes the picture smoother.", low=0.0, high=1e12, live=True
     )
     min_structure: float = _setting(
         0.62,
@@ -187,6 +195,7 @@ class StyleSettings:
         "Colours of the result: style takes the style's palette, content keeps the content's colours, "
         "free leaves them to the style term.",
         choices=("style", "content", "free"),
+        live=True,
     )
     style_scale: float = _setting(
         1.0,
@@ -219,6 +228,11 @@ class StyleSettings:
         choices=("auto", "float32", "bfloat16"),
     )
     seed: int = _setting(0, "Seed of noise and of self-taught features.", low=0, high=2**63 - 1)
+    changes: Changes = _setting(
+        {},
+        "What is turned while the job runs, and from which step on, such as 100:style_weight=40,color=content;"
+        "200:variation_weight=0.1. Turning a control during a run adds to it.",
+    )
 
     def __post_init__(self) -> None:
         for name, details in SETTINGS.items():
@@ -232,8 +246,11 @@ class StyleSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON types."""
-        values = dataclasses.asdict(self)
+        values = {name: getattr(self, name) for name in SETTINGS}
+        for name in ("content_layers", "style_layers"):
+            values[name] = values[name] if values[name] == "auto" else dict(values[name])
         values["size"] = list(self.size) if isinstance(self.size, tuple) else self.size
+        values["changes"] = {str(step): dict(turned) for step, turned in self.changes.items()}
         return values
 
     @classmethod
@@ -258,7 +275,9 @@ class StyleSettings:
 
 SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in dataclasses.fields(StyleSettings)}
 """The details of every field of :class:`StyleSettings`, in its order."""
-_DEFAULTS: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(StyleSettings)}
+_DEFAULTS: dict[str, Any] = {
+    f.name: {} if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(StyleSettings)
+}
 
 
 def _checked(name: str, value: Any, details: Setting) -> Any:
@@ -266,6 +285,8 @@ def _checked(name: str, value: Any, details: Setting) -> Any:
     default = _DEFAULTS[name]
     if name in ("content_layers", "style_layers"):
         return _checked_layers(name, value)
+    if name == "changes":
+        return _checked_changes(value)
     if name == "size" and isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"size must be one number or (height, width), not {value!r}.")
@@ -316,6 +337,23 @@ def _checked_layers(name: str, value: Any) -> LayerWeights:
     }
 
 
+def _checked_changes(value: Any) -> Changes:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"changes must be a mapping of steps to what is turned there, not {value!r}.")
+    live = [name for name, details in SETTINGS.items() if details.live]
+    checked: dict[int, dict[str, Any]] = {}
+    for step, turned in value.items():
+        digits = isinstance(step, str) and step.isascii() and step.isdigit()
+        number = _checked_number("A step in changes", int(step) if digits else step, int, SETTINGS["steps"])
+        if not isinstance(turned, Mapping):
+            raise ValueError(f"changes: step {number} must have a mapping of settings to values, not {turned!r}.")
+        for name in turned:
+            if name not in live:
+                raise ValueError(f"changes: {name!r} cannot be turned during a job; these can: {', '.join(live)}.")
+        checked[int(number)] = {name: _checked(name, new, SETTINGS[name]) for name, new in turned.items()}
+    return dict(sorted(checked.items()))
+
+
 def from_text(name: str, text: Any) -> Any:
     """Return a setting's value as people type it: ``512x384``, ``conv4_2=1,conv3_1=0.5``, ``0.02``.
 
@@ -329,6 +367,8 @@ def from_text(name: str, text: Any) -> Any:
     default = _DEFAULTS[name]
     if name.endswith("_layers") and isinstance(text, str):
         return text if text == "auto" else _layers_from_text(name, text)
+    if name == "changes" and isinstance(text, str):
+        return _changes_from_text(text)
     if not isinstance(text, str) or isinstance(default, str):
         return text
     numbers = text.lower().replace("×", "x").split("x") if name == "size" else [text]
@@ -350,8 +390,22 @@ def _layers_from_text(name: str, text: str) -> dict[str, float]:
     return weights
 
 
+def _changes_from_text(text: str) -> dict[str, dict[str, Any]]:
+    changes: dict[str, dict[str, Any]] = {}
+    for entry in text.split(";") if text.strip() else ():
+        step, colon, turned = entry.partition(":")
+        for pair in turned.split(","):
+            name, equals, value = (part.strip() for part in pair.partition("="))
+            if not colon or not equals or name not in SETTINGS:
+                raise ValueError(f"changes: {entry!r} is not of the form 100:style_weight=40,color=content.")
+            changes.setdefault(step.strip(), {})[name] = from_text(name, value)
+    return changes
+
+
 def to_text(value: Any) -> str:
     """Return a setting's value as :func:`from_text` reads it."""
+    if isinstance(value, Mapping) and all(isinstance(step, int) for step in value):
+        return ";".join(f"{step}:{to_text(turned)}" for step, turned in value.items())
     if isinstance(value, Mapping):
         return ",".join(f"{layer}={to_text(weight)}" for layer, weight in value.items())
     if isinstance(value, tuple):

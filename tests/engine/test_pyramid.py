@@ -28,16 +28,16 @@ def test_detail_added_back_lowers_the_loss_on_entering(pair, quick):
     import dataclasses
 
     from napari_neural_style import stylize
-    from napari_neural_style.engine import transfer
+    from napari_neural_style.engine import optimization
 
     settings = dataclasses.replace(quick, size=96, scales=2, steps=40, style_weight=1.0)
     entering = {}
     for name, way in (("with", enlarge), ("without", lambda image, start: _blurred(image, start))):
-        transfer.enlarge, kept = way, transfer.enlarge
+        optimization.enlarge, kept = way, optimization.enlarge
         try:
             steps = list(stylize(*pair, settings))
         finally:
-            transfer.enlarge = kept
+            optimization.enlarge = kept
         entering[name] = next(step.losses.total for step in steps if step.scale == 2)
     assert entering["with"] < entering["without"] / 1.5
 

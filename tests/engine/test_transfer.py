@@ -14,6 +14,7 @@ from napari_neural_style import PRESETS, StyleSettings, stylize
 from napari_neural_style.engine.color import luminance
 from napari_neural_style.engine.images import denormalize, normalize, resize, to_array, to_rgb, to_tensor
 from napari_neural_style.engine.objective import Objective, Weights
+from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.self_taught import learn
 from napari_neural_style.engine.transfer import resolved
 from napari_neural_style.engine.vgg import Trunk
@@ -43,7 +44,7 @@ def test_written_preset_equals_a_plain_implementation(pair, shape):
     procedure = plain.written_procedure(model, names, *images)
     layers = [*settings.content_layers, *settings.style_layers]
     weights = Weights(1.0, 1e6, 0.0, settings.content_layers, settings.style_layers, "mean")
-    styles = [(denormalize(images[1]), 1.0)]
+    styles = [Brush(denormalize(images[1]), 1.0)]
     objective = Objective(Trunk(features, layers, "max"), denormalize(images[0]), styles, weights)
     image = images[0]
     procedure = plain.written_procedure(model, names, *images)
@@ -207,7 +208,7 @@ def test_several_styles_are_weighed(pair, quick):
     other = style.flip(2)
 
     def losses(*styles):
-        return Objective(trunk, image, [(denormalize(s), w) for s, w in styles], weights)(content)[0]
+        return Objective(trunk, image, [Brush(denormalize(s), w) for s, w in styles], weights)(content)[0]
 
     assert losses((style, 1.0), (style, 3.0)).style == pytest.approx(losses((style, 2.0)).style, rel=1e-5)
     mixed = losses((style, 1.0), (other, 3.0)).style

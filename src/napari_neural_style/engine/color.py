@@ -16,7 +16,13 @@ FloatArray = npt.NDArray[np.float64]
 _VARIANCE_FLOOR = 1e-6
 
 
-def match_color(image: Tensor, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def match_color(
+    image: Tensor,
+    styles: Sequence[Tensor],
+    weights: Sequence[float],
+    guide: Tensor | None = None,
+    style_guides: Sequence[Tensor | None] | None = None,
+) -> Tensor:
     """Recolour an image to the mean and covariance of others.
 
     The map is the linear optimal-transport map between the two colour distributions taken as Gaussians,
@@ -30,6 +36,10 @@ def match_color(image: Tensor, styles: Sequence[Tensor], weights: Sequence[float
         Likewise, each of any size. Several are mixed: the colours of all, in the share of their weights.
     weights : sequence of float
         One for each style.
+    guide : Tensor, optional
+        How much each pixel of the image counts, shape (1, 1, H, W).
+    style_guides : sequence of Tensor or None, optional
+        Likewise for each style.
 
     Returns
     -------
@@ -40,8 +50,8 @@ def match_color(image: Tensor, styles: Sequence[Tensor], weights: Sequence[float
     ----------
     Gatys, Ecker, Bethge, Hertzmann and Shechtman (2017), section 5.1; Pitié and Kokaram (2007) for the map.
     """
-    mean_c, covariance_c = _moments([image], [1.0])
-    mean_s, covariance_s = _moments(styles, weights)
+    mean_c, covariance_c = _moments([image], [1.0], [guide])
+    mean_s, covariance_s = _moments(styles, weights, style_guides or [None] * len(styles))
     root, inverse_root = _roots(covariance_c)
     middle, _ = _roots(root @ covariance_s @ root)
     transport = torch.from_numpy(inverse_root @ middle @ inverse_root)
@@ -50,14 +60,20 @@ def match_color(image: Tensor, styles: Sequence[Tensor], weights: Sequence[float
     return matched.to(image).view_as(image).clamp(0, 1)
 
 
-def _moments(images: Sequence[Tensor], weights: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+def _moments(
+    images: Sequence[Tensor], weights: Sequence[float], guides: Sequence[Tensor | None]
+) -> tuple[FloatArray, FloatArray]:
     """Return mean and covariance of the colours of several images together."""
     shares = np.asarray(weights) / np.sum(weights)
-    pixels = [image[0].flatten(1).double().cpu().numpy() for image in images]
-    mean = sum(share * p.mean(1) for share, p in zip(shares, pixels, strict=True))
+    pixels, counts = [], []
+    for image, guide, share in zip(images, guides, shares, strict=True):
+        flat = image[0].flatten(1).double().cpu().numpy()
+        count = np.ones(flat.shape[1]) if guide is None else guide.flatten().double().cpu().numpy() + 1e-12
+        pixels.append(flat)
+        counts.append(share * count / count.sum())
+    mean = sum(p @ count for p, count in zip(pixels, counts, strict=True))
     covariance = sum(
-        share * (p - mean[:, None]) @ (p - mean[:, None]).T / p.shape[1]
-        for share, p in zip(shares, pixels, strict=True)
+        ((p - mean[:, None]) * count) @ (p - mean[:, None]).T for p, count in zip(pixels, counts, strict=True)
     )
     return mean, covariance + _VARIANCE_FLOOR * np.eye(len(mean))
 

@@ -13,13 +13,15 @@ _FLOOR = 1e-6
 """Least mean square that `relative` divides by, for images without any structure."""
 
 
-def gram_matrix(features: Tensor) -> Tensor:
-    """Return the Gram matrix per position, G = F Fᵀ / M.
+def gram_matrix(features: Tensor, guide: Tensor | None = None) -> Tensor:
+    """Return the Gram matrix per position, G = F Fᵀ / M, or that of a region, G = (F ∘ T) (F ∘ T)ᵀ.
 
     Parameters
     ----------
     features : Tensor
         Activations, shape (B, N, H, W) with B = 1, or (N, M).
+    guide : Tensor, optional
+        How much each position counts, T, shape (M,), its squares summing to 1; equal ones give G = F Fᵀ / M.
 
     Returns
     -------
@@ -29,7 +31,7 @@ def gram_matrix(features: Tensor) -> Tensor:
     References
     ----------
     Gatys, Ecker and Bethge (2016), equation 3, divided by the number of positions M, so that images of
-    different sizes can be compared.
+    different sizes can be compared. Gatys, Ecker, Bethge, Hertzmann and Shechtman (2017), equation 6, for guides.
     """
     if features.ndim == 4:
         if features.shape[0] != 1:
@@ -41,7 +43,10 @@ def gram_matrix(features: Tensor) -> Tensor:
         raise ValueError(f"Expected shape (1, N, H, W) or (N, M), got {tuple(features.shape)}.")
     if by_position.dtype in (torch.bfloat16, torch.float16):
         by_position = by_position.float()
-    return by_position.T @ by_position / by_position.shape[0]
+    if guide is None:
+        return by_position.T @ by_position / by_position.shape[0]
+    by_position = by_position * guide[:, None].to(by_position)
+    return by_position.T @ by_position
 
 
 def total_variation(image: Tensor) -> Tensor:
@@ -89,11 +94,12 @@ def style_constant(target: Tensor, normalization: str) -> float:
 
 @dataclass(frozen=True)
 class Target:
-    """What one layer is compared with: activations or a Gram matrix, and the term's whole factor."""
+    """What one layer is compared with: activations or a Gram matrix (of a region), and the term's constants."""
 
     layer: str
     value: Tensor
     factor: float
+    label: int = 0
 
 
 def content_terms(activations: Mapping[str, Tensor], targets: Sequence[Target]) -> list[Tensor]:
@@ -108,15 +114,32 @@ def content_terms(activations: Mapping[str, Tensor], targets: Sequence[Target]) 
     ]
 
 
-def style_terms(activations: Mapping[str, Tensor], targets: Sequence[Target]) -> list[Tensor]:
-    """Return factor · ‖G - A‖² for every target; a layer's Gram matrix is computed once.
+def style_terms(
+    activations: Mapping[str, Tensor],
+    targets: Sequence[Target],
+    guides: Mapping[tuple[str, int], Tensor] | None = None,
+) -> list[Tensor]:
+    """Return factor · ‖G - A‖² for every target; the Gram matrix of a layer and region is computed once.
+
+    Parameters
+    ----------
+    activations : dict
+        Layer name to activations (1, N, H, W).
+    targets : sequence of Target
+        What to compare with.
+    guides : dict, optional
+        (layer, label) to the guide (M,) of a region; without one the Gram matrix is of all positions.
 
     References
     ----------
     Gatys, Ecker and Bethge (2016), equations 3 to 5.
     """
-    grams = {layer: gram_matrix(activations[layer]) for layer in dict.fromkeys(t.layer for t in targets)}
-    return [target.factor * (grams[target.layer] - target.value).square().sum() for target in targets]
+    guides = guides or {}
+    grams = {
+        (layer, label): gram_matrix(activations[layer], guides.get((layer, label)))
+        for layer, label in dict.fromkeys((t.layer, t.label) for t in targets)
+    }
+    return [t.factor * (grams[t.layer, t.label] - t.value).square().sum() for t in targets]
 
 
 class Losses:

@@ -19,6 +19,8 @@ from napari_neural_style.engine.losses import (
     style_terms,
     total_variation,
 )
+from napari_neural_style.engine.preparation import Brush
+from napari_neural_style.engine.regions import EVERYWHERE, Guides, carried
 from napari_neural_style.engine.vgg import Trunk
 
 
@@ -43,10 +45,12 @@ class Objective:
         The network.
     content : Tensor
         Content image in 0..1, shape (1, C, H, W), C 3 or 1 (luminance).
-    styles : sequence of (Tensor, float)
-        Style images in 0..1 with their weights; the weights are shared out so that they sum to 1.
+    brushes : sequence of Brush
+        Style pictures with their weights; in every region the weights are shared out so that they sum to 1.
     weights : Weights
         The weights of the terms.
+    guides : dict, optional
+        The content's regions; each one's style terms weigh as much as its share of the picture.
 
     Attributes
     ----------
@@ -58,13 +62,21 @@ class Objective:
     Gatys, Ecker and Bethge (2016), equation 7.
     """
 
-    def __init__(self, trunk: Trunk, content: Tensor, styles: Sequence[tuple[Tensor, float]], weights: Weights) -> None:
+    def __init__(
+        self,
+        trunk: Trunk,
+        content: Tensor,
+        brushes: Sequence[Brush],
+        weights: Weights,
+        guides: Guides | None = None,
+    ) -> None:
         self._trunk = trunk
         self.content_weight = weights.content
         self.style_weight = weights.style
         self.variation_weight = weights.variation
         self._content: list[Target] = []
         self._style: list[Target] = []
+        self._guides: dict[tuple[str, int], Tensor] = {}
         if weights.content and weights.content_layers:
             activations = self._activations(content)
             for layer, weight in weights.content_layers.items():
@@ -72,16 +84,29 @@ class Objective:
                 factor = weight * content_constant(target, weights.normalization)
                 self._content.append(Target(layer, target, factor))
             del activations
-        share = sum(weight for _, weight in styles)
-        for style, style_weight in styles if weights.style else ():
-            activations = self._activations(style)
-            for layer, weight in weights.style_layers.items():
-                gram = gram_matrix(activations[layer])
-                factor = weight * style_constant(gram, weights.normalization)
-                self._style.append(Target(layer, gram, factor * style_weight / share))
-            del activations
+        if weights.style:
+            self._aim_at_styles(brushes, weights, guides)
         self._names = [f"content {t.layer}" for t in self._content] + [f"style {t.layer}" for t in self._style]
         self._names.append("variation")
+
+    def _aim_at_styles(self, brushes: Sequence[Brush], weights: Weights, guides: Guides | None) -> None:
+        """Compute the style targets: one for every region, brush that serves it, and layer."""
+        for label, guide in (guides or {}).items():
+            for layer in weights.style_layers:
+                self._guides[layer, label] = carried(guide, layer)
+        shares = {EVERYWHERE: 1.0} if guides is None else {k: guide.mean().item() for k, guide in guides.items()}
+        for brush in brushes:
+            activations = self._activations(brush.picture)
+            for label, share in shares.items():
+                if not brush.serves(label):
+                    continue
+                share *= brush.weight / sum(other.weight for other in brushes if other.serves(label))
+                for layer, weight in weights.style_layers.items():
+                    region = brush.guide(label)
+                    gram = gram_matrix(activations[layer], None if region is None else carried(region, layer))
+                    factor = weight * style_constant(gram, weights.normalization) * share
+                    self._style.append(Target(layer, gram, factor, label))
+            del activations
 
     @torch.no_grad()
     def _activations(self, picture: Tensor) -> dict[str, Tensor]:
@@ -104,12 +129,13 @@ class Objective:
             image = image.detach().requires_grad_()
             activations = self._trunk(_as_rgb(image))
             terms = [self.content_weight * term for term in content_terms(activations, self._content)]
-            terms += [self.style_weight * term for term in style_terms(activations, self._style)]
+            terms += [self.style_weight * term for term in style_terms(activations, self._style, self._guides)]
             terms.append(self._variation(image))
             values = torch.stack(terms)
             total = values.sum()
         (gradient,) = torch.autograd.grad(total, image)
-        return Losses(self._names, values.detach()), total.detach(), gradient
+        # In one layout always: sums over another come out differently in the last bits.
+        return Losses(self._names, values.detach()), total.detach(), gradient.contiguous()
 
 
 def _as_rgb(image: Tensor) -> Tensor:

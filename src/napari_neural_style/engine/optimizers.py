@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -18,6 +19,12 @@ class Optimizer(Protocol):
 
     def objective_changed(self) -> None:
         """Conclude nothing from the last loss: it was another objective's."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that it remembers."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Remember what :meth:`state` returned."""
 
 
 def make_optimizer(image: Tensor, settings: StyleSettings) -> Optimizer:
@@ -41,6 +48,14 @@ class Adam:
 
     def objective_changed(self) -> None:
         """Go on: Adam compares no losses."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the moments and the count of steps."""
+        return {name: value.clone() for name, value in self._adam.state[self._image].items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up moments and count."""
+        self._adam.state[self._image].update({name: value.clone() for name, value in state.items()})
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step."""
@@ -69,6 +84,7 @@ class LBFGS:
     """Relative rise of the loss that still counts as none: bfloat16 does not know better."""
     _MOST_TRIALS = 6
     _CURVATURE = 1e-10
+    _PAIR = ("pair step", "pair change", "pair curvature")
 
     def __init__(self, image: Tensor, learning_rate: float, history: int) -> None:
         self._image = image
@@ -100,6 +116,23 @@ class LBFGS:
         self._trials = 0
         self._step = self._direction(gradient) * self._rate
         self._image += self._step
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the history, the last loss and gradient, and the step being tried."""
+        state = {"step": self._step, "trials": torch.tensor(self._trials)}
+        if self._accepted is not None:
+            state["loss"], state["gradient"] = self._accepted
+        for number, pair in enumerate(self._pairs):
+            for name, value in zip(self._PAIR, pair, strict=True):
+                state[f"{name} {number}"] = value
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up history, loss, gradient and step."""
+        self._step, self._trials = state["step"], int(state["trials"])
+        self._accepted = (state["loss"], state["gradient"]) if "loss" in state else None
+        count = sum(name.startswith(self._PAIR[0]) for name in state)
+        self._pairs = [tuple(state[f"{name} {k}"] for name in self._PAIR) for k in range(count)]  # type: ignore[misc]
 
     def _shorten(self, loss: Tensor, last_loss: Tensor, last_gradient: Tensor) -> None:
         """Go back to where a parabola through both losses and the slope has its minimum, a tenth to a half."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,77 +19,186 @@ from napari_neural_style.engine.images import (
     to_array,
     to_tensor,
 )
+from napari_neural_style.engine.regions import EVERYWHERE, Guides, guides_of
 from napari_neural_style.settings import StyleSettings
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StyleImage:
+    """A style image as users give it: RGB (H, W, 3) in 0..1, its weight, and labels (H, W) if it has regions."""
+
+    rgb: FloatImage
+    weight: float
+    labels: Labels | None = None
+
+
+@dataclass(frozen=True)
+class Brush:
+    """A style picture (1, C, h, w) in 0..1 at the size it is used at, its weight, and its regions if it has any."""
+
+    picture: Tensor
+    weight: float
+    guides: Guides | None = None
+
+    def serves(self, label: int) -> bool:
+        """Tell whether a region of the content can take its style from here."""
+        return self.guides is None or label in self.guides
+
+    def guide(self, label: int) -> Tensor | None:
+        """Return where the style of a region is; None is the whole picture."""
+        return None if self.guides is None else self.guides[label]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A job's images at the sizes they are used at, RGB in 0..1, on its device.
+
+    Attributes
+    ----------
+    content : Tensor
+        Shape (1, 3, H, W).
+    brushes : tuple of Brush
+        The styles.
+    first : Tensor or None
+        A picture to start from, shape (1, 3, H, W).
+    guides : dict or None
+        The content's regions; what is in none stays as it is.
+    """
+
+    content: Tensor
+    brushes: tuple[Brush, ...]
+    first: Tensor | None = None
+    guides: Guides | None = None
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a job works on, at the working size, values in 0..1, on its device.
+    """What a job works on, in the colours that its settings ask for.
 
     Attributes
     ----------
     content : Tensor
         What the content term takes its target from, shape (1, C, H, W); C is 1 when only luminance is painted.
-    styles : list of (Tensor, float)
-        Style images of C channels and their weights, each at its own size.
+    brushes : tuple of Brush
+        Style images of C channels.
     start : Tensor
         Where the optimisation starts, shape (1, C, H, W).
-    colors : Tensor or None
-        RGB image whose colours the result gets back, when C is 1.
     original : Tensor
-        The content's own luminance, before any recolouring, shape (1, 1, H, W).
+        The content before any recolouring, shape (1, 3, H, W).
+    guides : dict or None
+        The content's regions.
     """
 
     content: Tensor
-    styles: list[tuple[Tensor, float]]
+    brushes: tuple[Brush, ...]
     start: Tensor
-    colors: Tensor | None
     original: Tensor
+    guides: Guides | None
 
     @property
     def size(self) -> tuple[int, int]:
         """Working height and width."""
         return self.content.shape[-2], self.content.shape[-1]
 
+    def as_rgb(self, image: Tensor) -> Tensor:
+        """Return an optimised image in 0..1 as RGB; a luminance gets the content's colours."""
+        return image if image.shape[1] == 3 else with_luminance(self.original, image)
+
     def finish(self, image: Tensor) -> FloatImage:
         """Return an optimised image, normalised, as the RGB array that users see."""
-        image = denormalize(image)
-        return to_array(image if self.colors is None else with_luminance(self.colors, image))
+        picture = self.as_rgb(denormalize(image))
+        if self.guides is not None:
+            painted = sum(self.guides.values()).clamp(0, 1)  # type: ignore[union-attr]
+            picture = torch.lerp(self.original, picture.clamp(0, 1), painted)
+        return to_array(picture)
 
 
-def prepare(
-    content: FloatImage,
-    styles: Sequence[tuple[FloatImage, float]],
+def gather(
+    content: FloatImage | None,
+    content_labels: Labels | None,
+    styles: Sequence[StyleImage],
     initial: FloatImage | None,
     settings: StyleSettings,
     device: torch.device,
-) -> Pictures:
-    """Bring a job's images to the working size and to the colours that the settings ask for."""
-    size = settings.size if isinstance(settings.size, tuple) else fit(content.shape[:2], settings.size)
-    picture = resize(to_tensor(content).to(device), size)
-    brushes = [(_style_at_working_size(image, settings, device), weight) for image, weight in styles]
+) -> Sources:
+    """Bring a job's images to the sizes they are used at.
+
+    Raises
+    ------
+    ValueError
+        If a region of the content has no style.
+    """
+    if isinstance(settings.size, tuple):
+        size = settings.size
+    else:
+        size = fit((1, 1) if content is None else content.shape[:2], settings.size)
+    picture = torch.full((1, 3, *size), 0.5) if content is None else resize(to_tensor(content), size)
+    by_label = content_labels is not None and any(style.labels is not None for style in styles)
+    if content_labels is not None and not by_label:
+        content_labels = (content_labels > 0).astype(np.int64)
+    guides = None if content_labels is None else guides_of(content_labels, size, device)
+    brushes = tuple(_brush(style, by_label, settings, device) for style in styles)
+    missing = [label for label in guides or () if not any(brush.serves(label) for brush in brushes)]
+    if missing and settings.mode != "content":
+        raise ValueError(
+            f"The content has regions {', '.join(str(label) for label in missing[:5])}, but no style has a region of "
+            "that label. Draw it in a style's labels, or remove it from the content's."
+        )
     first = None if initial is None else resize(to_tensor(initial).to(device), size)
-    colors = None
-    original = luminance(picture)
+    return Sources(picture.to(device), brushes, first, guides)
+
+
+def _brush(style: StyleImage, by_label: bool, settings: StyleSettings, device: torch.device) -> Brush:
+    size = _style_size(style.rgb.shape[:2], settings)
+    picture = resize(to_tensor(style.rgb).to(device), size)
+    if style.labels is None:
+        return Brush(picture, style.weight)
+    if by_label:
+        return Brush(picture, style.weight, guides_of(style.labels, size, device))
+    (union,) = guides_of((style.labels > 0).astype(np.int64), size, device).values()
+    return Brush(picture, style.weight, {EVERYWHERE: union})
+
+
+def _style_size(shape: tuple[int, int], settings: StyleSettings) -> tuple[int, int]:
+    if isinstance(settings.size, tuple) and settings.mode == "transfer":
+        height, width = settings.size
+        return round(height * settings.style_scale), round(width * settings.style_scale)
+    longer = max(settings.size) if isinstance(settings.size, tuple) else settings.size
+    return fit(shape, min(max(shape), longer) * settings.style_scale)
+
+
+def prepare(sources: Sources, settings: StyleSettings) -> Pictures:
+    """Give a job's images the colours that the settings ask for, and choose where to start."""
+    content, brushes, first = sources.content, sources.brushes, sources.first
     if settings.mode == "transfer" and settings.color == "style":
-        picture = match_color(picture, [image for image, _ in brushes], [weight for _, weight in brushes])
+        content = _recolored(sources)
     elif settings.mode == "transfer" and settings.color == "content":
-        colors, picture = picture, luminance(picture)
+        content = luminance(content)
         first = None if first is None else luminance(first)
-        brushes = [(match_color(luminance(image), [picture], [1.0]), weight) for image, weight in brushes]
+        brushes = tuple(replace(b, picture=match_color(luminance(b.picture), [content], [1.0])) for b in brushes)
     if first is None:
         from_content = settings.mode == "transfer" and settings.initial == "content"
-        first = picture if from_content else _white_noise(picture, settings.seed)
-    return Pictures(picture, brushes, first, colors, original)
+        first = content if from_content else _white_noise(content, settings.seed)
+    return Pictures(content, brushes, first, sources.content, sources.guides)
 
 
-def _style_at_working_size(style: FloatImage, settings: StyleSettings, device: torch.device) -> Tensor:
-    image = to_tensor(style).to(device)
-    if isinstance(settings.size, tuple):
-        height, width = settings.size
-        return resize(image, (round(height * settings.style_scale), round(width * settings.style_scale)))
-    longer = min(max(style.shape[:2]), settings.size)
-    return resize(image, fit(style.shape[:2], longer * settings.style_scale))
+def _recolored(sources: Sources) -> Tensor:
+    """Return the content in the styles' palette, region by region."""
+    if sources.guides is None:
+        return _in_palette(sources, EVERYWHERE, None)
+    left = 1 - sum(sources.guides.values()).clamp(0, 1)  # type: ignore[union-attr]
+    recolored = sources.content * left
+    for label, guide in sources.guides.items():
+        recolored = recolored + _in_palette(sources, label, guide) * guide
+    return recolored.clamp(0, 1)
+
+
+def _in_palette(sources: Sources, label: int, guide: Tensor | None) -> Tensor:
+    serving = [brush for brush in sources.brushes if brush.serves(label)]
+    styles, weights = [brush.picture for brush in serving], [brush.weight for brush in serving]
+    return match_color(sources.content, styles, weights, guide, [brush.guide(label) for brush in serving])
 
 
 def _white_noise(like: Tensor, seed: int) -> Tensor:
@@ -100,10 +211,14 @@ def at_scale(pictures: Pictures, size: tuple[int, int], fraction: float) -> Pict
     """Return the pictures of one scale: the content at `size`, the styles shrunk by the same fraction."""
     if size == pictures.size:
         return pictures
-    styles = [
-        (resize(s, (max(1, round(s.shape[-2] * fraction)), max(1, round(s.shape[-1] * fraction)))), w)
-        for s, w in pictures.styles
-    ]
-    return Pictures(
-        resize(pictures.content, size), styles, resize(pictures.start, size), None, resize(pictures.original, size)
-    )
+
+    def all_resized(guides: Guides | None, size: tuple[int, int]) -> Guides | None:
+        return None if guides is None else {label: resize(guide, size) for label, guide in guides.items()}
+
+    brushes = []
+    for brush in pictures.brushes:
+        height, width = brush.picture.shape[-2:]
+        small = max(1, round(height * fraction)), max(1, round(width * fraction))
+        brushes.append(Brush(resize(brush.picture, small), brush.weight, all_resized(brush.guides, small)))
+    content, start, original = (resize(p, size) for p in (pictures.content, pictures.start, pictures.original))
+    return Pictures(content, tuple(brushes), start, original, all_resized(pictures.guides, size))

@@ -1,0 +1,87 @@
+"""Regions: labels to soft guides, and guides down the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from napari_neural_style.engine.images import resize
+from napari_neural_style.engine.vgg import pools_before
+
+Guides = Mapping[int, Tensor]
+"""Label to a soft mask of shape (1, 1, H, W) in 0..1."""
+
+EVERYWHERE = 0
+"""Label of the one region there is when the content has none."""
+MOST_REGIONS = 64
+FEATHER = 1 / 256
+"""Standard deviation of the soft edge in units of the longer side."""
+
+
+def checked_labels(labels: npt.ArrayLike, shape: tuple[int, int], name: str) -> npt.NDArray[np.int64]:
+    """Return labels as integers; what is not above 0 becomes 0.
+
+    Raises
+    ------
+    ValueError
+        If they are no whole numbers, of another shape than the image, or none is above 0.
+    """
+    array = np.asarray(labels)
+    if array.dtype.kind not in "bui":
+        raise ValueError(f"{name} must hold whole numbers (labels), not {array.dtype}.")
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; its image is {shape[0]} × {shape[1]} pixels.")
+    found = np.maximum(array.astype(np.int64), 0)
+    if not found.any():
+        raise ValueError(f"{name} holds no label above 0: there is no region to paint.")
+    return found
+
+
+def guides_of(labels: npt.NDArray[np.int64], size: tuple[int, int], device: torch.device) -> dict[int, Tensor]:
+    """Return a guide with soft edges for every label above 0.
+
+    Parameters
+    ----------
+    labels : ndarray
+        Shape (h, w), of any size.
+    size : (int, int)
+        Height and width of the guides.
+    device : torch.device
+        Where they are needed.
+
+    Raises
+    ------
+    ValueError
+        If there are more than 64 labels.
+    """
+    values = [int(value) for value in np.unique(labels) if value > 0]
+    if len(values) > MOST_REGIONS:
+        raise ValueError(f"There are {len(values)} regions; at most {MOST_REGIONS} can have a style of their own.")
+    sigma = max(size) * FEATHER
+    width = 2 * min(max(1, round(3 * sigma)), min(size) - 1) + 1
+    guides = {}
+    for value in values:
+        mask = torch.from_numpy((labels == value).astype(np.float32)).to(device)[None, None]
+        guides[value] = gaussian_blur(resize(mask, size), [width, width], [sigma, sigma]).clamp(0, 1)
+    return guides
+
+
+def carried(guide: Tensor, layer: str) -> Tensor:
+    """Return a guide at the positions of a layer, shape (M,), its squares summing to 1.
+
+    It is pooled as often as the layer's features are.
+
+    References
+    ----------
+    Gatys, Ecker, Bethge, Hertzmann and Shechtman (2017), section 4 and equation 6.
+    """
+    for _ in range(pools_before(layer)):
+        guide = F.avg_pool2d(guide, 2)
+    flat = guide.flatten()
+    return flat / flat.norm().clamp_min(1e-12)

@@ -1,0 +1,149 @@
+"""A run's whole state, to go on from later: in memory, or in a file of numbers and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from napari_neural_style.engine.preparation import Brush, Sources
+from napari_neural_style.settings import StyleSettings
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a run stands after a step.
+
+    Attributes
+    ----------
+    settings : StyleSettings
+        Resolved, with what was turned so far.
+    fingerprint : str
+        SHA-256 of the features.
+    index, scale, scale_step : int
+        Steps done; number of the scale, from 1; steps done in it.
+    boost : float
+        Factor on the content weight.
+    recent : tuple of float
+        The last losses.
+    sources : Sources
+        The images it is made from.
+    image : Tensor
+        The normalised image that is optimised.
+    optimizer : dict
+        The optimiser's memory.
+    """
+
+    settings: StyleSettings
+    fingerprint: str
+    index: int
+    scale: int
+    scale_step: int
+    boost: float
+    recent: tuple[float, ...]
+    sources: Sources
+    image: Tensor
+    optimizer: Mapping[str, Tensor] = field(repr=False)
+
+
+_NUMBERS = ("fingerprint", "index", "scale", "scale_step", "boost", "recent")
+
+
+def write_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Write a snapshot as safetensors; the file appears whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, for example on a full disk.
+    """
+    sources = snapshot.sources
+    tensors = {"image": snapshot.image, "content": sources.content}
+    tensors |= {f"optimizer {name}": value for name, value in snapshot.optimizer.items()}
+    if sources.first is not None:
+        tensors["first"] = sources.first
+    tensors |= {f"guide {label}": guide for label, guide in (sources.guides or {}).items()}
+    for number, brush in enumerate(sources.brushes):
+        tensors[f"style {number}"] = brush.picture
+        tensors |= {f"style {number} guide {label}": guide for label, guide in (brush.guides or {}).items()}
+    state: dict[str, Any] = {name: getattr(snapshot, name) for name in _NUMBERS}
+    state["format"] = FORMAT
+    state["settings"] = snapshot.settings.to_dict()
+    state["weights"] = [brush.weight for brush in sources.brushes]
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # Distinct memory for every name: safetensors refuses tensors that share it.
+        numbers = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+        save_file(numbers, part, {"state": json.dumps(state)})
+        part.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read what :func:`write_snapshot` wrote.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, it is damaged, or a newer version wrote it.
+    """
+    if not path.is_file():
+        raise ValueError(f"There is no run to go on with: {path} does not exist.")
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if state["format"] > FORMAT:
+            raise ValueError(f"{path} was written by a newer version of napari-neural-style. Update it.")
+        settings = StyleSettings.from_dict(state["settings"])
+        brushes = tuple(
+            Brush(tensors[f"style {number}"], weight, _guides(tensors, f"style {number} guide "))
+            for number, weight in enumerate(state["weights"])
+        )
+        sources = Sources(tensors["content"], brushes, tensors.get("first"), _guides(tensors, "guide "))
+        state["recent"] = tuple(state["recent"])
+        return Snapshot(
+            settings=settings,
+            sources=sources,
+            image=tensors["image"],
+            optimizer=_starting_with(tensors, "optimizer "),
+            **{name: state[name] for name in _NUMBERS},
+        )
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
+        raise ValueError(f"{path} is damaged or no run of this program: it cannot be gone on with.") from error
+
+
+def _starting_with(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def _guides(tensors: Mapping[str, Tensor], start: str) -> dict[int, Tensor] | None:
+    return {int(label): guide for label, guide in _starting_with(tensors, start).items()} or None
+
+
+def moved(snapshot: Snapshot, device: torch.device) -> Sources:
+    """Return a snapshot's sources on a device."""
+    sources = snapshot.sources
+
+    def there(guides: Mapping[int, Tensor] | None) -> dict[int, Tensor] | None:
+        return None if guides is None else {label: guide.to(device) for label, guide in guides.items()}
+
+    return Sources(
+        sources.content.to(device),
+        tuple(Brush(b.picture.to(device), b.weight, there(b.guides)) for b in sources.brushes),
+        None if sources.first is None else sources.first.to(device),
+        there(sources.guides),
+    )

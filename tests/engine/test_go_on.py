@@ -1,0 +1,131 @@
+"""Stopping, going on, and turning controls on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+
+import numpy as np
+import pytest
+
+from napari_neural_style import StyleSettings, stylize
+from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
+from napari_neural_style.engine.steering import Steering
+from napari_neural_style.engine.transfer import go_on
+
+STEPS = 14
+
+
+def longer(quick: StyleSettings, **changes) -> StyleSettings:
+    return dataclasses.replace(quick, **{"size": 64, "scales": 2, "steps": STEPS, "save_every": 100, **changes})
+
+
+def snapshot_after(index: int, steps):
+    for step in steps:
+        if step.index == index:
+            return step.snapshot()
+    raise AssertionError
+
+
+@pytest.mark.parametrize("at", [1, 6, 7, 11])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "adam", "learning_rate": 0.05},
+        {"precision": "bfloat16", "color": "content", "min_structure": 0.95},
+        {"changes": {3: {"color": "free"}, 5: {"style_weight": 90.0}, 12: {"color": "content"}}},
+        {"initial": "noise", "min_improvement": 0.2},
+    ],
+    ids=str,
+)
+def test_a_run_gone_on_with_gives_the_same_image(pair, quick, tmp_path, at, changes):
+    settings = longer(quick, **changes)
+    straight = list(stylize(*pair, settings))
+    if straight[-1].index <= at:
+        pytest.skip("this run ended on a plateau before")
+    path = tmp_path / "run.safetensors"
+    write_snapshot(path, snapshot_after(at, stylize(*pair, settings)))
+    rest = list(go_on(read_snapshot(path)))
+    assert [s.index for s in rest] == [s.index for s in straight[at:]]
+    assert [s.losses.total for s in rest] == [s.losses.total for s in straight[at:]]
+    np.testing.assert_array_equal(rest[-1].image, straight[-1].image)
+    assert rest[-1].settings == straight[-1].settings
+
+
+def test_with_regions_and_a_first_picture(pair, quick, tmp_path):
+    labels = np.zeros(pair[0].shape[:2], int)
+    labels[:, :40] = 1
+    style_labels = np.ones(pair[1].shape[:2], int)
+    given = {"content_regions": labels, "style_regions": style_labels, "initial": pair[1]}
+    *_, straight = stylize(*pair, longer(quick), **given)
+    path = tmp_path / "run.safetensors"
+    write_snapshot(path, snapshot_after(5, stylize(*pair, longer(quick), **given)))
+    *_, end = go_on(read_snapshot(path))
+    np.testing.assert_array_equal(end.image, straight.image)
+
+
+def test_what_was_turned_takes_effect_is_noted_and_replayed(pair, quick):
+    steering = Steering()
+    seen = []
+    for step in stylize(*pair, longer(quick), steering=steering):
+        seen.append(step)
+        if step.index == 4:
+            steering.turn(style_weight=160.0)
+        if step.index == 8:
+            steering.turn(color="content", variation_weight=0.5)
+            steering.turn(color="free")
+        if step.index == 10:
+            steering.turn(save_every=3)
+            steering.save_now()
+    assert seen[-1].settings.changes == {
+        5: {"style_weight": 160.0},
+        9: {"color": "free", "variation_weight": 0.5},
+        11: {"save_every": 3},
+    }
+    assert seen[3].settings.changes == {}
+    assert seen[4].losses.style > 4 * seen[3].losses.style
+    assert seen[7].losses.variation == 0 < seen[8].losses.variation
+    assert [s.index for s in seen if s.saved] == [11, 12, STEPS]
+    replayed = list(stylize(*pair, seen[-1].settings))
+    assert [s.losses.total for s in replayed] == [s.losses.total for s in seen]
+    np.testing.assert_array_equal(replayed[-1].image, seen[-1].image)
+
+
+@pytest.mark.parametrize("turned", [{"size": 64}, {"style_weight": -1}, {"color": "red"}, {"nothing": 1}])
+def test_what_cannot_be_turned_gets_a_sentence(turned):
+    with pytest.raises(ValueError, match=next(iter(turned))):
+        Steering().turn(**turned)
+
+
+def test_a_snapshot_is_of_the_present_step(pair, quick):
+    steps = stylize(*pair, longer(quick))
+    first = next(steps)
+    next(steps)
+    with pytest.raises(RuntimeError, match="moved on"):
+        first.snapshot()
+    *_, end = steps
+    del steps
+    gc.collect()
+    with pytest.raises(RuntimeError, match="moved on"):
+        end.snapshot()
+
+
+def test_files_that_are_no_runs_get_a_sentence(tmp_path, pair, quick):
+    with pytest.raises(ValueError, match="no run to go on with"):
+        read_snapshot(tmp_path / "none.safetensors")
+    path = tmp_path / "run.safetensors"
+    write_snapshot(path, snapshot_after(2, stylize(*pair, longer(quick))))
+    whole = path.read_bytes()
+    for size in (0, 7, 200, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="damaged"):
+            read_snapshot(path)
+    snapshot = snapshot_after(2, stylize(*pair, longer(quick)))
+    other = dataclasses.replace(snapshot, fingerprint="0" * 64)
+    with pytest.raises(ValueError, match="other features"):
+        next(go_on(other))
+    full = tmp_path / "run"
+    full.write_text("a file where a folder should be")
+    with pytest.raises(OSError, match="run"):
+        write_snapshot(full / "x.safetensors", snapshot)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from napari_neural_style import stylize
+from napari_neural_style.engine.images import resize, to_array, to_rgb, to_tensor
+from napari_neural_style.engine.losses import gram_matrix
+from napari_neural_style.engine.regions import carried, guides_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def halves(pair) -> np.ndarray:
+    """The left half of the content is 0, the right half 7."""
+    labels = np.zeros(pair[0].shape[:2], int)
+    labels[:, labels.shape[1] // 2 :] = 7
+    return labels
+
+
+def test_a_guide_of_everything_gives_the_plain_gram_matrix():
+    features = torch.randn(1, 5, 8, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    guide = carried(torch.ones(1, 1, 32, 24, dtype=torch.float64), "conv3_1")
+    torch.testing.assert_close(gram_matrix(features, guide), gram_matrix(features))
+
+
+def test_a_guided_gram_matrix_is_that_of_the_region():
+    features = torch.randn(1, 5, 8, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    left = torch.zeros(1, 1, 8, 6, dtype=torch.float64)
+    left[..., :2] = 1
+    torch.testing.assert_close(gram_matrix(features, carried(left, "conv1_1")), gram_matrix(features[..., :2]))
+
+
+@pytest.mark.parametrize("size", [(33, 47), (64, 64)])
+def test_guides_are_soft_and_share_the_picture_out(size):
+    labels = np.arange(3).repeat(20)[None].repeat(30, 0)
+    guides = guides_of(labels, size, CPU)
+    assert list(guides) == [1, 2]
+    background = guides_of((labels == 0).astype(int), size, CPU)[1]
+    torch.testing.assert_close(sum(guides.values()) + background, torch.ones(1, 1, *size), atol=1e-5, rtol=0)
+    for layer in ("conv1_2", "conv2_1", "conv5_4"):
+        assert carried(guides[2], layer).square().sum() == pytest.approx(1)
+
+
+def test_label_0_stays_as_it_is_and_the_rest_is_painted(pair, quick, halves):
+    *_, step = stylize(*pair, dataclasses.replace(quick, steps=20), content_regions=halves)
+    content = to_array(resize(to_tensor(to_rgb(pair[0])), step.image.shape[:2]))
+    np.testing.assert_allclose(step.image[:, :22], content[:, :22], atol=1e-6)
+    assert np.abs(step.image[:, 26:] - content[:, 26:]).mean() > 0.05
+
+
+def test_each_label_takes_the_style_of_the_same_label(pair, quick):
+    """Two flat styles in one image: every half of the content takes the palette of its label."""
+    style = np.zeros((64, 64, 3), np.uint8)
+    style[:32] = (200, 40, 30)
+    style[32:] = (30, 60, 210)
+    style_labels = np.array([1, 2]).repeat(32)[:, None].repeat(64, 1)
+    content_labels = np.array([2, 1]).repeat(pair[0].shape[1] // 2)[None].repeat(pair[0].shape[0], 0)
+    settings = dataclasses.replace(quick, color="style", steps=20)
+    *_, step = stylize(pair[0], style, settings, content_regions=content_labels, style_regions=style_labels)
+    left, right = step.image[:, :20].mean((0, 1)), step.image[:, 28:].mean((0, 1))
+    assert left[2] > left[0] + 0.3
+    assert right[0] > right[2] + 0.3
+
+
+def test_one_region_over_everything_is_as_good_as_none(pair, quick):
+    everywhere = np.ones(pair[0].shape[:2], int)
+    one = [s.losses.total for s in stylize(*pair, quick)]
+    other = [s.losses.total for s in stylize(*pair, quick, content_regions=everywhere)]
+    assert other[:3] == pytest.approx(one[:3], rel=1e-3)
+
+
+def test_a_style_region_alone_says_where_the_style_is(pair, quick):
+    content, style = pair
+    spoiled = np.concatenate([style, np.full_like(style, 255)], axis=1)
+    labels = np.zeros(spoiled.shape[:2], int)
+    labels[:, : style.shape[1]] = 3
+    settings = dataclasses.replace(quick, color="free", size=64)
+    with_region = next(stylize(content, spoiled, settings, style_regions=labels)).losses
+    without = next(stylize(content, spoiled, settings)).losses
+    assert np.isfinite(with_region.total)
+    assert with_region.style != pytest.approx(without.style, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("content_regions", "style_regions", "words"),
+    [
+        (np.ones((3, 3), int), None, "content_regions has shape"),
+        (np.full((160, 240), 0.5), None, "whole numbers"),
+        (np.zeros((160, 240), int), None, "no label above 0"),
+        (np.full((160, 240), 2), np.ones((64, 64), int), "regions 2, but no style"),
+        (np.arange(160 * 240).reshape(160, 240), np.ones((64, 64), int), "at most 64"),
+        (None, [None, None], "one or None for each"),
+    ],
+)
+def test_regions_that_cannot_be_get_a_sentence(pair, quick, content_regions, style_regions, words):
+    content = np.resize(pair[0], (160, 240, 3))
+    with pytest.raises(ValueError, match=words):
+        stylize(content, pair[1], quick, content_regions=content_regions, style_regions=style_regions)
