@@ -149,7 +149,7 @@ class StyleSettings:
         0.0, "Total variation weight γ; more makes the picture smoother.", low=0.0, high=1e12, live=True
     )
     min_structure: float = _setting(
-        0.62,
+        0.64,
         "Raise the content weight, up to 16 times, while the correlation of the picture's blurred luminance with "
         "the content's is below this, so that the content stays recognisable. 0 turns it off.",
         low=0.0,
