@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_neural_style import __version__
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, from_text
+from napari_neural_style.whole import whole_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -239,9 +240,8 @@ def _write_report(path: Path, step: Step, rows: list[dict[str, float]], seconds:
         "seconds_per_step": round(per_step, 6),
         "peak_memory_bytes": peak_memory_bytes(step.settings.device),
     }
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _features_list(options: argparse.Namespace) -> None:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from napari_neural_style.whole import whole_file
+
 KEY = "napari-neural-style"
 """Name under which files and layers carry what made them."""
 
@@ -140,8 +142,7 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[Any], made_by: 
     """
     path = check_writable(path)
     text = json.dumps({KEY: made_by})
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with whole_file(path) as part:
         if path.suffix.lower() in (".tif", ".tiff"):
             tifffile.imwrite(part, image, photometric="rgb", compression="zlib", description=text, metadata=None)
         elif path.suffix.lower() == ".png":
@@ -152,9 +153,6 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[Any], made_by: 
             exif = Image.Exif()
             exif[_EXIF_DESCRIPTION] = text
             Image.fromarray(image).save(part, format="JPEG", quality=95, exif=exif)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_made_by(path: str | os.PathLike[str]) -> dict[str, Any] | None:

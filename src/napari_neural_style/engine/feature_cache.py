@@ -13,6 +13,7 @@ from torch import Tensor
 
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.engine.vgg import Features, fingerprint_of
+from napari_neural_style.whole import whole_file
 
 KEPT = 32
 """How many sets of features are kept; the least recently used go first."""
@@ -69,12 +70,8 @@ def store(key: str, features: Features) -> None:
         numbers[f"{layer}.weight"], numbers[f"{layer}.bias"] = weight.contiguous(), bias.contiguous()
     with contextlib.suppress(OSError):
         folder().mkdir(parents=True, exist_ok=True)
-        part = folder() / f".{key}.part"
-        try:
+        with whole_file(folder() / f"{key}.safetensors") as part:
             save_file(numbers, part, {"layers": ",".join(features.convolutions), "fingerprint": features.fingerprint})
-            part.replace(folder() / f"{key}.safetensors")
-        finally:
-            part.unlink(missing_ok=True)
         for old in entries()[KEPT:]:
             old.unlink(missing_ok=True)
 
