@@ -24,6 +24,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
+@pytest.fixture(autouse=True)
+def config(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test away from the user's own presets and last settings."""
+    folder = tmp_path_factory.mktemp("config")
+    monkeypatch.setenv("NAPARI_NEURAL_STYLE_CONFIG", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def pair() -> tuple[np.ndarray, np.ndarray]:
     """A photograph and a painting, small."""
