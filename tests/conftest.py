@@ -1,19 +1,28 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import napari_neural_style.cache
 from napari_neural_style import StyleSettings
 
 # As the engine does, but before any test module imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before any test module imports napari: its settings and the plugin's preferences are not the user's own.
+_napari_settings = tempfile.TemporaryDirectory(prefix="napari-settings-")
+os.environ["NAPARI_CONFIG"] = str(Path(_napari_settings.name) / "settings.yaml")
 
 pytest_plugins = ["loopback"]
 
 REAL_FEATURES = Path(__file__).parents[2] / "shared" / "data" / "vgg19_caffe_conv1_1_to_conv3_4.safetensors"
+
+
+def pytest_unconfigure() -> None:
+    _napari_settings.cleanup()
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     """Keep every test away from the user's own cache."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("NAPARI_NEURAL_STYLE_CACHE", str(folder))
+    monkeypatch.setattr(napari_neural_style.cache, "_preferred", None)
     return folder
 
 

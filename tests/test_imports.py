@@ -18,6 +18,8 @@ def modules_after(statement: str) -> set[str]:
     [
         ("import napari_neural_style", {"torch", "napari", "magicgui", "qtpy", "numpy"}),
         ("import napari_neural_style.cli", {"torch", "napari", "magicgui", "qtpy"}),
+        ("import napari_neural_style.store", {"torch", "napari", "magicgui", "qtpy", "numpy"}),
+        ("import napari_neural_style.viewer.preferences", {"torch", "napari", "magicgui", "qtpy"}),
         ("from napari_neural_style import stylize", {"napari", "magicgui", "qtpy"}),
         ("import napari_neural_style.viewer.widget", {"torch"}),
         ("import napari_neural_style.viewer.samples", {"torch", "napari", "qtpy"}),

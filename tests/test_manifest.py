@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from npe2 import PluginManifest
 
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+from napari_neural_style.viewer.choices import device_choices
+from napari_neural_style.viewer.preferences import LAST_USED
+
 ROOT = Path(__file__).parents[1]
 MENUS = {"napari/layers/filter"}
 
@@ -38,3 +42,12 @@ def test_every_command_exists_and_is_used(manifest):
 def test_names_that_others_hold_on_to(manifest):
     (widget,) = manifest.contributions.widgets
     assert (widget.command, widget.display_name) == ("napari-neural-style.widget", "Style Transfer")
+
+
+def test_preferences_offer_what_the_settings_take(manifest):
+    start = manifest.contributions.configurations["start"].properties
+    assert start["preset"].enum == [LAST_USED, *PRESETS]
+    assert start["device"].enum == [device for _, device in device_choices()]
+    assert start["precision"].enum == list(SETTINGS["precision"].choices)
+    for name in ("device", "precision"):
+        assert start[name].default == getattr(StyleSettings(), name)

@@ -1,4 +1,4 @@
-"""Where things that are kept between sessions lie."""
+"""Where features are kept between runs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+_preferred: Path | None = None
+
+
+def prefer_folder(folder: Path | None) -> None:
+    """Keep features in a folder from now on; None means the user's own cache folder."""
+    global _preferred
+    _preferred = folder
+
 
 def cache_folder() -> Path:
     """Return the folder that features are kept in; it need not exist.
 
-    The environment variable ``NAPARI_NEURAL_STYLE_CACHE`` names another than the user's own.
+    The environment variable ``NAPARI_NEURAL_STYLE_CACHE`` comes first, then what :func:`prefer_folder` was told,
+    then the user's own cache folder.
     """
     named = os.environ.get("NAPARI_NEURAL_STYLE_CACHE")
-    return Path(named) if named else user_cache_path("napari-neural-style", appauthor=False)
+    return Path(named) if named else _preferred or user_cache_path("napari-neural-style", appauthor=False)
 
 
 def pretrained_path() -> Path:

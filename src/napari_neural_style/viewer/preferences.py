@@ -1,0 +1,67 @@
+"""What the user chose for this plugin in napari's Preferences."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_neural_style.cache import prefer_folder
+from napari_neural_style.settings import PRESETS, StyleSettings
+
+LAST_USED = "last used"
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """The plugin's page of napari's Preferences; the manifest declares the same names and choices.
+
+    Parameters
+    ----------
+    preset : str
+        What the dock starts with: :data:`LAST_USED` or a built-in preset's name.
+    device, precision : str
+        As in :class:`StyleSettings`; ``"auto"`` is no preference.
+    cache_folder : Path, optional
+        Where features are kept; None means the user's own cache folder.
+    """
+
+    preset: str = LAST_USED
+    device: str = "auto"
+    precision: str = "auto"
+    cache_folder: Path | None = None
+
+    def first_settings(self, last: StyleSettings | None) -> StyleSettings:
+        """Return what the dock starts with, given the settings used last."""
+        start = last if last is not None and self.preset == LAST_USED else None
+        settings = start or PRESETS.get(self.preset) or next(iter(PRESETS.values()))
+        preferred = {"device": self.device, "precision": self.precision}
+        return dataclasses.replace(settings, **{name: word for name, word in preferred.items() if word != "auto"})
+
+
+def use_preferences() -> Preferences:
+    """Return the present preferences, and let features be kept where they say."""
+    preferences = _read()
+    prefer_folder(preferences.cache_folder)
+    return preferences
+
+
+def _read() -> Preferences:
+    try:
+        from napari.settings import get_plugin_settings
+
+        page: Any = get_plugin_settings("napari-neural-style")
+        start, folder = page.start, page.features.cache_folder
+    except Exception:  # napari before 0.9, a damaged file, or another plugin's fault: the dock opens all the same
+        return Preferences()
+    return Preferences(start.preset, start.device, start.precision, _folder(folder))
+
+
+def _folder(text: str) -> Path | None:
+    """Return the folder that a full path names, or None."""
+    try:
+        folder = Path(text.strip()).expanduser()
+    except RuntimeError:  # ~ of somebody unknown
+        return None
+    return folder if folder.is_absolute() else None
