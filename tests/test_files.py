@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFile
 
 from napari_neural_style.files import check_writable, read_image, read_made_by, write_image
 
@@ -50,6 +50,21 @@ def test_other_images_were_made_by_nothing_known(tmp_path, image):
     (tmp_path / "broken.png").write_bytes(b"x")
     for name in ("plain.png", "plain.tif", "broken.png", "absent.png"):
         assert read_made_by(tmp_path / name) is None
+
+
+@pytest.mark.parametrize("name", ["ours.png", "ours.jpg", "ours.tif", "plain.png", "plain.jpg", "plain.tif"])
+def test_what_made_an_image_is_read_without_its_pixels(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+    image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    if name.startswith("ours"):
+        write_image(path, image, MADE_BY)
+    else:
+        Image.fromarray(image).save(path)
+    decoded = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: decoded.append(self))
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda self, *_, **__: decoded.append(self))
+    assert read_made_by(path) == (MADE_BY if name.startswith("ours") else None)
+    assert not decoded
 
 
 def test_sixteen_bits(tmp_path):

@@ -22,6 +22,8 @@ def modules_after(statement: str) -> set[str]:
         ("import napari_neural_style.viewer.preferences", {"torch", "napari", "magicgui", "qtpy"}),
         ("from napari_neural_style import stylize", {"napari", "magicgui", "qtpy"}),
         ("import napari_neural_style.viewer.widget", {"torch"}),
+        ("import napari_neural_style.viewer.writer", {"torch", "magicgui", "qtpy"}),
+        ("import napari_neural_style.command", {"torch", "napari", "numpy"}),
         ("import napari_neural_style.viewer.samples", {"torch", "napari", "qtpy"}),
     ],
 )

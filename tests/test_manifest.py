@@ -29,6 +29,7 @@ def test_every_command_exists_and_is_used(manifest):
     commands = {command.id: command for command in manifest.contributions.commands}
     used = {widget.command for widget in manifest.contributions.widgets}
     used |= {sample.command for sample in manifest.contributions.sample_data}
+    used |= {writer.command for writer in manifest.contributions.writers}
     for menu, items in manifest.contributions.menus.items():
         assert menu in MENUS
         used |= {item.command for item in items}

@@ -121,7 +121,13 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def write_image(path: str | os.PathLike[str], image: npt.NDArray[Any], made_by: dict[str, Any]) -> None:
+def write_image(
+    path: str | os.PathLike[str],
+    image: npt.NDArray[Any],
+    made_by: dict[str, Any],
+    *,
+    pixels_per_cm: tuple[float, float] | None = None,
+) -> None:
     """Write an image with what made it; the file appears whole or not at all.
 
     Parameters
@@ -132,6 +138,8 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[Any], made_by: 
         Shape (H, W, 3), uint8.
     made_by : dict
         JSON types, kept in the file: a text chunk of PNG, the description of JPEG and TIFF.
+    pixels_per_cm : (float, float), optional
+        Resolution down and across, kept in TIFF only.
 
     Raises
     ------
@@ -144,7 +152,12 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[Any], made_by: 
     text = json.dumps({KEY: made_by})
     with whole_file(path) as part:
         if path.suffix.lower() in (".tif", ".tiff"):
-            tifffile.imwrite(part, image, photometric="rgb", compression="zlib", description=text, metadata=None)
+            resolution: dict[str, Any] = {}
+            if pixels_per_cm:
+                resolution = {"resolution": pixels_per_cm[::-1], "resolutionunit": "CENTIMETER"}
+            tifffile.imwrite(
+                part, image, photometric="rgb", compression="zlib", description=text, metadata=None, **resolution
+            )
         elif path.suffix.lower() == ".png":
             info = PngImagePlugin.PngInfo()
             info.add_itxt(KEY, text)
@@ -156,16 +169,20 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[Any], made_by: 
 
 
 def read_made_by(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Return what made an image that :func:`write_image` wrote, or None for any other."""
+    """Return what made an image that :func:`write_image` wrote, or None for any other; only headers are read."""
     path = Path(path)
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
             with tifffile.TiffFile(path) as file:
                 text = file.pages[0].description
         else:
-            with Image.open(path) as image:
-                text = str(image.info.get(KEY) or image.getexif().get(_EXIF_DESCRIPTION) or "")
-        found = json.loads(text)[KEY]
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(path) as image:
+                    # A PNG that is asked for EXIF unpacks all its pixels.
+                    png = image.format == "PNG"
+                    text = image.info.get(KEY) if png else image.getexif().get(_EXIF_DESCRIPTION)
+        found = json.loads(str(text))[KEY]
+    except Exception:  # a damaged file makes the decoders fail in any way
         return None
     return found if isinstance(found, dict) else None

@@ -1,0 +1,107 @@
+"""From what made an image back to its settings, and to the command line that makes it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from napari_neural_style import __version__
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, to_text
+
+
+def settings_of(made_by: Mapping[str, Any]) -> StyleSettings:
+    """Return the settings that an image was made with.
+
+    Parameters
+    ----------
+    made_by : mapping
+        What :func:`napari_neural_style.files.read_made_by` returns, or a result layer's metadata hold.
+
+    Raises
+    ------
+    ValueError
+        If they are damaged or need a newer version; the message says which.
+    """
+    try:
+        return StyleSettings.from_dict(made_by["settings"])
+    except (KeyError, TypeError) as error:
+        raise ValueError("This image does not say with which settings it was made.") from error
+    except ValueError as error:
+        versions = made_by.get("versions")
+        version = versions.get("napari-neural-style") if isinstance(versions, Mapping) else None
+        other = f" (made by version {version}, this is {__version__})" if version not in (None, __version__) else ""
+        raise ValueError(f"The settings of this image cannot be used{other}: {error}") from error
+
+
+def command_of(
+    made_by: Mapping[str, Any],
+    content: str | os.PathLike[str] | None = None,
+    style: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] = "stylized.png",
+) -> str:
+    """Return the command line that makes an image again, quoted for a shell.
+
+    It names the nearest preset and the settings that differ from it. A step before the last comes out in the folder
+    ``steps``, as its own file.
+
+    Parameters
+    ----------
+    made_by : mapping
+        As for :func:`settings_of`.
+    content, style : path, optional
+        The images it was made from; ``CONTENT.png`` and ``STYLE.png`` stand for what is not known.
+    output : path
+        The image to write.
+
+    Raises
+    ------
+    ValueError
+        As :func:`settings_of`.
+    """
+    settings = settings_of(made_by)
+    step = made_by.get("step")
+    if early := isinstance(step, int) and 0 < step < settings.steps:
+        settings = _saving(settings, step)
+    preset, changed = min(
+        ((name, _changed(settings, preset)) for name, preset in PRESETS.items()), key=lambda pair: len(pair[1])
+    )
+    words = ["napari-neural-style", "stylize", _path(content or "CONTENT.png"), _path(style or "STYLE.png")]
+    words += ["-o", _path(output), *(["--steps-dir", "steps"] if early else []), "--preset", preset]
+    for name in changed:
+        words += _option(name, getattr(settings, name))
+    return shlex.join(words)
+
+
+def _saving(settings: StyleSettings, step: int) -> StyleSettings:
+    """Return settings that make the same pictures and save one at a step."""
+    turned = any("save_every" in turned for turned in settings.changes.values())
+    if step % settings.save_every == 0 and not turned:
+        return settings
+    changes = {
+        at: kept
+        for at, turned in settings.changes.items()
+        if (kept := {name: value for name, value in turned.items() if name != "save_every"})
+    }
+    return dataclasses.replace(settings, save_every=step, changes=changes)
+
+
+def _changed(settings: StyleSettings, preset: StyleSettings) -> list[str]:
+    # The command line has no preview, and its pictures hold an interval that nobody chose.
+    names = [name for name in SETTINGS if name != "preview_interval"]
+    return [name for name in names if getattr(settings, name) != getattr(preset, name)]
+
+
+def _option(name: str, value: Any) -> list[str]:
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    text = "conv1_1=0" if value == {} and name.endswith("_layers") else to_text(value)
+    return [f"--{option}={text}"] if text.startswith("-") else [f"--{option}", text]
+
+
+def _path(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    return f".{os.sep}{text}" if text.startswith("-") else text

@@ -1,0 +1,51 @@
+"""What made a layer, whether it came from a run or from a file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_neural_style.files import KEY, SUFFIXES, read_made_by
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+
+def made_by_of(layer: Layer) -> dict[str, Any] | None:
+    """Return what made a layer's picture: from its metadata, else from the file it was read from.
+
+    Only the file's header is read, and only once as long as it stays the same.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+        Any layer.
+
+    Returns
+    -------
+    dict or None
+        Not to be changed; :func:`napari_neural_style.command.settings_of` reads it. None for what no run made.
+    """
+    found = layer.metadata.get(KEY)
+    if isinstance(found, dict):
+        return found
+    path = layer.source.path
+    # A stack of files has the path of its first.
+    if path is None or layer.ndim != 2 or Path(path).suffix.lower() not in SUFFIXES:
+        return None
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return _in_file(os.fspath(path), status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=256)
+def _in_file(path: str, mtime: int, size: int) -> dict[str, Any] | None:
+    """Return what made the image in a file; time and size are there to notice that it changed."""
+    return read_made_by(path)
