@@ -77,8 +77,8 @@ def command_of(
 
 def _saving(settings: StyleSettings, step: int) -> StyleSettings:
     """Return settings that make the same pictures and save one at a step."""
-    turned = any("save_every" in turned for turned in settings.changes.values())
-    if step % settings.save_every == 0 and not turned:
+    switched = any("save_every" in turned for turned in settings.changes.values())
+    if step % settings.save_every == 0 and not switched:
         return settings
     changes = {
         at: kept
