@@ -99,6 +99,7 @@ class StyleSettings:
         "What to make: transfer repaints the content in the style; content reconstructs the content from "
         "its features; texture synthesises the style alone.",
         choices=("transfer", "content", "texture"),
+        basic=True,
     )
     size: int | tuple[int, int] = _setting(
         512,
@@ -195,6 +196,7 @@ class StyleSettings:
         "Colours of the result: style takes the style's palette, content keeps the content's colours, "
         "free leaves them to the style term.",
         choices=("style", "content", "free"),
+        basic=True,
         live=True,
     )
     style_scale: float = _setting(
@@ -203,6 +205,7 @@ class StyleSettings:
         "working size where it is larger).",
         low=0.1,
         high=4.0,
+        basic=True,
     )
     features: str = _setting(
         "auto",
@@ -350,7 +353,8 @@ def _checked_changes(value: Any) -> Changes:
         for name in turned:
             if name not in live:
                 raise ValueError(f"changes: {name!r} cannot be turned during a job; these can: {', '.join(live)}.")
-        checked[int(number)] = {name: _checked(name, new, SETTINGS[name]) for name, new in turned.items()}
+        if turned:
+            checked[int(number)] = {name: _checked(name, new, SETTINGS[name]) for name, new in turned.items()}
     return dict(sorted(checked.items()))
 
 

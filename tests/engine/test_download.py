@@ -9,6 +9,7 @@ from loopback import INDEX, address
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.cli import main
 from napari_neural_style.engine.download import DownloadError, download_pretrained
+from napari_neural_style.engine.weights import KNOWN_HASHES, hash_in, torchvision_url
 
 
 def left_behind() -> list[Path]:
@@ -90,18 +91,15 @@ def test_full_disk(server, whole_file, monkeypatch):
     assert not pretrained_path().exists()
 
 
-def test_a_torchvision_of_another_build_gets_a_sentence(monkeypatch, capsys):
+def test_the_address_is_torchvisions_own():
+    assert torchvision_url().startswith("https://")
+    assert KNOWN_HASHES[hash_in(torchvision_url())] == "torchvision"
+
+
+def test_a_torchvision_of_another_build_gets_a_sentence(monkeypatch, capsys, tmp_path):
     """What the mismatch raises is a RuntimeError inside torchvision's own import."""
-    import builtins
-
-    real_import = builtins.__import__
-
-    def mismatched(name, *args, **kwargs):
-        if name.startswith("torchvision"):
-            raise RuntimeError("operator torchvision::nms does not exist")
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", mismatched)
+    (tmp_path / "torchvision.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert main(["features", "download"]) == 2
     assert "same build" in capsys.readouterr().err
 

@@ -102,12 +102,12 @@ def test_a_snapshot_is_of_the_present_step(pair, quick):
     steps = stylize(*pair, longer(quick))
     first = next(steps)
     next(steps)
-    with pytest.raises(RuntimeError, match="moved on"):
+    with pytest.raises(RuntimeError, match="before the next step"):
         first.snapshot()
     *_, end = steps
     del steps
     gc.collect()
-    with pytest.raises(RuntimeError, match="moved on"):
+    with pytest.raises(RuntimeError, match="before the next step"):
         end.snapshot()
 
 

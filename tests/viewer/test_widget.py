@@ -9,61 +9,13 @@ import weakref
 import numpy as np
 import pytest
 from napari.layers import Image
-from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from loopback import address
 from napari_neural_style import PRESETS, StyleSettings
 from napari_neural_style.settings import SETTINGS
 from napari_neural_style.viewer.widget import StyleTransferWidget
-
-KEY = "napari-neural-style"
-
-
-def wait_until(condition, seconds: float = 120) -> None:
-    """Let the event loop run until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        QApplication.processEvents()
-        time.sleep(0.005)
-
-
-def press(button) -> None:
-    """Click a button as a mouse does."""
-    assert button.enabled
-    QTest.mouseClick(button.native, Qt.MouseButton.LeftButton)
-
-
-@pytest.fixture
-def viewer(make_napari_viewer, pair):
-    viewer = make_napari_viewer(show=True)
-    viewer.add_image(pair[1], name="waves", rgb=True)
-    viewer.add_image(pair[0], name="cat", rgb=True)
-    return viewer
-
-
-@pytest.fixture
-def widget(viewer, quick):
-    _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
-    widget.settings = quick
-    yield widget
-    if widget._job is not None:
-        job = widget._job
-        job.stop()
-        assert job.wait(60)
-        wait_until(lambda: widget._job is None)
-
-
-def run_to_the_end(widget) -> None:
-    press(widget.run)
-    wait_until(lambda: widget._job is None)
-
-
-def endless(widget, save_every: int = 1_000_000) -> None:
-    widget.steps.value = 1_000_000
-    widget.save_every.value = save_every
+from window import KEY, endless, press, run_to_the_end, wait_until
 
 
 def test_two_layers_in_a_stylised_layer_out(viewer, widget):
@@ -119,7 +71,6 @@ def test_a_grey_16_bit_layer_with_a_scale_in_micrometres(viewer, widget, pair):
 def test_stop_keeps_the_picture_so_far(viewer, widget):
     endless(widget)
     press(widget.run)
-    assert not widget.run.enabled
     wait_until(lambda: len(viewer.layers) > 2)
     press(widget.stop)
     wait_until(lambda: widget._job is None)
@@ -134,7 +85,7 @@ def test_pause_and_resume(viewer, widget):
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 3)
     press(widget.pause)
-    assert widget.pause.text == "Resume"
+    assert widget.pause.text == "Res&ume"
     wait_until(lambda: "Paused" in widget.message.value)
     for _ in range(40):
         QApplication.processEvents()

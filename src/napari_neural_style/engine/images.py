@@ -151,6 +151,23 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
 
 
+def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
+    """Return an image (1, C, H, W) blurred by a Gaussian of standard deviation `sigma` pixels, borders reflected.
+
+    torchvision has this too, but must not be imported beside a canvas, see
+    :func:`~napari_neural_style.engine.weights.torchvision_url`.
+    """
+    channels = image.shape[1]
+    for side, axis in ((image.shape[-2], 0), (image.shape[-1], 1)):
+        radius = min(max(1, round(3 * sigma)), side - 1)
+        offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+        kernel = torch.softmax(-offsets.square() / (2 * sigma**2), 0)
+        shape, padding = ((-1, 1), (0, 0, radius, radius)) if axis == 0 else ((1, -1), (radius, radius, 0, 0))
+        filters = kernel.view(1, 1, *shape).expand(channels, 1, -1, -1)
+        image = F.conv2d(F.pad(image, padding, mode="reflect"), filters, groups=channels)
+    return image
+
+
 def fit(shape: tuple[int, int], longer_side: float) -> tuple[int, int]:
     """Return (height, width) of an image whose longer side becomes `longer_side`, aspect kept, at least 1."""
     factor = longer_side / max(shape)

@@ -72,10 +72,23 @@ class Step:
         RuntimeError
             If the run has moved on or is over.
         """
+        return self._present_run().snapshot()
+
+    def picture(self) -> FloatImage:
+        """Return the picture after this step, whether one was due or not; before the next step is asked for.
+
+        Raises
+        ------
+        RuntimeError
+            If the run has moved on or is over.
+        """
+        return self._present_run().picture() if self.image is None else self.image
+
+    def _present_run(self) -> Optimization:
         run = self._run()
         if run is None or run.index != self.index:
-            raise RuntimeError("The run has moved on; a snapshot is taken before the next step.")
-        return run.snapshot()
+            raise RuntimeError("The run has moved on: ask before the next step.")
+        return run
 
 
 def weights_of(settings: StyleSettings) -> Weights:
@@ -217,14 +230,15 @@ class Optimization:
                 scale=self._number,
                 losses=losses,
                 saved=saved,
-                image=self._picture() if due else None,
+                image=self.picture() if due else None,
                 done=1.0 if last else self._done(),
                 settings=self._settings,
                 fingerprint=self._fingerprint,
                 _run=weakref.ref(self),
             )
 
-    def _picture(self) -> FloatImage:
+    def picture(self) -> FloatImage:
+        """Return the present picture at the working size, as users see it."""
         self._shown = time.monotonic()
         return self._pictures.finish(enlarge(self._image, normalize(self._pictures.start)))
 

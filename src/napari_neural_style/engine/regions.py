@@ -9,9 +9,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
-from napari_neural_style.engine.images import resize
+from napari_neural_style.engine.images import gaussian_blur, resize
 from napari_neural_style.engine.vgg import pools_before
 
 Guides = Mapping[int, Tensor]
@@ -64,11 +63,10 @@ def guides_of(labels: npt.NDArray[np.int64], size: tuple[int, int], device: torc
     if len(values) > MOST_REGIONS:
         raise ValueError(f"There are {len(values)} regions; at most {MOST_REGIONS} can have a style of their own.")
     sigma = max(size) * FEATHER
-    width = 2 * min(max(1, round(3 * sigma)), min(size) - 1) + 1
     guides = {}
     for value in values:
         mask = torch.from_numpy((labels == value).astype(np.float32)).to(device)[None, None]
-        guides[value] = gaussian_blur(resize(mask, size), [width, width], [sigma, sigma]).clamp(0, 1)
+        guides[value] = gaussian_blur(resize(mask, size), sigma).clamp(0, 1)
     return guides
 
 

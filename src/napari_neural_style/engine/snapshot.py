@@ -15,6 +15,7 @@ from torch import Tensor
 
 from napari_neural_style.engine.preparation import Brush, Sources
 from napari_neural_style.settings import StyleSettings
+from napari_neural_style.whole import whole_file
 
 FORMAT = 1
 
@@ -79,17 +80,14 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     state["format"] = FORMAT
     state["settings"] = snapshot.settings.to_dict()
     state["weights"] = [brush.weight for brush in sources.brushes]
-    part = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        # Distinct memory for every name: safetensors refuses tensors that share it.
-        numbers = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        save_file(numbers, part, {"state": json.dumps(state)})
-        part.replace(path)
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    # Distinct memory for every name: safetensors refuses tensors that share it.
+    numbers = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path) as part:
+        try:
+            save_file(numbers, part, {"state": json.dumps(state)})
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def read_snapshot(path: Path) -> Snapshot:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from napari_neural_style.engine.color import luminance
+from napari_neural_style.engine.images import gaussian_blur
 
 SIGMA = 2.0
 """Standard deviation of the blur in pixels of the working size."""
@@ -31,11 +31,7 @@ def structure(image: Tensor, content: Tensor, sigma: float = SIGMA) -> float:
     sigma : float
         Standard deviation of the Gaussian blur in pixels.
     """
-    radius = min(max(1, round(3 * sigma)), min(image.shape[-2:]) - 1)
-    a, b = (
-        gaussian_blur(picture if picture.shape[1] == 1 else luminance(picture), [2 * radius + 1] * 2, [sigma] * 2)
-        for picture in (image, content)
-    )
+    a, b = (gaussian_blur(p if p.shape[1] == 1 else luminance(p), sigma) for p in (image, content))
     a, b = a - a.mean(), b - b.mean()
     return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -207,19 +209,23 @@ def _from_caffe(weight: Tensor, bias: Tensor) -> tuple[tuple[Tensor, Tensor], tu
 def torchvision_url() -> str:
     """Return the address that torchvision gives for its pretrained VGG-19.
 
+    A process of its own asks: torchvision brings in Triton, whose LLVM crashes beside that of Mesa's software OpenGL,
+    which may draw napari's canvas.
+
     Raises
     ------
     ImportError
         If torchvision does not fit torch; the message says what to do.
     """
-    try:
-        from torchvision.models import VGG19_Weights
-    except (ImportError, RuntimeError) as error:
+    question = "from torchvision.models import VGG19_Weights; print(VGG19_Weights.IMAGENET1K_V1.url)"
+    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        reason = (answer.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         raise ImportError(
-            f"torchvision cannot be loaded ({error}). It and torch must come from the same build: reinstall both with "
+            f"torchvision cannot be loaded ({reason}). It and torch must come from the same build: reinstall both with "
             "`pip install --force-reinstall torch torchvision`."
-        ) from error
-    return str(VGG19_Weights.IMAGENET1K_V1.url)
+        )
+    return answer.stdout.strip()
 
 
 def hash_in(url: str) -> str:

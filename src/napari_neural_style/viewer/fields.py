@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, LineEdit, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, FloatSlider, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
 from qtpy.QtWidgets import QComboBox
 
@@ -31,11 +31,13 @@ def _field(name: str) -> ValueWidget[Any]:
     if isinstance(value, bool):
         return CheckBox(value=value, **{**options, "label": "", "text": label_of(name)})
     if name in _CHANGING:
-        return _Choices(value=value, choices=_CHANGING[name], **options)
+        return Choices(value=value, choices=_CHANGING[name], **options)
     if details.choices:
         return ComboBox(value=value, choices=details.choices, **options)
     if isinstance(value, int):
         return SpinBox(value=value, min=int(details.low), max=int(min(details.high, _MOST)), **options)
+    if isinstance(value, float) and details.basic:
+        return FloatSlider(value=value, min=details.low, max=details.high, step=0.05, **options)
     # Text for numbers with a point: a spin box rounds 1e-6 to 0.
     return LineEdit(value=to_text(value), **options)
 
@@ -53,7 +55,7 @@ def labelled(*widgets: ValueWidget[Any]) -> Container:
     return group
 
 
-class _Choices(ComboBox):
+class Choices(ComboBox):
     """A combo box that keeps its value when the words for its choices change."""
 
     def reset_choices(self, *args: Any) -> None:
@@ -103,7 +105,6 @@ class Fields:
         advanced = [self._of[name] for name, details in SETTINGS.items() if not details.basic]
         self.basic = basic
         self.advanced = labelled(*advanced, self.width)
-        self.advanced.visible = False
         self["features"].changed.connect(self._show_file)
 
     def __getitem__(self, name: str) -> Any:

@@ -10,13 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from napari.utils.transforms import Affine
 
-from napari_neural_style.files import KEY
+from napari_neural_style.viewer.provenance import made_by_of
 
 if TYPE_CHECKING:
     from napari.components import Dims
     from napari.layers import Image
 
     from napari_neural_style.engine.images import FloatImage
+
+
+Window = tuple[int, int, int, int]
+"""Top, left, bottom and right of a part of a plane in pixels; it may reach over the edges."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,13 @@ class Plane:
         The layer's axes that run down and across the picture.
     index : tuple of int
         Where the plane lies along every axis of the layer; 0 for `axes`.
+    window : (int, int, int, int), optional
+        The part of it that is meant, None for all: top, left, bottom, right.
     """
 
     axes: tuple[int, int]
     index: tuple[int, ...]
+    window: Window | None = None
 
 
 def shown_plane(layer: Image, dims: Dims | None = None) -> Plane:
@@ -103,7 +110,7 @@ def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatIma
     plane = plane or shown_plane(layer)
     at = tuple(slice(None) if axis in plane.axes else i for axis, i in enumerate(plane.index))
     pixels = _level(layer)[at]
-    name, rgb, transposed = layer.name, layer.rgb, plane.axes[0] > plane.axes[1]
+    name, rgb, transposed, window = layer.name, layer.rgb, plane.axes[0] > plane.axes[1], plane.window
     look = None if rgb else _Look(tuple(layer.contrast_limits), layer.gamma, layer.colormap)
 
     def read() -> FloatImage:
@@ -112,6 +119,8 @@ def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatIma
         array = np.asarray(pixels)
         if transposed:
             array = array.swapaxes(0, 1)
+        if window is not None:
+            array = array[window[0] : window[2], window[1] : window[3]]
         if look is None:
             return to_rgb(array, name=f"layer {name!r}")
         check_finite(array, f"layer {name!r}")
@@ -163,10 +172,11 @@ def placed_like(
     scale is the layer's times r, and the first pixel's centre moves by (r - 1) / 2 of the layer's pixels.
     """
     down, across = plane.axes
+    top, left, bottom, right = plane.window or (0, 0, *plane_shape(layer, plane))
     ratio = np.ones(layer.ndim)
-    ratio[[down, across]] = np.divide(plane_shape(layer, plane), picture.shape[:2])
+    ratio[[down, across]] = np.divide((bottom - top, right - left), picture.shape[:2])
     first = np.array(plane.index, dtype=float)
-    first[[down, across]] = (ratio[[down, across]] - 1) / 2
+    first[[down, across]] = (ratio[[down, across]] - 1) / 2 + (top, left)
     to_world = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear)
     shown = picture if down < across else picture.swapaxes(0, 1)
     height, width = shown.shape[:2]
@@ -187,9 +197,6 @@ def placed_like(
 
 def source_name(layer: Image) -> str:
     """Return a layer's name, or for a result the name of the content it was made from."""
-    made_by = layer.metadata.get(KEY)
-    if isinstance(made_by, Mapping):
-        name = made_by.get("sources", {}).get("content")
-        if isinstance(name, str) and name:
-            return name
-    return str(layer.name)
+    sources = (made_by_of(layer) or {}).get("sources")
+    name = sources.get("content") if isinstance(sources, Mapping) else None
+    return name if isinstance(name, str) and name else str(layer.name)

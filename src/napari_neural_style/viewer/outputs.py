@@ -1,60 +1,112 @@
-"""The layers that a run adds: a live one that follows it, and one for each saved step."""
+"""The layers that a run adds: a live one that follows it, and what is kept of its saved steps."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from napari.layers import Image
 
 from napari_neural_style.files import KEY
-from napari_neural_style.viewer.layers import Plane, placed_like, source_name
+from napari_neural_style.viewer.layers import Plane, placed_like
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_neural_style.engine.transfer import Step
 
+STEPS_AS = ("auto", "layers", "one layer")
+MOST_LAYERS = 8
+"""Saved steps that `auto` keeps as layers of their own; more become one layer with a slider."""
+
+
+@dataclass
+class Place:
+    """Where a run's pictures go, what they are called, and what they were made from.
+
+    Attributes
+    ----------
+    layer : napari.layers.Image
+        The layer on whose plane they lie.
+    plane : Plane
+        The plane, and the window of it.
+    title : str
+        First part of their names.
+    sources : dict
+        Names of the layers that the run is made from, and of the regions and the area in it.
+    run : str
+        Name of the run's file, if it is stopped.
+    """
+
+    layer: Image
+    plane: Plane
+    title: str
+    sources: dict[str, Any]
+    run: str = ""
+    stopped: bool = field(default=False, init=False)
+
 
 class Outputs:
-    """Turns a run's steps into layers that lie on the content layer's plane; nothing there is overwritten.
+    """Turns a run's steps into layers; nothing there is overwritten.
 
     Parameters
     ----------
     viewer : napari.components.ViewerModel
         Where the layers go.
-    content, style : napari.layers.Image
-        What the run was made from.
-    plane : Plane
-        The plane of the content.
+    place : Place
+        Where they lie and what they are called.
+    steps_as : str
+        One of :data:`STEPS_AS`: how saved steps are kept.
     """
 
-    def __init__(self, viewer: ViewerModel, content: Image, style: Image, plane: Plane) -> None:
+    def __init__(self, viewer: ViewerModel, place: Place, steps_as: str = "layers") -> None:
         self._viewer = viewer
-        self._content = content
-        self._plane = plane
-        self._sources = {"content": source_name(content), "style": source_name(style)}
-        self._title = f"{self._sources['content']} × {self._sources['style']}"
+        self._place = place
+        self._steps_as = steps_as
         self._live: Image | None = None
         self._shown: Step | None = None
+        self._kept: list[Image] = []
+        self._stack: _Stack | None = None
 
     def show(self, step: Step) -> None:
-        """Show a step's picture in the live layer, and keep it in a layer of its own if it is saved."""
+        """Show a step's picture in the live layer, and keep it if it is saved."""
         from napari_neural_style.engine.images import to_uint8
 
         if step.image is None:
             return
-        data, place = placed_like(self._content, self._plane, to_uint8(step.image))
+        data, place = placed_like(self._place.layer, self._place.plane, to_uint8(step.image))
         if self._live is None:
-            self._live = Image(data, name=f"{self._title} · live", **place)
+            self._live = Image(data, name=f"{self._place.title} · live", **place)
             self._viewer.add_layer(self._live)
         else:
             self._live.data = data
         self._shown = step
         if step.saved and step.done < 1:
-            kept = Image(data, name=self._name(step), metadata=self._made_by(step), visible=False, **place)
-            self._keep_below_live(kept)
+            self._keep(step, data, place)
 
-    def _keep_below_live(self, kept: Image) -> None:
+    def _keep(self, step: Step, data: npt.NDArray[np.uint8], place: dict[str, Any]) -> None:
+        if self._stack is None and self._wants_one_layer():
+            self._stack = _Stack(f"{self._place.title} · saved steps", place)
+            for layer in self._kept:
+                self._stack.add(layer.data, layer.metadata[KEY])
+                if layer in self._viewer.layers:
+                    self._viewer.layers.remove(layer)
+            self._kept.clear()
+        if self._stack is not None:
+            self._stack.add(data, self._made_by(step)[KEY])
+            if self._stack.layer is not None and self._stack.layer not in self._viewer.layers:
+                self._insert_below_live(self._stack.layer)
+            return
+        kept = Image(data, name=self._name(step), metadata=self._made_by(step), visible=False, **place)
+        self._kept.append(kept)
+        self._insert_below_live(kept)
+
+    def _wants_one_layer(self) -> bool:
+        return self._steps_as == "one layer" or (self._steps_as == "auto" and len(self._kept) >= MOST_LAYERS)
+
+    def _insert_below_live(self, kept: Image) -> None:
         layers = self._viewer.layers
         selected = set(layers.selection)
         layers.insert(layers.index(self._live) if self._live in layers else len(layers), kept)
@@ -64,15 +116,59 @@ class Outputs:
         """Make the live layer the layer of the step it shows; if it was deleted, it comes back as that."""
         if self._live is None or self._shown is None:
             return
+        for layer in self._kept:
+            if layer in self._viewer.layers and layer.metadata[KEY]["step"] == self._shown.index:
+                self._viewer.layers.remove(layer)  # the run ended on a saved step: the live layer is it
         self._live.name = self._name(self._shown)
         self._live.metadata = self._made_by(self._shown)
+        if self._place.stopped:
+            self._live.metadata[KEY]["run"] = self._place.run
         if self._live not in self._viewer.layers:
             self._viewer.add_layer(self._live)
 
     def _name(self, step: Step) -> str:
-        return f"{self._title} · step {step.index}"
+        return f"{self._place.title} · step {step.index}"
 
     def _made_by(self, step: Step) -> dict[str, Any]:
         from napari_neural_style.engine.provenance import made_by
 
-        return {KEY: made_by(step, self._sources)}
+        return {KEY: made_by(step, self._place.sources)}
+
+
+class _Stack:
+    """Saved steps in one layer, with a slider over them."""
+
+    def __init__(self, name: str, place: dict[str, Any]) -> None:
+        self._name = name
+        self._place = place
+        self._pictures: list[npt.NDArray[np.uint8]] = []
+        self._made_by: list[dict[str, Any]] = []
+        self.layer: Image | None = None
+
+    def add(self, picture: npt.NDArray[np.uint8], made_by: dict[str, Any]) -> None:
+        """Add a step behind the others."""
+        self._pictures.append(picture)
+        self._made_by.append(made_by)
+        data = np.stack(self._pictures)
+        if self.layer is None:
+            self.layer = Image(data, name=self._name, visible=False, **_with_steps(self._place))
+        else:
+            self.layer.data = data
+        self.layer.metadata = {KEY: {**self._made_by[-1], "steps": [each["step"] for each in self._made_by]}}
+
+
+def _with_steps(place: dict[str, Any]) -> dict[str, Any]:
+    """Return a place with an axis of saved steps before the others."""
+    probe = Image(np.zeros((1,) * len(place["scale"]) + (3,), np.uint8), **place)
+    count = probe.ndim
+    points = [np.zeros(count), *np.eye(count)]
+    corners = np.array([probe.data_to_world(point) for point in points])
+    affine = np.eye(count + 2)
+    affine[1:-1, 1:-1] = (corners[1:] - corners[0]).T
+    affine[1:-1, -1] = corners[0]
+    return {
+        "rgb": True,
+        "affine": affine,
+        "units": ("pixel", *place["units"]),
+        "axis_labels": ("saved step", *place["axis_labels"]),
+    }

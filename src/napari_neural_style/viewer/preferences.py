@@ -36,7 +36,7 @@ class Preferences:
         """Return what the dock starts with, given the settings used last."""
         start = last if last is not None and self.preset == LAST_USED else None
         settings = start or PRESETS.get(self.preset) or next(iter(PRESETS.values()))
-        preferred = {"device": self.device, "precision": self.precision}
+        preferred: dict[str, Any] = {"device": self.device, "precision": self.precision}
         return dataclasses.replace(settings, **{name: word for name, word in preferred.items() if word != "auto"})
 
 

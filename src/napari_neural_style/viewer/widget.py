@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import ComboBox, Container, Label, ProgressBar, PushButton, Slider, create_widget
-from napari.layers import Image
+from magicgui.widgets import Container, ProgressBar, PushButton
 from napari.utils import progress
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication
 
+from napari_neural_style import store
 from napari_neural_style.cache import pretrained_path
-from napari_neural_style.settings import PRESETS, StyleSettings, style_strength, style_weight_of
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, style_strength, style_weight_of
 from napari_neural_style.viewer.choices import why_not
+from napari_neural_style.viewer.curve import LossCurve
 from napari_neural_style.viewer.fields import Fields, labelled
-from napari_neural_style.viewer.layers import reader_of, shown_plane
+from napari_neural_style.viewer.inputs import Inputs
+from napari_neural_style.viewer.native import make_accessible, note, put_in_scroll_area, wrapped
 from napari_neural_style.viewer.outputs import Outputs
-from napari_neural_style.viewer.worker import Callbacks, Clock, Job, Report, timed
+from napari_neural_style.viewer.preferences import use_preferences
+from napari_neural_style.viewer.presets import PresetFields
+from napari_neural_style.viewer.queue import Queue
+from napari_neural_style.viewer.results import Results
+from napari_neural_style.viewer.sections import Section
+from napari_neural_style.viewer.tasks import Task, go_on_task, make_task, why_no_task
+from napari_neural_style.viewer.worker import Callbacks, Clock, Job, Report, Work, timed
 
 if TYPE_CHECKING:
     import napari
 
+    from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.transfer import Step
 
 _BAR = 1000
@@ -41,97 +50,106 @@ class StyleTransferWidget(Container):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
         self._job: Job | None = None
+        self._task: Task | None = None
+        self._steering: Steering | None = None
         self._outputs: Outputs | None = None
         self._activity: progress | None = None
         self._clock = Clock()
         self._asked_for_features = False
+        self._turned: dict[str, Any] = {}
+        self._filling = False
+        self._begun = 0.0
         self._told = ""
         self._build()
-        super().__init__(widgets=[self._body, self.message, self._buttons, self.bar], labels=False)
-        self._scroll_area = _put_in_scroll_area(self, self._body)
+        widgets = [self._body, self.message, self._buttons, self._more_buttons, self.bar]
+        super().__init__(widgets=widgets, labels=False)
+        self._scroll_area = put_in_scroll_area(self, self._body)
+        self.reset_choices()
+        self._inputs.take_selected()
+        self.settings = use_preferences().first_settings(store.last_settings())
+        self._presets.show(self.settings)
+        self._told = store.why_left_out()
         self._connect()
-        self._take_selected_layer()
+        make_accessible(self)
         self._update()
 
     def _build(self) -> None:
-        image = {"annotation": Image}
-        self.content = create_widget(
-            name="content", label="content layer", options={"tooltip": "The image layer to repaint."}, **image
-        )
-        self.style = create_widget(
-            name="style",
-            label="style layer",
-            options={"tooltip": "The image layer whose style it takes."},
-            **image,
-        )
-        self.swap = PushButton(text="⇅ Swap content and style", tooltip="Exchange the two layers.")
-        self.preset = ComboBox(
-            name="preset",
-            choices=list(PRESETS),
-            tooltip="Sets all the fields below at once. Change them after.",
-        )
-        self.style_strength = Slider(
-            name="style_strength",
-            label="style strength",
-            value=50,
-            min=0,
-            max=100,
-            tooltip="Style weight against content weight, 0 to 100; every 20 points are a factor of ten.",
-        )
+        self._inputs = Inputs(self._viewer)
+        self.content, self.style, self.swap = self._inputs.content, self._inputs.style, self._inputs.swap
+        self._presets = PresetFields()
+        self.preset, self.style_strength = self._presets.preset, self._presets.strength
         self._fields = Fields()
-        self._main = labelled(
-            self.content, self.style, self.swap, self.preset, self.style_strength, *self._fields.basic
-        )
         self.size, self.steps, self.save_every = (self._fields[n] for n in ("size", "steps", "save_every"))
         self.features, self.device = self._fields["features"], self._fields["device"]
+        self._main = labelled(*self._inputs.main, self.preset, self.style_strength, *self._fields.basic)
+        self._build_question()
+        self._results = Results(self._viewer)
+        self._queue = Queue()
+        self._curve = LossCurve()
+        self._sections = {
+            "more": Section("Regions and more styles", [self._inputs.more], "Where to paint, and with which styles."),
+            "results": Section("Results", [self._results.body], "What to do with the selected result."),
+            "curve": Section("Loss curve", [wrapped(self._curve)], "Total, content and style loss of the run."),
+            "queue": Section("Waiting runs", [wrapped(self._queue)], "Runs that start one after another."),
+            "presets": Section("Own presets", [self._presets.own], "Keep the settings under a name."),
+            "advanced": Section("Advanced", [self._fields.advanced], "All other settings."),
+        }
+        self._body: Container[Any] = Container(
+            widgets=[self._main, self._question, *self._sections.values()], labels=False
+        )
+        self.message = note("")
+        self.run = PushButton(text="&Run", tooltip="Start repainting; during a run, let the next one wait.")
+        self.pause = PushButton(text="Pa&use", enabled=False, tooltip="Hold the run after the present step, or go on.")
+        self.stop = PushButton(text="S&top", enabled=False, tooltip="End the run; the picture so far is kept.")
+        self.save_now = PushButton(text="Save &now", enabled=False, tooltip="Keep the present picture as a saved step.")
+        self.restore = PushButton(text="Restore &defaults", tooltip="Give all settings the values they came with.")
+        self._buttons = Container(widgets=[self.run, self.pause, self.stop], layout="horizontal", labels=False)
+        self._more_buttons = Container(widgets=[self.save_now, self.restore], layout="horizontal", labels=False)
+        self._buttons.margins = self._more_buttons.margins = (0, 0, 0, 0)
+        self.bar = ProgressBar(name="progress", value=0, min=0, max=_BAR, visible=False)
+
+    def _build_question(self) -> None:
         self.download = PushButton(text="Download 548 MB", tooltip="Get VGG-19's own features once, 80 MB are kept.")
         self.use_self_taught = PushButton(
-            text="Self-taught now",
-            tooltip="Learn the features from these two images in seconds; no download.",
+            text="Self-taught now", tooltip="Learn the features from these two images in seconds; no download."
         )
-        self._question_text = _note("VGG-19's trained features are not on this machine.")
-        self._question = Container(
-            widgets=[
-                self._question_text,
-                Container(widgets=[self.download, self.use_self_taught], layout="horizontal", labels=False),
-            ],
-            labels=False,
+        answers: Container[Any] = Container(
+            widgets=[self.download, self.use_self_taught], layout="horizontal", labels=False
         )
-        self._question.margins = self._question[1].margins = (0, 0, 0, 0)
-        self.toggle_advanced = PushButton(text="▸ Advanced", tooltip="Show or hide all other settings.")
-        self._body = Container(
-            widgets=[
-                self._main,
-                self._question,
-                self.toggle_advanced,
-                self._fields.advanced,
-            ],
-            labels=False,
-        )
-        self.message = _note("")
-        self.run = PushButton(text="Run", tooltip="Start repainting the content layer.")
-        self.pause = PushButton(text="Pause", enabled=False, tooltip="Hold the run after the present step, or go on.")
-        self.stop = PushButton(text="Stop", enabled=False, tooltip="End the run; the picture so far is kept.")
-        self._buttons = Container(widgets=[self.run, self.pause, self.stop], layout="horizontal", labels=False)
-        self._buttons.margins = (0, 0, 0, 0)
-        self.bar = ProgressBar(value=0, min=0, max=_BAR, visible=False)
+        text = note("VGG-19's trained features are not on this machine.")
+        self._question: Container[Any] = Container(widgets=[text, answers], labels=False)
+        self._question.margins = answers.margins = (0, 0, 0, 0)
 
     def _connect(self) -> None:
-        self.swap.changed.connect(self._swap)
         self.preset.changed.connect(self._apply_preset)
+        self._presets.save.changed.connect(self._save_preset)
+        self._presets.delete.changed.connect(self._delete_preset)
+        self.restore.changed.connect(self._restore_defaults)
         self.style_strength.changed.connect(self._apply_strength)
         for name in ("style_weight", "content_weight", "normalization"):
             self._fields[name].changed.connect(self._show_strength)
+        for name, details in SETTINGS.items():
+            if details.live:
+                self._fields[name].changed.connect(self._steer)
         self.use_self_taught.changed.connect(self._choose_self_taught)
         self.download.changed.connect(self._download)
-        self.toggle_advanced.changed.connect(self._toggle_advanced)
-        self.run.changed.connect(self._run)
-        self.pause.changed.connect(self._pause)
-        self.stop.changed.connect(self._stop)
-        for group in (self._main, self._fields.advanced):
+        for button, press in (
+            (self.run, self._run),
+            (self.pause, self._pause),
+            (self.stop, self._stop),
+            (self.save_now, self._save_now),
+            (self._inputs.each, self._run_each),
+            (self._results.use, self._use_settings),
+            (self._results.copy, self._copy_command),
+            (self._results.go_on, self._go_on),
+        ):
+            button.changed.connect(press)
+        for group in (self._main, self._fields.advanced, self._inputs.more):
             group.changed.connect(self._on_change)
+        self._queue.changed.connect(self._update)
         self._viewer.dims.events.ndisplay.connect(self._update)
         self._viewer.dims.events.order.connect(self._update)
+        self._viewer.layers.selection.events.active.connect(self._update)
         self.native_parent_changed.connect(self._on_parent_changed)
         self.native.setObjectName("napari-neural-style")
 
@@ -148,12 +166,35 @@ class StyleTransferWidget(Container):
 
     @settings.setter
     def settings(self, settings: StyleSettings) -> None:
-        self._fields.write(settings)
+        self._filling = True
+        try:
+            self._fields.write(settings)
+        finally:
+            self._filling = False
         self._show_strength()
         self._update()
 
     def _apply_preset(self, name: str) -> None:
-        self.settings = dataclasses.replace(PRESETS[name], device=self.device.value)
+        self.settings = dataclasses.replace(self._presets.settings_of(name), device=self.device.value)
+
+    def _restore_defaults(self) -> None:
+        first = next(iter(PRESETS))
+        with self.preset.changed.blocked():
+            self.preset.value = first
+        self.settings = PRESETS[first]
+
+    def _save_preset(self) -> None:
+        try:
+            self._tell(f"Kept as {self._presets.keep(self.settings)!r}.")
+        except (ValueError, OSError) as error:
+            self._tell(str(error))
+
+    def _delete_preset(self) -> None:
+        try:
+            self._presets.forget()
+            self._tell("")
+        except (ValueError, OSError) as error:
+            self._tell(str(error))
 
     def _apply_strength(self, strength: float) -> None:
         try:
@@ -162,6 +203,7 @@ class StyleTransferWidget(Container):
             return
         with self._fields["style_weight"].changed.blocked():
             self._fields["style_weight"].value = f"{weight:.6g}"
+        self._steer()
         self._update()
 
     def _show_strength(self) -> None:
@@ -172,45 +214,38 @@ class StyleTransferWidget(Container):
         with self.style_strength.changed.blocked():
             self.style_strength.value = round(strength)
 
-    def _swap(self) -> None:
-        self.content.value, self.style.value = self.style.value, self.content.value
-
-    def _toggle_advanced(self) -> None:
-        shown = not self._fields.advanced.visible
-        self._fields.advanced.visible = shown
-        self._scroll_area.updateGeometry()
-        self.toggle_advanced.text = f"{'▾' if shown else '▸'} Advanced"
+    def _steer(self) -> None:
+        """Let the run that is going have the values of the live fields that differ from its own."""
+        if self._steering is None or self._task is None or self._filling:
+            return
+        try:
+            wanted = self.settings
+        except ValueError:
+            return
+        turned = {}
+        for name, details in SETTINGS.items():
+            if details.live and getattr(wanted, name) != self._turned.get(name, getattr(self._task.settings, name)):
+                turned[name] = getattr(wanted, name)
+        self._turned.update(turned)
+        if turned:
+            self._steering.turn(**turned)
 
     def _choose_self_taught(self) -> None:
         self.features.value = "self-taught"
 
-    def _take_selected_layer(self) -> None:
-        """Take the selected image layer as content, and another as style."""
-        self.reset_choices()
-        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        active = self._viewer.layers.selection.active
-        if isinstance(active, Image) and active in self.content.choices:
-            self.content.value = active
-        others = [layer for layer in images if layer is not self.content.value]
-        if self.style.value is self.content.value and others:
-            self.style.value = others[0]
-
     def reset_choices(self, *args: Any) -> None:
         """Follow the viewer's layer list."""
         super().reset_choices(*args)
-        if hasattr(self, "run"):
-            self._update()
+        self._update()
 
     def why_not_run(self) -> str:
-        """Return why the present choice cannot run, in words, or nothing."""
-        if self.content.value is None or self.style.value is None:
-            return "Open two images first: one to repaint, one whose style it takes (try File › Open Sample)."
+        """Return why Run cannot be pressed now, or nothing."""
         try:
             settings = self.settings
-            shown_plane(self.content.value, self._viewer.dims)
-            shown_plane(self.style.value, self._viewer.dims)
         except ValueError as error:
             return str(error)
+        if reason := why_no_task(self._viewer, self._inputs, settings):
+            return reason
         if settings.features == "pretrained" and not pretrained_path().is_file():
             return "Download the pretrained features first, or choose self-taught ones."
         device = settings.device.partition(":")[0]
@@ -218,18 +253,23 @@ class StyleTransferWidget(Container):
         return f"{device} cannot be used: {reason}. Choose auto or cpu." if reason else ""
 
     def _update(self) -> None:
-        """Enable what can be pressed now, and say why what cannot cannot."""
+        """Enable what can be pressed now, and say why something cannot."""
+        use_preferences()
+        if not hasattr(self, "run"):
+            return
         running = self._job is not None
         self.pause.enabled = self.stop.enabled = running
-        self.pause.text = "Resume" if self._job is not None and self._job.paused else "Pause"
+        self.save_now.enabled = running and self._steering is not None
+        self.pause.text = "Res&ume" if self._job is not None and self._job.paused else "Pa&use"
+        self.run.text = "&Run next" if running else "&Run"
         wants = self.features.value == "pretrained" or (self.features.value == "auto" and not self._asked_for_features)
         self._question.visible = wants and not running and not pretrained_path().is_file()
-        if running:
-            self.run.enabled = False
-            return
+        self._results.update()
         reason = self.why_not_run()
         self.run.enabled = not reason
-        self._say(self._told or reason)
+        self._inputs.each.enabled = not reason and len(self._inputs.styles()) > 1
+        if not running:
+            self._say(self._told or reason)
 
     def _on_change(self) -> None:
         """Forget how the last run ended: what counts now is the present choice."""
@@ -240,28 +280,58 @@ class StyleTransferWidget(Container):
         self.message.value = text
         self.message.visible = bool(text)
 
+    def _tell(self, text: str) -> None:
+        """Say something that stays until something else is chosen."""
+        self._told = text
+        self._update()
+
     def _run(self) -> None:
+        self._enqueue(None)
+
+    def _run_each(self) -> None:
+        for style in self._inputs.styles():
+            self._enqueue(style)
+
+    def _enqueue(self, only: Any) -> None:
+        """Note what is chosen, and start it now or when its turn comes."""
         reason = self.why_not_run()
-        if self._job is not None or reason:
-            self._say(reason or str(self.message.value))
+        if reason:
+            self._tell(reason)
             return
-        content, style, settings = self.content.value, self.style.value, self.settings
-        plane = shown_plane(content, self._viewer.dims)
-        read_content = reader_of(content, plane)
-        read_style = reader_of(style, shown_plane(style, self._viewer.dims))
+        try:
+            task = make_task(self._viewer, self._inputs, self.settings, only)
+        except ValueError as error:
+            self._tell(str(error))
+            return
+        store.remember(self.settings)
+        self._begin(task)
 
-        def work(report: Report) -> Iterator[Step]:
-            report("Loading PyTorch…", 0.0)
-            from napari_neural_style.engine.transfer import stylize
+    def _go_on(self) -> None:
+        layer = self._results.selected()
+        if layer is None:
+            return
+        try:
+            self._begin(go_on_task(self._viewer, layer))
+        except ValueError as error:
+            self._tell(str(error))
 
-            return stylize(read_content(), read_style(), settings, progress=report)
+    def _begin(self, task: Task) -> None:
+        if self._job is not None:
+            self._queue.add(task)
+            self._sections["queue"].open()
+            return
+        from napari_neural_style.engine.steering import Steering
 
-        self._outputs = Outputs(self._viewer, content, style, plane)
+        self._results.end()
+        self._task, self._steering, self._turned = task, Steering(), {}
+        steering = self._steering
+        self._outputs = Outputs(self._viewer, task.place, self._results.steps_as.value)
         self._asked_for_features = True
-        self._start(work, "Style transfer")
+        self._curve.clear()
+        self._start(lambda report: task.work(report, steering), "Style transfer")
 
     def _download(self) -> None:
-        def work(report: Report) -> Iterator[Step]:
+        def work(report: Report) -> Generator[Step]:
             report("Connecting…", 0.0)
             from napari_neural_style.engine.download import download_pretrained
 
@@ -270,11 +340,11 @@ class StyleTransferWidget(Container):
                 report(f"Downloading: {done / 1e6:.0f}{of} MB", done / total if total else 0.0)
 
             download_pretrained(received)
-            return iter(())
+            yield from ()
 
         self._start(work, "VGG-19 download")
 
-    def _start(self, work: Callable[[Report], Iterator[Step]], description: str) -> None:
+    def _start(self, work: Work, description: str) -> None:
         self._job = Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native)
         self._told = ""
         self._clock = Clock()
@@ -284,6 +354,7 @@ class StyleTransferWidget(Container):
         self._say("Starting…")
         self._update()
         self.native.repaint()
+        self._begun = time.monotonic()
         self._job.start()
 
     def _pause(self) -> None:
@@ -302,6 +373,39 @@ class StyleTransferWidget(Container):
             self._job.stop()
             self._say("Stopping…")
 
+    def _save_now(self) -> None:
+        if self._steering is not None:
+            self._steering.save_now()
+
+    def _use_settings(self) -> None:
+        from napari_neural_style.viewer.recall import recall
+
+        layer = self._results.selected()
+        if layer is None:
+            return
+        try:
+            settings, missing = recall(layer, self._inputs, self._viewer)
+        except ValueError as error:
+            self._tell(str(error))
+            return
+        self.settings = settings
+        self._tell(f"Not open any more: {', '.join(missing)}." if missing else "")
+
+    def _copy_command(self) -> None:
+        from napari_neural_style.viewer.recall import command_for
+
+        layer = self._results.selected()
+        clipboard = QApplication.clipboard()
+        if layer is None or clipboard is None:
+            return
+        try:
+            command, missing = command_for(layer, self._viewer)
+        except ValueError as error:
+            self._tell(str(error))
+            return
+        clipboard.setText(command)
+        self._tell(f"Copied. {missing}".strip())
+
     def _on_status(self, message: str, fraction: float) -> None:
         self._say(message)
         self._advance(fraction)
@@ -314,7 +418,11 @@ class StyleTransferWidget(Container):
             left = self._clock.left(step.done)
             remaining = f" · {timed(left)} left" if left is not None else ""
             paused = "Paused. " if self._job.paused else ""
-            self._say(f"{paused}Step {step.index} of {step.total} · loss {step.losses.total:.4g}{remaining}")
+            waiting = f" · {len(self._queue)} waiting" if len(self._queue) else ""
+            loss = f"loss {step.losses.total:.4g}"
+            self._say(f"{paused}Step {step.index} of {step.total} · {loss}{remaining}{waiting}")
+        losses, seconds = step.losses, time.monotonic() - self._begun
+        self._curve.add(step.index, seconds, losses.total, losses.content, losses.style)
 
     def _advance(self, fraction: float) -> None:
         value = int(fraction * _BAR)
@@ -332,10 +440,13 @@ class StyleTransferWidget(Container):
             show_info(error)
         else:
             self._told = "Stopped; the picture so far is kept." if stopped else "Done."
+        task = self._queue.take()
+        if task is not None:
+            self._begin(task)
         self._update()
 
     def _end_job(self) -> None:
-        self._job = None
+        self._job = self._task = self._steering = None
         self.bar.visible = False
         if self._activity is not None:
             self._activity.close()
@@ -346,45 +457,9 @@ class StyleTransferWidget(Container):
 
     def _on_parent_changed(self, parent: Any) -> None:
         """Stop when the dock is closed: napari then takes the widget out of it without destroying it."""
-        if parent is None and self._job is not None:
-            self._job.abandon()
-            self._end_job()
-
-
-def _note(text: str) -> Label:
-    """Return a text that wraps to the dock's width."""
-    label = Label(value=text)
-    native = label.native
-    assert isinstance(native, QLabel)
-    native.setWordWrap(True)
-    native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.MinimumExpanding)
-    return label
-
-
-def _put_in_scroll_area(outer: Container, inner: Container) -> QScrollArea:
-    """Put a scroll area around a container inside another; magicgui's own is lost when napari docks a widget."""
-    layout = outer.native.layout()
-    layout.removeWidget(inner.native)
-    area = _VerticalScrollArea()
-    column = QWidget()
-    QVBoxLayout(column).addWidget(inner.native)
-    column.layout().setContentsMargins(0, 0, 0, 0)
-    column.layout().addStretch()
-    area.setWidget(column)
-    layout.insertWidget(0, area, stretch=1)
-    return area
-
-
-class _VerticalScrollArea(QScrollArea):
-    """A scroll area that is never narrower than what is in it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setWidgetResizable(True)
-        self.setFrameShape(QScrollArea.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-
-    def minimumSizeHint(self) -> QSize:  # noqa: N802
-        """Return the content's least width beside a scroll bar."""
-        width = self.widget().minimumSizeHint().width() if self.widget() is not None else 0
-        return QSize(width + self.verticalScrollBar().sizeHint().width(), 120)
+        if parent is None:
+            self._results.end()
+            self._queue.clear()
+            if self._job is not None:
+                self._job.abandon()
+                self._end_job()

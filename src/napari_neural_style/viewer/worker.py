@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ POLL_MS = 100
 """Time between two looks at what a job has made, in milliseconds: previews come 10 times a second at the most."""
 
 Report = Callable[[str, float], None]
+Work = Callable[[Report], "Generator[Step]"]
 
 
 class Stopped(BaseException):
@@ -68,8 +71,8 @@ class Job:
         Owner of the timer.
     """
 
-    def __init__(self, work: Callable[[Report], Iterator[Step]], callbacks: Callbacks, parent: QObject) -> None:
-        self._work: Callable[[Report], Iterator[Step]] | None = work
+    def __init__(self, work: Work, callbacks: Callbacks, parent: QObject) -> None:
+        self._work: Work | None = work
         self._callbacks = callbacks
         self._saved: queue.Queue[Step] = queue.Queue(maxsize=2)
         self._latest: Step | None = None
@@ -131,15 +134,17 @@ class Job:
         try:
             steps = self._work(self._report)
             self._work = None
-            for step in steps:
-                if step.saved:
-                    self._hand_over(step)
-                else:
-                    self._latest = step
-                self._resume.wait()
-                if self._stop.is_set() or self._worker.abort_requested:
-                    break
-            del steps
+            with contextlib.closing(steps):
+                for step in steps:
+                    if step.saved:
+                        self._hand_over(step)
+                    else:
+                        self._latest = step
+                    self._resume.wait()
+                    if self._stop.is_set() or self._worker.abort_requested:
+                        # What is kept is the very step that the run can be gone on with from.
+                        self._latest = dataclasses.replace(step, image=step.picture())
+                        break
         except Stopped:
             pass
         except (ValueError, ImportError, OSError) as error:

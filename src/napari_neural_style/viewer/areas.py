@@ -1,0 +1,154 @@
+"""Where on a layer to paint: a window of its plane, and labels from other layers, pixel by pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Shapes
+
+from napari_neural_style.viewer.layers import Plane, Window, plane_shape
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels, Layer
+
+WHOLE, VIEW = "whole layer", "field of view"
+_LEAST = 8
+_CHUNK = 256
+
+Labels2D = npt.NDArray[np.int64]
+Reader = Callable[[], Labels2D]
+
+
+def area_choices(layers: Sequence[Layer]) -> list[tuple[str, Any]]:
+    """Return what a run can be limited to: the view, or a Shapes layer."""
+    return [(WHOLE, WHOLE), (VIEW, VIEW), *((layer.name, layer) for layer in layers if isinstance(layer, Shapes))]
+
+
+def window_of(area: Any, layer: Image, plane: Plane) -> Window | None:
+    """Return the part of a plane that an area covers, None for all of it.
+
+    Raises
+    ------
+    ValueError
+        If too little of the layer lies in it.
+    """
+    if area == WHOLE:
+        return None
+    if area == VIEW:
+        factor = layer.downsample_factors[layer.data_level] if layer.multiscale else np.ones(layer.ndim)
+        corners = np.asarray(layer.corner_pixels) * factor
+        low, high = (corners[k][list(plane.axes)] for k in (0, 1))
+        high = high + factor[list(plane.axes)]
+        what = "the field of view"
+    else:
+        outlines = _outlines(area, layer, plane)
+        if not outlines:
+            raise ValueError(f"{area.name!r} holds no shape with an area. Draw a rectangle, ellipse or polygon.")
+        points = np.concatenate(outlines)
+        low, high = points.min(0) + 0.5, points.max(0) + 0.5
+        what = f"{area.name!r}"
+    height, width = plane_shape(layer, plane)
+    top, left = (max(0, int(np.floor(v))) for v in low)
+    bottom, right = (min(n, int(np.ceil(v))) for v, n in zip(high, (height, width), strict=True))
+    if bottom - top < _LEAST or right - left < _LEAST:
+        raise ValueError(f"Less than {_LEAST} × {_LEAST} pixels of {layer.name!r} lie in {what}.")
+    if (top, left, bottom, right) == (0, 0, height, width):
+        return None
+    return top, left, bottom, right
+
+
+def shapes_reader(area: Any, layer: Image, plane: Plane) -> Reader | None:
+    """Return what gives the labels of a Shapes layer on a plane: 1 inside, 0 outside; None for other areas."""
+    if not isinstance(area, Shapes):
+        return None
+    outlines = _outlines(area, layer, plane)
+    shape, (top, left) = _window_shape(layer, plane)
+
+    def read() -> Labels2D:
+        from skimage.draw import polygon2mask
+
+        found = np.zeros(shape, np.int64)
+        for outline in outlines:
+            found |= polygon2mask(shape, outline - (top, left))
+        return found
+
+    return read
+
+
+def labels_reader(labels: Labels | None, layer: Image, plane: Plane) -> Reader | None:
+    """Return what gives a Labels layer's labels at the pixels of a plane of another layer, wherever both lie.
+
+    The layers' places are noted at once; the labels are read when the function is called, on any thread.
+    """
+    if labels is None:
+        return None
+    data = labels.data[0] if labels.multiscale else labels.data
+    (height, width), (top, left) = _window_shape(layer, plane)
+    start, steps = _path(layer, labels, plane)
+
+    def read() -> Labels2D:
+        found = np.zeros((height, width), np.int64)
+        columns = np.arange(left, left + width)
+        for row in range(0, height, _CHUNK):
+            rows = np.arange(row, min(row + _CHUNK, height))
+            grid = start + (rows + top)[:, None, None] * steps[0] + columns[None, :, None] * steps[1]
+            index = np.round(grid).astype(np.int64)
+            inside = ((index >= 0) & (index < data.shape)).all(-1)
+            part = np.zeros(inside.shape, np.int64)
+            if inside.any():
+                low, high = index[inside].min(0), index[inside].max(0) + 1
+                block = np.asarray(data[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
+                part[inside] = block[tuple((index[inside] - low).T)]
+            found[rows] = part
+        return found
+
+    return read
+
+
+def _window_shape(layer: Image, plane: Plane) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return (height, width) and (top, left) of what is painted of a plane."""
+    if plane.window is None:
+        return plane_shape(layer, plane), (0, 0)
+    top, left, bottom, right = plane.window
+    return (bottom - top, right - left), (top, left)
+
+
+def _path(layer: Image, other: Layer, plane: Plane) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return where pixel (0, 0) of a plane lies in another layer's data, and how far a pixel down and across is."""
+    origin = np.array(plane.index, dtype=float)
+    points = np.stack([origin, origin, origin])
+    points[1, plane.axes[0]] += 1
+    points[2, plane.axes[1]] += 1
+    there = _between(points, layer, other)
+    return there[0], there[1:] - there[0]
+
+
+def _outlines(shapes: Shapes, layer: Image, plane: Plane) -> list[npt.NDArray[Any]]:
+    """Return the outlines of a Shapes layer's areas in the pixels of a plane, (n, 2) each."""
+    found = []
+    for kind, vertices in zip(shapes.shape_type, shapes.data, strict=True):
+        if kind in ("line", "path"):
+            continue
+        points = np.asarray(vertices, dtype=float)
+        if kind == "ellipse":
+            centre = points.mean(0)
+            right, down = (points[1] - points[0]) / 2, (points[3] - points[0]) / 2
+            angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)[:, None]
+            points = centre + np.cos(angles) * right + np.sin(angles) * down
+        found.append(_between(points, shapes, layer)[:, list(plane.axes)])
+    return found
+
+
+def _between(points: npt.NDArray[Any], layer: Layer, other: Layer) -> npt.NDArray[Any]:
+    """Return where points (n, d) of a layer's data lie in another layer's data."""
+    world = _with_dimensions(np.array([layer.data_to_world(point) for point in points]), other.ndim)
+    return np.array([other.world_to_data(point) for point in world])
+
+
+def _with_dimensions(points: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """Return points (n, d) with `count` coordinates: the last ones count, and missing first ones are 0."""
+    padding = np.zeros((len(points), max(0, count - points.shape[1])))
+    return np.concatenate([padding, points[:, -count:]], axis=1)

@@ -1,0 +1,57 @@
+"""Content and result side by side, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+
+class Comparison:
+    """Shows two layers alone in napari's grid, and afterwards everything as it was.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        The viewer.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._before: tuple[dict[Layer, bool], dict[str, Any]] | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether two layers are being compared."""
+        return self._before is not None
+
+    def show(self, left: Layer, right: Layer) -> None:
+        """Show two layers side by side, all others hidden."""
+        grid = self._grid
+        layers = list(self._viewer.layers)
+        settings = {name: getattr(grid, name) for name in ("enabled", "shape", "stride")}
+        self._before = {layer: layer.visible for layer in layers}, settings
+        for layer in layers:
+            layer.visible = layer in (left, right)
+        order = self._viewer.layers
+        grid.stride = 1 if order.index(left) < order.index(right) else -1
+        grid.shape = (1, 2)
+        grid.enabled = True
+
+    def end(self) -> None:
+        """Show everything as it was."""
+        if self._before is None:
+            return
+        (visible, settings), self._before = self._before, None
+        for name, value in settings.items():
+            setattr(self._grid, name, value)
+        for layer, was in visible.items():
+            if layer in self._viewer.layers:
+                layer.visible = was
+
+    @property
+    def _grid(self) -> Any:
+        canvas = getattr(self._viewer, "canvas", None)
+        return canvas.grid if canvas is not None else self._viewer.grid

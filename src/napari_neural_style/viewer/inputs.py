@@ -1,0 +1,161 @@
+"""Which layers a run takes: content, styles, their regions, the area to paint and what to start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional
+
+from magicgui.widgets import Container, FloatSpinBox, PushButton, create_widget
+from napari.layers import Image, Labels
+
+from napari_neural_style.viewer.areas import WHOLE, area_choices
+from napari_neural_style.viewer.fields import Choices, labelled
+
+if TYPE_CHECKING:
+    import napari
+
+
+@dataclass(frozen=True)
+class StyleChoice:
+    """A style layer, its weight, and the Labels layer that says where in it the styles are."""
+
+    layer: Image
+    weight: float
+    regions: Labels | None
+
+
+class StyleRow(Container):
+    """One style: its layer, weight and regions; all but the first can be removed."""
+
+    def __init__(self, layer: Any, number: int) -> None:
+        self.layer = layer
+        self.weight = FloatSpinBox(
+            name="weight",
+            label=f"style {number} weight",
+            value=1.0,
+            min=0.0,
+            max=1000.0,
+            step=0.25,
+            tooltip="How much this style counts beside the others.",
+        )
+        self.regions: Any = create_widget(
+            annotation=Optional[Labels],  # noqa: UP045 - napari has its choices for this spelling
+            name="regions",
+            label=f"style {number} regions",
+            options={"tooltip": "Labels on this style layer: each content label takes the style of the same label."},
+        )
+        own = [] if number == 1 else [layer]
+        self._rows = labelled(*own, self.weight, self.regions)
+        self.remove_button = PushButton(text="Remove this style", visible=number > 1)
+        super().__init__(widgets=[self._rows, self.remove_button], labels=False)
+        self.margins = (0, 0, 0, 0)
+
+
+class Inputs:
+    """The fields for layers.
+
+    Attributes
+    ----------
+    main : list
+        Content, style, and the button that swaps them.
+    more : Container
+        Further styles, regions, area and start.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self.content: Any = _image_field("content", "content layer", "The image layer to repaint.")
+        self.style: Any = _image_field("style", "style layer", "The image layer whose style it takes.")
+        self.swap = PushButton(text="⇅ Swap content and style", tooltip="Exchange the two layers.")
+        self.main = [self.content, self.style, self.swap]
+        self.content_regions: Any = create_widget(
+            annotation=Optional[Labels],  # noqa: UP045
+            name="content_regions",
+            label="content regions",
+            options={"tooltip": "Labels on the content: label 0 stays as it is, the others are painted."},
+        )
+        self.area = Choices(
+            name="area",
+            label="area",
+            choices=_area_choices_of(viewer),
+            value=WHOLE,
+            tooltip="Paint the whole layer, what the canvas shows of it, or what a Shapes layer outlines.",
+        )
+        self.start_from: Any = create_widget(
+            annotation=Optional[Image],  # noqa: UP045
+            name="start_from",
+            label="start from",
+            options={"tooltip": "A picture to start from, among them an earlier result."},
+        )
+        self.rows = [StyleRow(self.style, 1)]
+        self._rows: Container[Any] = Container(widgets=[*self.rows], labels=False)
+        self._rows.margins = (0, 0, 0, 0)
+        self.add = PushButton(text="Add a style", tooltip="Mix several styles, or give regions styles of their own.")
+        self.each = PushButton(text="Run each style by itself", tooltip="One run for every style, one after another.")
+        self.more: Container[Any] = Container(
+            widgets=[
+                labelled(self.content_regions, self.area, self.start_from),
+                self._rows,
+                self.add,
+                self.each,
+            ],
+            labels=False,
+        )
+        self.more.margins = (0, 0, 0, 0)
+        self.swap.changed.connect(self._swap)
+        self.add.changed.connect(self.add_style)
+
+    def _swap(self) -> None:
+        self.content.value, self.style.value = self.style.value, self.content.value
+
+    def add_style(self) -> StyleRow:
+        """Add a row for one more style."""
+        number = len(self.rows) + 1
+        layer = _image_field(f"style_{number}", f"style layer {number}", "One more image layer whose style counts.")
+        row = StyleRow(layer, number)
+        self.rows.append(row)
+        self._rows.append(row)
+        row.reset_choices()
+        others = [c for c in layer.choices if c not in [r.layer.value for r in self.rows[:-1]] + [self.content.value]]
+        if others:
+            layer.value = others[0]
+        row.remove_button.changed.connect(lambda: self._remove(row))
+        return row
+
+    def _remove(self, row: StyleRow) -> None:
+        self.rows.remove(row)
+        self._rows.remove(row)
+        row.native.deleteLater()
+
+    def have_rows(self, count: int) -> None:
+        """Have rows for so many styles, at least one."""
+        while len(self.rows) < count:
+            self.add_style()
+        while len(self.rows) > max(1, count):
+            self._remove(self.rows[-1])
+
+    def styles(self) -> list[StyleChoice]:
+        """Return the chosen styles; those without a layer are left out."""
+        return [
+            StyleChoice(row.layer.value, float(row.weight.value), row.regions.value)
+            for row in self.rows
+            if row.layer.value is not None
+        ]
+
+    def take_selected(self) -> None:
+        """Take the selected image layer as content, and another as style."""
+        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        active = self._viewer.layers.selection.active
+        if isinstance(active, Image) and active in self.content.choices:
+            self.content.value = active
+        others = [layer for layer in images if layer is not self.content.value]
+        if self.style.value is self.content.value and others:
+            self.style.value = others[0]
+
+
+def _image_field(name: str, label: str, tooltip: str) -> Any:
+    return create_widget(annotation=Image, name=name, label=label, options={"tooltip": tooltip})
+
+
+def _area_choices_of(viewer: napari.viewer.Viewer) -> Any:
+    return lambda widget: area_choices(viewer.layers)

@@ -1,0 +1,92 @@
+"""What magicgui leaves to Qt: wrapping texts, scrolling, foreign widgets, tab order and accessible names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from magicgui.widgets import Container, Label
+from magicgui.widgets.bases import Widget
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtWidgets import QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+
+
+_MARGIN = 2
+"""Space in pixels that napari's style keeps around scroll bars."""
+
+
+def note(text: str) -> Label:
+    """Return a text that wraps to the dock's width."""
+    label = Label(value=text)
+    native = label.native
+    assert isinstance(native, QLabel)
+    native.setWordWrap(True)
+    native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.MinimumExpanding)
+    return label
+
+
+def wrapped(native: QWidget) -> Container[Any]:
+    """Return a container that holds a Qt widget."""
+    container: Container[Any] = Container(labels=False)
+    container.margins = (0, 0, 0, 0)
+    container.native.layout().addWidget(native)
+    return container
+
+
+def put_in_scroll_area(outer: Container[Any], inner: Container[Any]) -> QScrollArea:
+    """Put a scroll area around a container inside another; magicgui's own is lost when napari docks a widget."""
+    layout = outer.native.layout()
+    layout.removeWidget(inner.native)
+    area = _VerticalScrollArea()
+    column = QWidget()
+    QVBoxLayout(column).addWidget(inner.native)
+    column.layout().setContentsMargins(0, 0, 0, 0)
+    column.layout().addStretch()
+    area.setWidget(column)
+    column.installEventFilter(area)
+    layout.insertWidget(0, area, stretch=1)
+    return area
+
+
+class _VerticalScrollArea(QScrollArea):
+    """A scroll area that is never narrower than what is in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Ask for more room when what is in it needs it."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Return the content's least width beside a scroll bar."""
+        width = self.widget().minimumSizeHint().width() if self.widget() is not None else 0
+        bar = self.verticalScrollBar()
+        return QSize(width + max(bar.sizeHint().width(), bar.width()) + 2 * _MARGIN, 120)
+
+
+def make_accessible(container: Container[Any]) -> None:
+    """Give every control a name for screen readers, and let Tab go from top to bottom."""
+    before: QWidget | None = None
+    for widget in _controls(container):
+        name = getattr(widget, "text", "") or widget.label or widget.name
+        widget.native.setAccessibleName(str(name).replace("&", "").lstrip("▸▾⇅ "))
+        widget.native.setAccessibleDescription(widget.tooltip or "")
+        if widget.native.focusPolicy() == Qt.FocusPolicy.NoFocus:
+            continue
+        if before is not None:
+            QWidget.setTabOrder(before, widget.native)
+        before = widget.native
+
+
+def _controls(container: Container[Any]) -> Iterator[Widget]:
+    for widget in container:
+        if isinstance(widget, Container):
+            yield from _controls(widget)
+        elif not isinstance(widget, Label):
+            yield widget

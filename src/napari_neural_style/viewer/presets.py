@@ -1,0 +1,87 @@
+"""The presets in the dock: those that come with the plugin, and the user's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from magicgui.widgets import ComboBox, Container, LineEdit, PushButton, Slider
+
+from napari_neural_style import store
+from napari_neural_style.settings import PRESETS, StyleSettings
+from napari_neural_style.viewer.fields import Choices, labelled
+
+
+def _names(widget: Any = None) -> list[str]:
+    return [*PRESETS, *store.own_presets()]
+
+
+class PresetFields:
+    """The choice of a preset, the style strength, and the fields to keep presets of one's own.
+
+    Attributes
+    ----------
+    preset : ComboBox
+        All presets by name.
+    strength : Slider
+        Style strength, 0 to 100.
+    own : Container
+        A name, and buttons that keep and delete.
+    """
+
+    def __init__(self) -> None:
+        self.preset: ComboBox = Choices(
+            name="preset", choices=_names, tooltip="Sets all the fields below at once. Change them after."
+        )
+        self.strength = Slider(
+            name="style_strength",
+            label="style strength",
+            value=50,
+            min=0,
+            max=100,
+            tooltip="Style weight against content weight, 0 to 100; every 20 points are a factor of ten.",
+        )
+        self.name = LineEdit(name="preset_name", label="name", tooltip="What to call the present settings.")
+        self.save = PushButton(text="Save preset", tooltip="Keep the present settings under this name.")
+        self.delete = PushButton(text="Delete preset", tooltip="Forget your own preset of this name.")
+        buttons: Container[Any] = Container(widgets=[self.save, self.delete], layout="horizontal", labels=False)
+        self.own: Container[Any] = Container(widgets=[labelled(self.name), buttons], labels=False)
+        self.own.margins = buttons.margins = (0, 0, 0, 0)
+
+    def settings_of(self, name: str) -> StyleSettings:
+        """Return a preset's settings."""
+        return PRESETS[name] if name in PRESETS else store.own_presets()[name]
+
+    def keep(self, settings: StyleSettings) -> str:
+        """Keep settings under the name in the field, and return it.
+
+        Raises
+        ------
+        ValueError, OSError
+            As :func:`napari_neural_style.store.save_preset`.
+        """
+        name = store.save_preset(self.name.value, settings)
+        self._choose(name)
+        return name
+
+    def forget(self) -> None:
+        """Forget the preset of the name in the field.
+
+        Raises
+        ------
+        ValueError, OSError
+            As :func:`napari_neural_style.store.delete_preset`.
+        """
+        store.delete_preset(self.name.value.strip())
+        self._choose(next(iter(PRESETS)))
+
+    def show(self, settings: StyleSettings) -> None:
+        """Let the choice be the preset that settings are, if they are one."""
+        for name in _names():
+            if self.settings_of(name) == settings:
+                self._choose(name)
+                return
+
+    def _choose(self, name: str) -> None:
+        with self.preset.changed.blocked():
+            self.preset.reset_choices()
+            self.preset.value = name

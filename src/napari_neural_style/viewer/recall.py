@@ -1,0 +1,99 @@
+"""From a result back to the fields that made it, and to a command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels
+
+from napari_neural_style.command import command_of, settings_of
+from napari_neural_style.settings import StyleSettings
+from napari_neural_style.viewer.areas import WHOLE
+from napari_neural_style.viewer.provenance import made_by_of
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Layer
+
+    from napari_neural_style.viewer.inputs import Inputs
+
+
+def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[StyleSettings, list[str]]:
+    """Let the fields for layers hold what a result was made from, as far as it is open.
+
+    Returns
+    -------
+    settings : StyleSettings
+        What it was made with.
+    missing : list of str
+        Names of what is not open any more, or cannot be chosen again.
+
+    Raises
+    ------
+    ValueError
+        If the result's settings cannot be used.
+    """
+    made_by = made_by_of(layer) or {}
+    # Pictures from the command line hold an interval that nobody chose: there is no preview.
+    settings = dataclasses.replace(settings_of(made_by), preview_interval=StyleSettings().preview_interval)
+    sources = made_by.get("sources")
+    sources = sources if isinstance(sources, Mapping) else {}
+    missing: list[str] = []
+
+    def choose(field: Any, name: Any, kind: type) -> None:
+        if name is None:
+            return
+        found = _open_layer(viewer, name, kind)
+        if found is None:
+            missing.append(str(name))
+        else:
+            field.value = found
+
+    styles = sources.get("styles") or [[sources.get("style"), 1.0]]
+    regions = sources.get("style_regions") or [None] * len(styles)
+    choose(inputs.content, sources.get("content"), Image)
+    inputs.content_regions.value = inputs.start_from.value = None
+    inputs.area.value = WHOLE
+    choose(inputs.content_regions, sources.get("content_regions"), Labels)
+    choose(inputs.start_from, sources.get("initial"), Image)
+    inputs.have_rows(len(styles))
+    for row, (name, weight), labels in zip(inputs.rows, styles, regions, strict=False):
+        choose(row.layer, name, Image)
+        row.weight.value = weight
+        row.regions.value = None
+        choose(row.regions, labels, Labels)
+    if sources.get("area"):
+        missing.append("the area it was limited to")
+    return settings, missing
+
+
+def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
+    """Return the command line that makes a result again, and a sentence on what it cannot hold.
+
+    Raises
+    ------
+    ValueError
+        If the result's settings cannot be used.
+    """
+    made_by = made_by_of(layer) or {}
+    sources = made_by.get("sources")
+    sources = sources if isinstance(sources, Mapping) else {}
+    command = command_of(made_by, _path_of(viewer, sources.get("content")), _path_of(viewer, sources.get("style")))
+    lost = [name for name in ("styles", "style_regions", "content_regions", "area", "initial") if sources.get(name)]
+    words = {"styles": "further styles", "initial": "the picture to start from"}
+    listed = ", ".join(words.get(name, name.replace("_", " ")) for name in lost)
+    return command, f"The command does not hold: {listed}." if lost else ""
+
+
+def _open_layer(viewer: napari.viewer.Viewer, name: Any, kind: type) -> Layer | None:
+    return next((layer for layer in viewer.layers if layer.name == name and isinstance(layer, kind)), None)
+
+
+def _path_of(viewer: napari.viewer.Viewer, name: Any) -> Path | None:
+    """Return the file that a layer was opened from, if it is open and has one."""
+    layer = _open_layer(viewer, name, Image)
+    path = None if layer is None else layer.source.path
+    return Path(path) if path else None

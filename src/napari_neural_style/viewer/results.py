@@ -1,0 +1,95 @@
+"""What can be done with a result: use its settings, copy its command, go on with it, compare it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import ComboBox, Container, PushButton
+from napari.layers import Image
+
+from napari_neural_style.files import KEY
+from napari_neural_style.viewer.compare import Comparison
+from napari_neural_style.viewer.fields import labelled
+from napari_neural_style.viewer.outputs import STEPS_AS
+from napari_neural_style.viewer.provenance import made_by_of
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Layer
+
+
+class Results:
+    """Buttons for the selected result.
+
+    Attributes
+    ----------
+    body : Container
+        The buttons.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self._comparison = Comparison(viewer)
+        self.use = PushButton(text="Use these settings", tooltip="Fill all fields with what made the selected result.")
+        self.copy = PushButton(
+            text="Copy as command", tooltip="Copy the command line that makes the selected result again."
+        )
+        self.go_on = PushButton(text="Go on", tooltip="Go on with the stopped run that the selected layer shows.")
+        self.compare = PushButton(text="Compare", tooltip="Content and selected result side by side, and back.")
+        self.steps_as = ComboBox(
+            name="steps_as",
+            label="saved steps as",
+            choices=STEPS_AS,
+            tooltip="Layers of their own, one layer with a slider over the steps, or auto: layers while they are few.",
+        )
+        pairs = [Container(widgets=[*pair], layout="horizontal", labels=False) for pair in self._pairs]
+        for pair in pairs:
+            pair.margins = (0, 0, 0, 0)
+        self.body: Container[Any] = Container(widgets=[*pairs, labelled(self.steps_as)], labels=False)
+        self.body.margins = (0, 0, 0, 0)
+        self.compare.changed.connect(self.toggle_comparison)
+
+    @property
+    def _pairs(self) -> tuple[tuple[PushButton, PushButton], ...]:
+        return (self.use, self.copy), (self.go_on, self.compare)
+
+    def selected(self) -> Layer | None:
+        """Return the selected layer if a run made it."""
+        layer = self._viewer.layers.selection.active
+        return layer if layer is not None and made_by_of(layer) is not None else None
+
+    def update(self) -> None:
+        """Enable what can be done with the selected layer."""
+        layer = self.selected()
+        made_by = None if layer is None else made_by_of(layer)
+        if layer is not None and made_by is not None:
+            layer.metadata.setdefault(KEY, made_by)  # opened from a file: saving it again keeps what made it
+        for button in (self.use, self.copy):
+            button.enabled = made_by is not None
+        self.go_on.enabled = bool(made_by and made_by.get("run"))
+        self.compare.enabled = self._comparison.on or self._content_of(layer) is not None
+        self.compare.text = "End comparing" if self._comparison.on else "Compare"
+
+    def _content_of(self, layer: Layer | None) -> Layer | None:
+        """Return the layer that a result was made from, if it is open."""
+        made_by = None if layer is None else made_by_of(layer)
+        sources = made_by.get("sources") if made_by else None
+        if not isinstance(sources, dict):
+            return None
+        name = sources.get("content") or sources.get("style")
+        found = [other for other in self._viewer.layers if other.name == name and isinstance(other, Image)]
+        return found[0] if found and found[0] is not layer else None
+
+    def toggle_comparison(self) -> None:
+        """Show content and result side by side, or everything as it was before."""
+        layer = self.selected()
+        content = self._content_of(layer)
+        if self._comparison.on:
+            self._comparison.end()
+        elif layer is not None and content is not None:
+            self._comparison.show(content, layer)
+        self.update()
+
+    def end(self) -> None:
+        """End comparing, if that goes on."""
+        self._comparison.end()

@@ -1,0 +1,237 @@
+"""What a press of Run means: layers and settings, noted at that moment, as work for a thread."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_neural_style.cache import cache_folder
+from napari_neural_style.command import settings_of
+from napari_neural_style.settings import StyleSettings, to_text
+from napari_neural_style.viewer.areas import labels_reader, shapes_reader, window_of
+from napari_neural_style.viewer.inputs import Inputs, StyleChoice
+from napari_neural_style.viewer.layers import Plane, plane_shape, reader_of, shown_plane, source_name
+from napari_neural_style.viewer.outputs import Place
+from napari_neural_style.viewer.provenance import made_by_of
+from napari_neural_style.viewer.worker import Report
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from napari_neural_style.engine.steering import Steering
+    from napari_neural_style.engine.transfer import Step
+
+KEPT_RUNS = 5
+"""How many stopped runs can be gone on with; the oldest files go first."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run that waits for its turn.
+
+    Attributes
+    ----------
+    title : str
+        What it is called in the queue.
+    settings : StyleSettings
+        Its settings.
+    place : Place
+        Where its pictures go.
+    work : callable
+        Called on a thread with a callback for progress and the steering; yields steps.
+    """
+
+    title: str
+    settings: StyleSettings
+    place: Place
+    work: Callable[[Report, Steering], Generator[Step]]
+
+
+def runs_folder() -> Path:
+    """Return where the files of stopped runs are kept."""
+    return cache_folder() / "runs"
+
+
+def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings) -> str:
+    """Return why the chosen layers cannot be run, or nothing."""
+    used = [] if settings.mode == "content" else [style.layer for style in inputs.styles()]
+    needed = 1 if settings.mode == "texture" else len(used) + 1
+    if settings.mode != "texture" and inputs.content.value is not None:
+        used.append(inputs.content.value)
+    if not used or len(used) < needed or (settings.mode == "transfer" and len(used) < 2):
+        if settings.mode == "transfer":
+            return "Open two images first: one to repaint, one whose style it takes (try File › Open Sample)."
+        return "Open an image first (try File › Open Sample)."
+    try:
+        for layer in used:
+            shown_plane(layer, viewer.dims)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only: StyleChoice | None = None) -> Task:
+    """Return a task for the chosen layers, with one style only if it is given.
+
+    Raises
+    ------
+    ValueError
+        If the layers cannot be used as they are shown; the message says why.
+    """
+    styles = [] if settings.mode == "content" else [only] if only is not None else inputs.styles()
+    if settings.mode == "texture":
+        return _texture_task(viewer, settings, styles)
+    content = inputs.content.value
+    plane = shown_plane(content, viewer.dims)
+    area = inputs.area.value
+    plane = dataclasses.replace(plane, window=window_of(area, content, plane))
+    read_content = reader_of(content, plane)
+    read_regions = labels_reader(inputs.content_regions.value, content, plane)
+    read_shapes = shapes_reader(area, content, plane)
+    start = inputs.start_from.value
+    read_start = None if start is None else reader_of(start, shown_plane(start, viewer.dims))
+    read_styles = [_style_readers(viewer, style) for style in styles]
+    sources: dict[str, Any] = {"content": source_name(content), **_style_sources(styles)}
+    if inputs.content_regions.value is not None:
+        sources["content_regions"] = inputs.content_regions.value.name
+    if start is not None:
+        sources["initial"] = start.name
+    if plane.window is not None:
+        sources["area"] = list(plane.window)
+    names = " + ".join(source_name(style.layer) for style in styles)
+    layers = "" if settings.content_layers == "auto" else f" {to_text(settings.content_layers)}"
+    title = f"{sources['content']} × {names}" if styles else f"{sources['content']} · content{layers}"
+    place = Place(content, plane, title, sources, _new_run())
+
+    def work(report: Report, steering: Steering) -> Generator[Step]:
+        stylize = _stylize_after(report)
+        labels = None if read_regions is None else read_regions()
+        if read_shapes is not None:
+            inside = read_shapes()
+            labels = inside if labels is None else labels * inside
+        steps = stylize(
+            read_content(),
+            [(read(), weight) for read, weight, _ in read_styles],
+            settings,
+            initial=None if read_start is None else read_start(),
+            content_regions=labels,
+            style_regions=[None if regions is None else regions() for _, _, regions in read_styles],
+            progress=report,
+            steering=steering,
+        )
+        yield from _to_go_on(steps, place)
+
+    return Task(title, settings, place, work)
+
+
+def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[StyleChoice]) -> Task:
+    """Return a task for a texture, which lies to the right of its style."""
+    first = styles[0].layer
+    plane = shown_plane(first, viewer.dims)
+    height, width = plane_shape(first, plane)
+    size = settings.size if isinstance(settings.size, tuple) else (settings.size, settings.size)
+    used = min(max(height, width), max(size)) * settings.style_scale / max(height, width)
+    left = round(width * 1.05)
+    window = (0, left, round(size[0] / used), left + round(size[1] / used))
+    title = " + ".join(source_name(style.layer) for style in styles) + " · texture"
+    place = Place(first, dataclasses.replace(plane, window=window), title, _style_sources(styles), _new_run())
+    read_styles = [_style_readers(viewer, style) for style in styles]
+
+    def work(report: Report, steering: Steering) -> Generator[Step]:
+        stylize = _stylize_after(report)
+        steps = stylize(
+            None,
+            [(read(), weight) for read, weight, _ in read_styles],
+            settings,
+            style_regions=[None if regions is None else regions() for _, _, regions in read_styles],
+            progress=report,
+            steering=steering,
+        )
+        yield from _to_go_on(steps, place)
+
+    return Task(title, settings, place, work)
+
+
+def go_on_task(viewer: ViewerModel, layer: Image) -> Task:
+    """Return a task that goes on with the stopped run that a layer shows.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message says why.
+    """
+    made_by = made_by_of(layer) or {}
+    run = made_by.get("run")
+    if not isinstance(run, str) or not run:
+        raise ValueError(f"{layer.name!r} is no result of a stopped run. Select the layer of one.")
+    path = runs_folder() / Path(run).name
+    if not path.is_file():
+        raise ValueError(f"The run of {layer.name!r} is no longer kept: the last {KEPT_RUNS} stopped ones are.")
+    settings = settings_of(made_by)
+    title = str(layer.name).partition(" · step ")[0]
+    sources = made_by.get("sources")
+    plane = shown_plane(layer, viewer.dims)
+    place = Place(layer, plane, title, dict(sources) if isinstance(sources, Mapping) else {}, _new_run())
+
+    def work(report: Report, steering: Steering) -> Generator[Step]:
+        report("Loading PyTorch…", 0.0)
+        from napari_neural_style.engine.snapshot import read_snapshot
+        from napari_neural_style.engine.transfer import go_on
+
+        yield from _to_go_on(go_on(read_snapshot(path), progress=report, steering=steering), place)
+
+    return Task(f"{title} (going on)", settings, place, work)
+
+
+def _stylize_after(report: Report) -> Any:
+    report("Loading PyTorch…", 0.0)
+    from napari_neural_style.engine.transfer import stylize
+
+    return stylize
+
+
+def _to_go_on(steps: Iterator[Step], place: Place) -> Generator[Step]:
+    """Yield steps; when they are stopped, write down where the run stands."""
+    for step in steps:
+        try:
+            yield step
+        except GeneratorExit:
+            if step.done < 1:
+                from napari_neural_style.engine.snapshot import write_snapshot
+
+                write_snapshot(runs_folder() / place.run, step.snapshot())
+                place.stopped = True
+                _forget_old_runs()
+            raise
+
+
+def _forget_old_runs() -> None:
+    found = sorted(runs_folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in found[KEPT_RUNS:]:
+        path.unlink(missing_ok=True)
+
+
+def _new_run() -> str:
+    return f"{uuid.uuid4().hex}.safetensors"
+
+
+def _style_readers(viewer: ViewerModel, style: StyleChoice) -> tuple[Any, float, Any]:
+    plane: Plane = shown_plane(style.layer, viewer.dims)
+    return reader_of(style.layer, plane), style.weight, labels_reader(style.regions, style.layer, plane)
+
+
+def _style_sources(styles: list[StyleChoice]) -> dict[str, Any]:
+    """Return the names of styles for the provenance: one as a name, several with their weights."""
+    if not styles:
+        return {}
+    sources: dict[str, Any] = {"style": source_name(styles[0].layer)}
+    if len(styles) > 1:
+        sources["styles"] = [[source_name(style.layer), style.weight] for style in styles]
+    if any(style.regions is not None for style in styles):
+        sources["style_regions"] = [None if s.regions is None else s.regions.name for s in styles]
+    return sources

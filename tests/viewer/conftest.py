@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+
+from window import wait_until
+
+
+@pytest.fixture
+def viewer(make_napari_viewer, pair):
+    viewer = make_napari_viewer(show=True)
+    viewer.add_image(pair[1], name="waves", rgb=True)
+    viewer.add_image(pair[0], name="cat", rgb=True)
+    return viewer
+
+
+@pytest.fixture
+def widget(viewer, quick):
+    _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
+    widget.settings = quick
+    yield widget
+    if widget._job is not None:
+        job = widget._job
+        job.stop()
+        assert job.wait(60)
+        wait_until(lambda: widget._job is None)

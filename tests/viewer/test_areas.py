@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.layers import Image, Labels, Shapes
+
+from napari_neural_style.engine.images import resize, to_array, to_rgb, to_tensor
+from napari_neural_style.viewer.areas import WHOLE, labels_reader, shapes_reader, window_of
+from napari_neural_style.viewer.layers import Plane, image_of, placed_like
+from window import KEY, press, run_to_the_end, wait_until
+
+PLANE = Plane((0, 1), (0, 0))
+PICTURE = np.random.default_rng(0).random((40, 60))
+BLOCKS = np.zeros((40, 60), int)
+BLOCKS[5:20, 10:30] = 1
+BLOCKS[25:35, 40:55] = 9
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {},
+        {"scale": (2, 3), "rotate": 30, "translate": (5, 5)},
+        {"affine": [[1, 0.5, 3], [0.2, 2, -4], [0, 0, 1]]},
+        {"scale": (-1, 1), "translate": (40, 0)},
+    ],
+)
+def test_labels_in_the_same_place_are_the_same(place):
+    read = labels_reader(Labels(BLOCKS, **place), Image(PICTURE, **place), PLANE)
+    np.testing.assert_array_equal(read(), BLOCKS)
+
+
+def test_labels_elsewhere_are_looked_up_where_they_lie():
+    """Labels of half the resolution, shifted by ten pixels of the content, and lazy."""
+    image = Image(PICTURE, scale=(0.5, 0.5))
+    coarse = Labels(da.from_array(BLOCKS[::2, ::2]), scale=(1, 1), translate=(0.25, 0.25 + 5))
+    found = labels_reader(coarse, image, PLANE)()
+    assert set(np.unique(found)) == {0, 1, 9}
+    np.testing.assert_array_equal(found[:, 12:], BLOCKS[::2, ::2].repeat(2, 0).repeat(2, 1)[:, 2:-10])
+    assert not found[:, :10].any()
+
+
+def test_labels_of_one_plane_serve_a_stack():
+    stack = Image(np.zeros((5, 40, 60)))
+    plane = Plane((1, 2), (3, 0, 0), (5, 10, 20, 30))
+    np.testing.assert_array_equal(labels_reader(Labels(BLOCKS), stack, plane)(), np.ones((15, 20)))
+    per_plane = Labels(np.stack([BLOCKS * k for k in range(5)]))
+    np.testing.assert_array_equal(labels_reader(per_plane, stack, plane)(), np.full((15, 20), 3))
+
+
+def test_shapes_give_a_window_and_a_mask():
+    image = Image(PICTURE, scale=(2, 2))
+    shapes = Shapes([np.array([[20, 40], [20, 80], [60, 80], [60, 40]])], shape_type="ellipse", edge_width=0)
+    window = window_of(shapes, image, PLANE)
+    assert window == (10, 20, 31, 41)
+    inside = shapes_reader(shapes, image, Plane((0, 1), (0, 0), window))()
+    assert inside.shape == (21, 21)
+    assert inside.mean() == pytest.approx(np.pi * 100 / 441, abs=0.03)
+    assert inside[10, 10] == 1
+    assert inside[0, 0] == 0
+    assert window_of(WHOLE, image, PLANE) is None
+    with pytest.raises(ValueError, match="no shape with an area"):
+        window_of(Shapes([np.array([[0, 0], [5, 5]])], shape_type="line", name="lines"), image, PLANE)
+    with pytest.raises(ValueError, match="Less than 8"):
+        window_of(Shapes([np.array([[500, 500], [500, 600], [600, 600]])], shape_type="polygon"), image, PLANE)
+
+
+def test_a_windows_picture_lies_where_the_window_is():
+    image = Image(PICTURE, scale=(2, 3), rotate=30, translate=(5, 5))
+    plane = Plane((0, 1), (0, 0), (10, 20, 30, 50))
+    np.testing.assert_array_equal(image_of(image, plane), image_of(image)[10:30, 20:50])
+    data, place = placed_like(image, plane, np.zeros((40, 60, 3), np.uint8))
+    result = Image(data, **place)
+    for theirs, ours in (((-0.5, -0.5), (9.5, 19.5)), ((39.5, 59.5), (29.5, 49.5)), ((-0.5, 59.5), (9.5, 49.5))):
+        np.testing.assert_allclose(result.data_to_world(theirs), image.data_to_world(ours), atol=1e-9)
+
+
+def test_regions_from_labels_layers(viewer, widget, pair):
+    """Drawn on the content: label 0 stays as it is, the rest is painted."""
+    labels = np.zeros(pair[0].shape[:2], int)
+    labels[:, 60:] = 4
+    viewer.add_labels(labels, name="right half")
+    viewer.add_labels(np.full(pair[1].shape[:2], 4), name="all of it")
+    widget._sections["more"].toggle.changed.emit(True)
+    widget._inputs.content_regions.value = viewer.layers["right half"]
+    widget._inputs.rows[0].regions.value = viewer.layers["all of it"]
+    run_to_the_end(widget)
+    result = viewer.layers[-1]
+    assert result.metadata[KEY]["sources"]["content_regions"] == "right half"
+    assert result.metadata[KEY]["sources"]["style_regions"] == ["all of it"]
+    half = result.data.shape[1] // 2
+    shrunk = image_of(Image(result.data, rgb=True))[:, : half - 4]
+    original = to_array(resize(to_tensor(to_rgb(pair[0])), result.data.shape[:2]))
+    np.testing.assert_allclose(shrunk, original[:, : half - 4], atol=0.003)
+    painted = result.data[:, half + 4 :] / 255
+    assert np.abs(painted - original[:, half + 4 :]).mean() > 0.05
+
+
+def test_a_region_without_a_style_is_told(viewer, widget, pair):
+    viewer.add_labels(np.full(pair[0].shape[:2], 2), name="twos")
+    viewer.add_labels(np.full(pair[1].shape[:2], 1), name="ones")
+    widget._inputs.content_regions.value = viewer.layers["twos"]
+    widget._inputs.rows[0].regions.value = viewer.layers["ones"]
+    run_to_the_end(widget)
+    assert "regions 2, but no style" in widget.message.value
+
+
+@pytest.mark.parametrize("way", ["shapes", "view"])
+def test_a_run_limited_to_an_area(viewer, widget, way):
+    cat = viewer.layers["cat"]
+    if way == "shapes":
+        box = np.array([[10, 20], [10, 100], [60, 100], [60, 20]])
+        widget._inputs.area.value = viewer.add_shapes([box], name="box", shape_type="rectangle")
+        expected = (10, 20, 61, 101)
+    else:
+        viewer.scene.camera.center = (0, 40, 60)
+        viewer.scene.camera.zoom = 12
+        wait_until(lambda: cat.corner_pixels[0][0] > 5, 10)
+        widget._inputs.area.value = "field of view"
+        top, left = cat.corner_pixels[0]
+        expected = (top, left, *(cat.corner_pixels[1] + 1))
+    run_to_the_end(widget)
+    result = viewer.layers[-1]
+    top, left, bottom, right = result.metadata[KEY]["sources"]["area"]
+    np.testing.assert_allclose((top, left, bottom, right), expected, atol=1)
+    height, width = result.data.shape[:2]
+    assert width / height == pytest.approx((right - left) / (bottom - top), rel=0.05)
+    np.testing.assert_allclose(result.data_to_world((-0.5, -0.5)), (top - 0.5, left - 0.5), atol=1e-9)
+    np.testing.assert_allclose(result.data_to_world((height - 0.5, width - 0.5)), (bottom - 0.5, right - 0.5))
+
+
+def test_an_empty_shapes_layer_is_told_before_the_run(viewer, widget):
+    widget._inputs.area.value = viewer.add_shapes(None, name="nothing", ndim=2)
+    press(widget.run)
+    assert "no shape with an area" in widget.message.value
+    assert widget._job is None

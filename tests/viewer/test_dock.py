@@ -1,0 +1,363 @@
+"""What the dock offers around a run, used as people do: by mouse and keyboard, in a real window."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QLabel
+
+from napari_neural_style import StyleSettings, store
+from napari_neural_style.viewer.tasks import runs_folder
+from napari_neural_style.viewer.widget import StyleTransferWidget
+from window import KEY, endless, press, run_to_the_end, wait_until
+
+
+def opened(widget, section: str):
+    press(widget._sections[section].toggle)
+    return widget
+
+
+def result_of(viewer):
+    return viewer.layers[-1]
+
+
+def test_several_styles_with_weights(viewer, widget, pair):
+    viewer.add_image(255 - pair[1], name="night", rgb=True)
+    widget.style.value = viewer.layers["waves"]
+    press(opened(widget, "more")._inputs.add)
+    first, second = widget._inputs.rows
+    assert second.layer.value.name == "night"
+    second.weight.value = 3
+    run_to_the_end(widget)
+    result = result_of(viewer)
+    assert result.name == "cat × waves + night · step 6"
+    assert result.metadata[KEY]["sources"]["styles"] == [["waves", 1.0], ["night", 3.0]]
+    mixed = result.data.mean((0, 1))
+    press(second.remove_button)
+    assert widget._inputs.rows == [first]
+    run_to_the_end(widget)
+    alone = result_of(viewer).data.mean((0, 1))
+    towards = 255 - 2 * pair[1].mean((0, 1))
+    assert np.dot(mixed - alone, towards) > 0
+
+
+def test_content_alone_and_style_alone(viewer, widget):
+    widget._fields["mode"].value = "content"
+    widget._fields["content_layers"].value = "conv1_2=1"
+    run_to_the_end(widget)
+    result = result_of(viewer)
+    assert result.name == "cat · content conv1_2=1 · step 6"
+    assert result.metadata[KEY]["losses"]["style"] == 0
+    viewer.layers.remove("cat")
+    widget._fields["mode"].value = "texture"
+    widget.style.value = viewer.layers["waves"]
+    widget.size.value = 96
+    run_to_the_end(widget)
+    result = result_of(viewer)
+    assert result.name == "waves · texture · step 6"
+    assert result.data.shape == (96, 96, 3)
+    assert result.data_to_world((0, 0))[1] > viewer.layers["waves"].data_to_world((0, 63))[1]
+
+
+@pytest.mark.parametrize("color", ["style", "content", "free"])
+def test_colour_modes_in_the_live_layer(viewer, widget, pair, color):
+    widget._fields["color"].value = color
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    live = viewer.layers[-1].data / 255
+    content, style = pair[0].mean((0, 1)) / 255, pair[1].mean((0, 1)) / 255
+    warmer = (live[..., 0] - live[..., 2]).mean()
+    if color == "content":
+        assert warmer == pytest.approx(content[0] - content[2], abs=0.05)
+    elif color == "style":
+        assert warmer == pytest.approx(style[0] - style[2], abs=0.15)
+
+
+def test_start_from_an_earlier_result(viewer, widget):
+    run_to_the_end(widget)
+    first = result_of(viewer)
+    opened(widget, "more")._inputs.start_from.value = first
+    widget.steps.value = 1
+    run_to_the_end(widget)
+    second = result_of(viewer)
+    assert second.metadata[KEY]["sources"]["initial"] == first.name
+    content = viewer.layers["cat"].data[::2, ::2][: first.data.shape[0], : first.data.shape[1]].astype(float)
+    nearer = np.abs(second.data.astype(float) - first.data).mean()
+    assert nearer < np.abs(second.data.astype(float) - content).mean()
+
+
+def test_a_stopped_run_goes_on_to_the_same_image(viewer, widget):
+    widget.steps.value = 500
+    widget.save_every.value = 1000
+    run_to_the_end(widget)
+    straight = result_of(viewer)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 3)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    stopped = result_of(viewer)
+    assert 0 < stopped.metadata[KEY]["step"] < 500
+    assert (runs_folder() / stopped.metadata[KEY]["run"]).is_file()
+    viewer.layers.selection.active = stopped
+    # The layers it was made from are not needed any more, nor the dock it was made in.
+    viewer.layers.remove("waves")
+    press(opened(widget, "results")._results.go_on)
+    wait_until(lambda: widget._job is None)
+    end = result_of(viewer)
+    assert end.metadata[KEY]["step"] == 500
+    assert end.metadata[KEY]["losses"] == straight.metadata[KEY]["losses"]
+    np.testing.assert_array_equal(end.data, straight.data)
+    np.testing.assert_allclose(end.data_to_world((3, 4)), straight.data_to_world((3, 4)))
+
+
+def test_a_run_that_is_no_longer_kept_is_told(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    viewer.layers.selection.active = result_of(viewer)
+    for path in runs_folder().iterdir():
+        path.unlink()
+    press(opened(widget, "results")._results.go_on)
+    assert "no longer kept" in widget.message.value
+
+
+def test_use_these_settings(viewer, widget, quick):
+    widget._fields["color"].value = "free"
+    widget.steps.value = 4
+    run_to_the_end(widget)
+    made_with = widget.settings
+    result = result_of(viewer)
+    press(widget.swap)
+    press(widget.restore)
+    assert widget.settings == StyleSettings()
+    viewer.layers.selection.active = result
+    press(opened(widget, "results")._results.use)
+    assert widget.settings == made_with
+    assert (widget.content.value.name, widget.style.value.name) == ("cat", "waves")
+    viewer.layers.remove("waves")
+    press(widget._results.use)
+    assert "Not open any more: waves" in widget.message.value
+
+
+def test_copy_as_command_makes_the_same_image(viewer, widget, pair, tmp_path, monkeypatch):
+    from PIL import Image
+
+    for name, image in zip(("cat", "waves"), pair, strict=True):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    viewer.layers.clear()
+    viewer.open([tmp_path / "waves.png", tmp_path / "cat.png"], plugin="napari")
+    widget.content.value, widget.style.value = viewer.layers["cat"], viewer.layers["waves"]
+    run_to_the_end(widget)
+    result = result_of(viewer)
+    viewer.layers.selection.active = result
+    press(opened(widget, "results")._results.copy)
+    command = QApplication.clipboard().text()
+    assert command.startswith("napari-neural-style stylize")
+    import shlex
+
+    from napari_neural_style.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(command)[1:]) == 0
+    with Image.open(tmp_path / "stylized.png") as made:
+        np.testing.assert_array_equal(np.asarray(made), result.data)
+
+
+@pytest.mark.parametrize("steps_as", ["one layer", "auto"])
+def test_saved_steps_as_one_layer_with_a_slider(viewer, widget, steps_as):
+    widget._results.steps_as.value = steps_as
+    widget.steps.value = 12
+    widget.save_every.value = 1
+    run_to_the_end(widget)
+    assert len(viewer.layers) == 4
+    stack, final = viewer.layers[2:]
+    assert stack.name == "cat × waves · saved steps"
+    assert stack.data.shape == (11, 32, 48, 3)
+    assert stack.metadata[KEY]["steps"] == list(range(1, 12))
+    np.testing.assert_allclose(stack.data_to_world((0, 5, 7))[1:], final.data_to_world((5, 7)))
+    stack.visible = True
+    viewer.dims.set_current_step(0, 10)
+    assert viewer.dims.axis_labels[0] == "saved step"
+
+
+def test_compare_and_back(viewer, widget):
+    run_to_the_end(widget)
+    before = {layer.name: layer.visible for layer in viewer.layers}
+    viewer.layers.selection.active = result_of(viewer)
+    press(opened(widget, "results")._results.compare)
+    grid = viewer.canvas.grid
+    assert grid.enabled
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["cat", "cat × waves · step 6"]
+    cat, result = (viewer.layers.index(layer) for layer in viewer.layers if layer.visible)
+    assert grid.position(cat, viewer.layers) == (0, 0)
+    assert grid.position(result, viewer.layers) == (0, 1)
+    press(widget._results.compare)
+    assert not grid.enabled
+    assert {layer.name: layer.visible for layer in viewer.layers} == before
+
+
+def test_own_presets_come_and_go(widget):
+    widget.steps.value = 77
+    opened(widget, "presets")._presets.name.value = "mine"
+    press(widget._presets.save)
+    assert widget.preset.value == "mine"
+    assert store.own_presets()["mine"].steps == 77
+    widget.preset.value = "fast"
+    assert widget.steps.value == 100
+    widget.preset.value = "mine"
+    assert widget.steps.value == 77
+    widget._presets.name.value = "balanced"
+    press(widget._presets.save)
+    assert "built-in" in widget.message.value
+    widget._presets.name.value = "mine"
+    press(widget._presets.delete)
+    assert "mine" not in widget.preset.choices
+
+
+def test_settings_come_back_in_the_next_session(viewer, widget):
+    widget._fields["color"].value = "free"
+    run_to_the_end(widget)
+    used = widget.settings
+    again = StyleTransferWidget(viewer)
+    assert again.settings == used
+    press(again.restore)
+    assert again.settings == StyleSettings()
+    again.close()
+
+
+def test_runs_wait_in_a_queue(viewer, widget, pair):
+    viewer.add_image(255 - pair[1], name="night", rgb=True)
+    widget.style.value = viewer.layers["waves"]
+    press(opened(widget, "more")._inputs.add)
+    short = widget.settings
+    endless(widget)
+    press(widget.run)
+    widget.settings = short
+    press(widget._inputs.each)
+    press(widget.run)
+    queue = widget._queue
+    titles = [queue.list.item(k).text() for k in range(3)]
+    assert titles == ["cat × waves · 6 steps", "cat × night · 6 steps", "cat × waves + night · 6 steps"]
+    queue.list.setCurrentRow(2)
+    QTest.mouseClick(queue.up, Qt.MouseButton.LeftButton)
+    queue.list.setCurrentRow(0)
+    queue.list.setFocus()
+    QTest.keyClick(queue.list, Qt.Key.Key_Delete)
+    if len(queue) == 3:  # without a window manager a shortcut may not have the focus it needs
+        QTest.mouseClick(queue.remove, Qt.MouseButton.LeftButton)
+    assert [queue.list.item(k).text() for k in range(2)] == [titles[2], titles[1]]
+    wait_until(lambda: any("live" in layer.name for layer in viewer.layers))
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    made = [layer.name for layer in viewer.layers if layer.name.endswith("step 6")]
+    assert made == ["cat × waves + night · step 6", "cat × night · step 6"]
+
+
+def test_steering_a_run(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    live = viewer.layers[-1]
+    widget._fields["color"].value = "content"
+    before = live.data
+    wait_until(lambda: live.data is not before)
+    widget.style_strength.value = 90
+    press(widget.save_now)
+    wait_until(lambda: len(viewer.layers) > 3)
+    saved = viewer.layers[-2]
+    assert saved.name == f"cat × waves · step {saved.metadata[KEY]['step']}"
+    widget.save_every.value = 5000
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    changes = StyleSettings.from_dict(live.metadata[KEY]["settings"]).changes
+    turned = {name: value for step in changes.values() for name, value in step.items()}
+    assert turned["color"] == "content"
+    assert turned["style_weight"] == pytest.approx(16 * 10**2)
+    assert all(step <= live.metadata[KEY]["step"] for step in changes)
+
+
+def test_what_was_turned_is_replayed(viewer, widget):
+    widget.steps.value = 400
+    widget.save_every.value = 1000
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    widget._fields["variation_weight"].value = "3"
+    widget.style_strength.value = 80
+    wait_until(lambda: widget._job is None)
+    turned = result_of(viewer)
+    assert turned.metadata[KEY]["settings"]["changes"]
+    viewer.layers.selection.active = turned
+    press(opened(widget, "results")._results.use)
+    run_to_the_end(widget)
+    np.testing.assert_array_equal(result_of(viewer).data, turned.data)
+
+
+def test_the_keyboard_reaches_every_control(viewer, widget):
+    from napari_neural_style.viewer.native import _controls
+
+    for section in widget._sections.values():
+        section.open()
+    controls = list(_controls(widget))
+    assert len(controls) > 40
+    for control in controls:
+        assert control.native.accessibleName(), control.name
+    texts = [b.text for b in (widget.run, widget.pause, widget.stop, widget.save_now, widget.restore)]
+    mnemonics = [text[text.index("&") + 1].lower() for text in texts]
+    assert len(set(mnemonics)) == len(mnemonics)
+    places = [control.native.mapToGlobal(control.native.rect().topLeft()).y() for control in controls[:12]]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_nothing_is_cut_off_on_a_small_screen(viewer, widget, theme):
+    viewer.theme = theme
+    viewer.window._qt_window.resize(1280, 720)
+    for section in widget._sections.values():
+        section.open()
+    wait_until(lambda: viewer.window._qt_window.height() <= 720, 5)
+    QApplication.processEvents()
+    bottom = widget.run.native.mapToGlobal(widget.run.native.rect().bottomLeft()).y()
+    assert bottom <= viewer.window._qt_window.mapToGlobal(viewer.window._qt_window.rect().bottomLeft()).y()
+    area = widget._scroll_area
+    wait_until(lambda: area.widget().width() <= area.viewport().width(), 5)
+    for label in widget.native.findChildren(QLabel):
+        if label.isVisible() and not label.wordWrap() and label.text():
+            assert label.width() >= label.sizeHint().width() - 1, label.text()
+
+
+OPENING = """
+import sys, time
+import napari
+from napari.layers import Image
+import numpy as np
+viewer = napari.Viewer(show=False)
+for number in range(50):
+    viewer.add_layer(Image(np.zeros((8, 8)), name=f"layer {number}"))
+_, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
+widget.settings = widget.settings
+widget.style_strength.value = 60
+assert len(widget.content.choices) == 50
+assert not {"torch", "torchvision", "pyqtgraph"} & set(sys.modules), "too much is imported"
+viewer.close()
+"""
+
+
+def test_the_dock_opens_without_torch(tmp_path):
+    done = subprocess.run([sys.executable, "-c", OPENING], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_result_dataclass_is_left_alone(widget):
+    """Filling the fields never changes the settings that are shown."""
+    wanted = dataclasses.replace(StyleSettings(), style_weight=3.3, style_scale=0.75, changes={5: {"color": "free"}})
+    widget.settings = wanted
+    assert widget.settings == wanted
