@@ -10,7 +10,6 @@ from magicgui.widgets.bases import Widget
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
-
 _MARGIN = 2
 """Space in pixels that napari's style keeps around scroll bars."""
 
