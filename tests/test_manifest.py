@@ -33,6 +33,7 @@ def test_every_command_exists_and_is_used(manifest):
     for menu, items in manifest.contributions.menus.items():
         assert menu in MENUS
         used |= {item.command for item in items}
+    assert len(commands) == len(manifest.contributions.commands)
     assert used == set(commands)
     for command in commands.values():
         module, _, name = command.python_name.partition(":")
@@ -43,6 +44,12 @@ def test_every_command_exists_and_is_used(manifest):
 def test_names_that_others_hold_on_to(manifest):
     (widget,) = manifest.contributions.widgets
     assert (widget.command, widget.display_name) == ("napari-neural-style.widget", "Style Transfer")
+    assert [sample.key for sample in manifest.contributions.sample_data] == ["pair", "histology", "cells"]
+
+
+def test_no_sample_takes_the_id_of_a_command(manifest):
+    commands = {command.id for command in manifest.contributions.commands}
+    assert commands.isdisjoint(f"{manifest.name}.{sample.key}" for sample in manifest.contributions.sample_data)
 
 
 def test_preferences_offer_what_the_settings_take(manifest):

@@ -1,8 +1,6 @@
-"""Sample data: a photograph and a painted pattern that is drawn here, stroke by stroke."""
+"""A painting in oil drawn by code: whirls of short strokes."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +19,6 @@ PALETTE = (
 
 UInt8Image = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float64]
-
-
-def photograph() -> UInt8Image:
-    """Return a photograph of a cat, shape (300, 451, 3); it comes with scikit-image."""
-    import skimage.data
-
-    return np.asarray(skimage.data.chelsea(), dtype=np.uint8)
 
 
 def painting(size: int = 512, seed: int = 1) -> UInt8Image:
@@ -118,21 +109,3 @@ def _stroke(
         bristle = max(1, round(width * 0.5))
         draw.line(points, fill=(r, g, b), width=bristle, joint="curve")
         relief.line(points, fill=int(random.integers(90, 170)), width=bristle, joint="curve")
-
-
-def sample_pair() -> list[tuple[UInt8Image, dict[str, Any], str]]:
-    """Return the painting and, lying in the middle of it, the photograph, as napari layers.
-
-    The photograph comes last: napari selects it, and the dock takes the selected layer as content.
-    """
-    photo, paint = photograph(), painting()
-    factor = photo.shape[1] / paint.shape[1]
-    above = (photo.shape[0] - photo.shape[1]) / 2
-    return [
-        (
-            paint,
-            {"name": "painting", "rgb": True, "scale": (factor, factor), "translate": (above, 0)},
-            "image",
-        ),
-        (photo, {"name": "photograph", "rgb": True}, "image"),
-    ]
