@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from napari_neural_style.whole import whole_file
@@ -45,6 +44,8 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     ValueError
         If there is no such file or it holds no single image; the message says which.
     """
+    import tifffile  # here, as wherever it is used: it takes a while, and the dock imports this module
+
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"There is no image file {str(path)!r}.")
@@ -75,6 +76,8 @@ def _pixels(image: Image.Image) -> npt.NDArray[Any]:
 
 
 def _read_tiff(path: Path) -> npt.NDArray[Any]:
+    import tifffile
+
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         axes, array = series.axes, series.asarray()
@@ -155,6 +158,8 @@ def write_image(
             resolution: dict[str, Any] = {}
             if pixels_per_cm:
                 resolution = {"resolution": pixels_per_cm[::-1], "resolutionunit": "CENTIMETER"}
+            import tifffile
+
             tifffile.imwrite(
                 part, image, photometric="rgb", compression="zlib", description=text, metadata=None, **resolution
             )
@@ -173,6 +178,8 @@ def read_made_by(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     path = Path(path)
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
+            import tifffile
+
             with tifffile.TiffFile(path) as file:
                 text = file.pages[0].description
         else:

@@ -83,8 +83,8 @@ def test_regions_from_labels_layers(viewer, widget, pair):
     viewer.add_labels(labels, name="right half")
     viewer.add_labels(np.full(pair[1].shape[:2], 4), name="all of it")
     widget._sections["more"].toggle.changed.emit(True)
-    widget._inputs.content_regions.value = viewer.layers["right half"]
-    widget._inputs.rows[0].regions.value = viewer.layers["all of it"]
+    widget._inputs.more.content_regions.value = viewer.layers["right half"]
+    widget._inputs.more.rows[0].regions.value = viewer.layers["all of it"]
     run_to_the_end(widget)
     result = viewer.layers[-1]
     assert result.metadata[KEY]["sources"]["content_regions"] == "right half"
@@ -100,8 +100,8 @@ def test_regions_from_labels_layers(viewer, widget, pair):
 def test_a_region_without_a_style_is_told(viewer, widget, pair):
     viewer.add_labels(np.full(pair[0].shape[:2], 2), name="twos")
     viewer.add_labels(np.full(pair[1].shape[:2], 1), name="ones")
-    widget._inputs.content_regions.value = viewer.layers["twos"]
-    widget._inputs.rows[0].regions.value = viewer.layers["ones"]
+    widget._inputs.more.content_regions.value = viewer.layers["twos"]
+    widget._inputs.more.rows[0].regions.value = viewer.layers["ones"]
     run_to_the_end(widget)
     assert "regions 2, but no style" in widget.message.value
 
@@ -111,13 +111,13 @@ def test_a_run_limited_to_an_area(viewer, widget, way):
     cat = viewer.layers["cat"]
     if way == "shapes":
         box = np.array([[10, 20], [10, 100], [60, 100], [60, 20]])
-        widget._inputs.area.value = viewer.add_shapes([box], name="box", shape_type="rectangle")
+        widget._inputs.more.area.value = viewer.add_shapes([box], name="box", shape_type="rectangle")
         expected = (10, 20, 61, 101)
     else:
         viewer.scene.camera.center = (0, 40, 60)
         viewer.scene.camera.zoom = 12
         wait_until(lambda: cat.corner_pixels[0][0] > 5, 10)
-        widget._inputs.area.value = "field of view"
+        widget._inputs.more.area.value = "field of view"
         top, left = cat.corner_pixels[0]
         expected = (top, left, *(cat.corner_pixels[1] + 1))
     run_to_the_end(widget)
@@ -131,7 +131,7 @@ def test_a_run_limited_to_an_area(viewer, widget, way):
 
 
 def test_an_empty_shapes_layer_is_told_before_the_run(viewer, widget):
-    widget._inputs.area.value = viewer.add_shapes(None, name="nothing", ndim=2)
+    widget._inputs.more.area.value = viewer.add_shapes(None, name="nothing", ndim=2)
     press(widget.run)
     assert "no shape with an area" in widget.message.value
     assert widget._job is None

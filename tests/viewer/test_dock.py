@@ -30,8 +30,8 @@ def result_of(viewer):
 def test_several_styles_with_weights(viewer, widget, pair):
     viewer.add_image(255 - pair[1], name="night", rgb=True)
     widget.style.value = viewer.layers["waves"]
-    press(opened(widget, "more")._inputs.add)
-    first, second = widget._inputs.rows
+    press(opened(widget, "more")._inputs.more.add)
+    first, second = widget._inputs.more.rows
     assert second.layer.value.name == "night"
     second.weight.value = 3
     run_to_the_end(widget)
@@ -40,7 +40,7 @@ def test_several_styles_with_weights(viewer, widget, pair):
     assert result.metadata[KEY]["sources"]["styles"] == [["waves", 1.0], ["night", 3.0]]
     mixed = result.data.mean((0, 1))
     press(second.remove_button)
-    assert widget._inputs.rows == [first]
+    assert widget._inputs.more.rows == [first]
     run_to_the_end(widget)
     alone = result_of(viewer).data.mean((0, 1))
     towards = 255 - 2 * pair[1].mean((0, 1))
@@ -83,7 +83,7 @@ def test_colour_modes_in_the_live_layer(viewer, widget, pair, color):
 def test_start_from_an_earlier_result(viewer, widget):
     run_to_the_end(widget)
     first = result_of(viewer)
-    opened(widget, "more")._inputs.start_from.value = first
+    opened(widget, "more")._inputs.more.start_from.value = first
     widget.steps.value = 1
     run_to_the_end(widget)
     second = result_of(viewer)
@@ -174,7 +174,7 @@ def test_copy_as_command_makes_the_same_image(viewer, widget, pair, tmp_path, mo
 
 @pytest.mark.parametrize("steps_as", ["one layer", "auto"])
 def test_saved_steps_as_one_layer_with_a_slider(viewer, widget, steps_as):
-    widget._results.steps_as.value = steps_as
+    opened(widget, "results")._results.steps_as.value = steps_as
     widget.steps.value = 12
     widget.save_every.value = 1
     run_to_the_end(widget)
@@ -237,12 +237,12 @@ def test_settings_come_back_in_the_next_session(viewer, widget):
 def test_runs_wait_in_a_queue(viewer, widget, pair):
     viewer.add_image(255 - pair[1], name="night", rgb=True)
     widget.style.value = viewer.layers["waves"]
-    press(opened(widget, "more")._inputs.add)
+    press(opened(widget, "more")._inputs.more.add)
     short = widget.settings
     endless(widget)
     press(widget.run)
     widget.settings = short
-    press(widget._inputs.each)
+    press(widget._inputs.more.each)
     press(widget.run)
     queue = widget._queue
     titles = [queue.list.item(k).text() for k in range(3)]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, FloatSlider, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
+from psygnal import Signal
 from qtpy.QtWidgets import QComboBox
 
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, from_text, to_text
@@ -68,26 +71,21 @@ class Choices(ComboBox):
 
 
 class Fields:
-    """A widget for every field of StyleSettings.
+    """A widget for every field of StyleSettings; those that are folded away are made when they are first needed.
 
     Attributes
     ----------
+    changed : Signal
+        Emitted with the name of a setting whose widget changed.
     basic : list
         The fields that are always seen.
-    advanced : Container
-        The others.
     """
 
+    changed = Signal(str)
+
     def __init__(self) -> None:
-        self._of: dict[str, ValueWidget[Any]] = {name: _field(name) for name in SETTINGS}
-        self.width = SpinBox(
-            value=0,
-            min=0,
-            max=int(SETTINGS["size"].high),
-            name="width",
-            label="squeeze to width (px)",
-            tooltip="Squeeze both images to this width, the size being the height. 0 keeps the aspect ratio.",
-        )
+        self._kept = _DEFAULT
+        self._of: dict[str, ValueWidget[Any]] = {}
         self.file = FileEdit(
             mode="r",
             filter="Features (*.safetensors *.pth *.pt)",
@@ -96,18 +94,43 @@ class Fields:
             tooltip="A state dict of VGG-19: .pth, .pt or .safetensors.",
             visible=False,
         )
-        basic: list[ValueWidget[Any]] = []
+        self.basic: list[ValueWidget[Any]] = []
         for name, details in SETTINGS.items():
             if details.basic:
-                basic.append(self._of[name])
+                self.basic.append(self._make(name))
                 if name == "features":
-                    basic.append(self.file)
-        advanced = [self._of[name] for name, details in SETTINGS.items() if not details.basic]
-        self.basic = basic
-        self.advanced = labelled(*advanced, self.width)
+                    self.basic.append(self.file)
         self["features"].changed.connect(self._show_file)
+        self.file.changed.connect(lambda: self.changed.emit("features"))
+
+    @cached_property
+    def advanced(self) -> Container[Any]:
+        """The fields that are not basic."""
+        widgets = [self._make(name) for name, details in SETTINGS.items() if not details.basic]
+        self.width.changed.connect(lambda: self.changed.emit("size"))
+        self._write_to(widgets, self._kept)
+        return labelled(*widgets, self.width)
+
+    @cached_property
+    def width(self) -> SpinBox:
+        """The width to squeeze both images to, 0 to keep their aspect ratio."""
+        return SpinBox(
+            value=self._kept.size[1] if isinstance(self._kept.size, tuple) else 0,
+            min=0,
+            max=int(SETTINGS["size"].high),
+            name="width",
+            label="squeeze to width (px)",
+            tooltip="Squeeze both images to this width, the size being the height. 0 keeps the aspect ratio.",
+        )
+
+    def _make(self, name: str) -> ValueWidget[Any]:
+        widget = self._of[name] = _field(name)
+        widget.changed.connect(lambda: self.changed.emit(name))
+        return widget
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self._of:
+            _ = self.advanced
         return self._of[name]
 
     def _show_file(self, features: str) -> None:
@@ -121,9 +144,12 @@ class Fields:
         ValueError
             If a field holds no value that its setting can have; the message says which.
         """
-        values = {name: from_text(name, widget.value) for name, widget in self._of.items()}
-        if self.width.value:
-            values["size"] = (values["size"], self.width.value)
+        values: dict[str, Any] = {name: getattr(self._kept, name) for name in SETTINGS}
+        values |= {name: from_text(name, widget.value) for name, widget in self._of.items()}
+        kept_width = self._kept.size[1] if isinstance(self._kept.size, tuple) else 0
+        width = self.width.value if "advanced" in self.__dict__ else kept_width
+        if width:
+            values["size"] = (values["size"], width)
         if values["features"] == "file":
             path = self.file.value
             if path is None or not path.is_file():
@@ -133,14 +159,27 @@ class Fields:
 
     def write(self, settings: StyleSettings) -> None:
         """Let the fields hold settings."""
-        for f in dataclasses.fields(settings):
-            widget, value = self._of[f.name], getattr(settings, f.name)
-            if f.name == "size":
-                widget.value, self.width.value = value if isinstance(value, tuple) else (value, 0)
-            elif f.name == "features" and value not in ("auto", "pretrained", "self-taught"):
+        self._kept = settings
+        self._write_to(self._of.values(), settings)
+        if "advanced" in self.__dict__:
+            self.width.value = settings.size[1] if isinstance(settings.size, tuple) else 0
+
+    def put(self, name: str, value: Any) -> None:
+        """Let one setting have another value, and tell nobody."""
+        self._kept = dataclasses.replace(self._kept, **{name: value})
+        if name in self._of:
+            with self.changed.blocked():
+                self._write_to([self._of[name]], self._kept)
+
+    def _write_to(self, widgets: Iterable[ValueWidget[Any]], settings: StyleSettings) -> None:
+        for widget in widgets:
+            value = getattr(settings, widget.name)
+            if widget.name == "size":
+                widget.value = value[0] if isinstance(value, tuple) else value
+            elif widget.name == "features" and value not in ("auto", "pretrained", "self-taught"):
                 self.file.value = value
                 widget.value = "file"
-            elif f.name == "device" and value not in widget.choices:
+            elif widget.name == "device" and value not in widget.choices:
                 widget.value = "auto"
             else:
                 widget.value = to_text(value) if isinstance(widget, LineEdit) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Optional
 
 from magicgui.widgets import Container, FloatSpinBox, PushButton, create_widget
@@ -51,23 +52,17 @@ class StyleRow(Container):
         self.margins = (0, 0, 0, 0)
 
 
-class Inputs:
-    """The fields for layers.
+class MoreInputs:
+    """Further styles, regions, the area to paint and what to start from.
 
     Attributes
     ----------
-    main : list
-        Content, style, and the button that swaps them.
-    more : Container
-        Further styles, regions, area and start.
+    body : Container
+        The fields.
     """
 
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
-        self._viewer = viewer
-        self.content: Any = _image_field("content", "content layer", "The image layer to repaint.")
-        self.style: Any = _image_field("style", "style layer", "The image layer whose style it takes.")
-        self.swap = PushButton(text="⇅ Swap content and style", tooltip="Exchange the two layers.")
-        self.main = [self.content, self.style, self.swap]
+    def __init__(self, viewer: napari.viewer.Viewer, content: Any, style: Any) -> None:
+        self._content = content
         self.content_regions: Any = create_widget(
             annotation=Optional[Labels],  # noqa: UP045
             name="content_regions",
@@ -87,26 +82,15 @@ class Inputs:
             label="start from",
             options={"tooltip": "A picture to start from, among them an earlier result."},
         )
-        self.rows = [StyleRow(self.style, 1)]
+        self.rows = [StyleRow(style, 1)]
         self._rows: Container[Any] = Container(widgets=[*self.rows], labels=False)
         self._rows.margins = (0, 0, 0, 0)
         self.add = PushButton(text="Add a style", tooltip="Mix several styles, or give regions styles of their own.")
         self.each = PushButton(text="Run each style by itself", tooltip="One run for every style, one after another.")
-        self.more: Container[Any] = Container(
-            widgets=[
-                labelled(self.content_regions, self.area, self.start_from),
-                self._rows,
-                self.add,
-                self.each,
-            ],
-            labels=False,
-        )
-        self.more.margins = (0, 0, 0, 0)
-        self.swap.changed.connect(self._swap)
+        fields = labelled(self.content_regions, self.area, self.start_from)
+        self.body: Container[Any] = Container(widgets=[fields, self._rows, self.add, self.each], labels=False)
+        self.body.margins = (0, 0, 0, 0)
         self.add.changed.connect(self.add_style)
-
-    def _swap(self) -> None:
-        self.content.value, self.style.value = self.style.value, self.content.value
 
     def add_style(self) -> StyleRow:
         """Add a row for one more style."""
@@ -116,7 +100,7 @@ class Inputs:
         self.rows.append(row)
         self._rows.append(row)
         row.reset_choices()
-        others = [c for c in layer.choices if c not in [r.layer.value for r in self.rows[:-1]] + [self.content.value]]
+        others = [c for c in layer.choices if c not in [r.layer.value for r in self.rows[:-1]] + [self._content.value]]
         if others:
             layer.value = others[0]
         row.remove_button.changed.connect(lambda: self._remove(row))
@@ -134,11 +118,39 @@ class Inputs:
         while len(self.rows) > max(1, count):
             self._remove(self.rows[-1])
 
+
+class Inputs:
+    """The fields for layers.
+
+    Attributes
+    ----------
+    main : list
+        Content, style, and the button that swaps them.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self.content: Any = _image_field("content", "content layer", "The image layer to repaint.")
+        self.style: Any = _image_field("style", "style layer", "The image layer whose style it takes.")
+        self.swap = PushButton(text="⇅ Swap content and style", tooltip="Exchange the two layers.")
+        self.main = [self.content, self.style, self.swap]
+        self.swap.changed.connect(self._swap)
+
+    @cached_property
+    def more(self) -> MoreInputs:
+        """The fields that are folded away, made when they are first needed."""
+        return MoreInputs(self._viewer, self.content, self.style)
+
+    def _swap(self) -> None:
+        self.content.value, self.style.value = self.style.value, self.content.value
+
     def styles(self) -> list[StyleChoice]:
         """Return the chosen styles; those without a layer are left out."""
+        if "more" not in self.__dict__:
+            return [] if self.style.value is None else [StyleChoice(self.style.value, 1.0, None)]
         return [
             StyleChoice(row.layer.value, float(row.weight.value), row.regions.value)
-            for row in self.rows
+            for row in self.more.rows
             if row.layer.value is not None
         ]
 

@@ -49,8 +49,11 @@ def use_preferences() -> Preferences:
 
 def _read() -> Preferences:
     try:
-        from napari.settings import get_plugin_settings
+        from napari.settings import get_plugin_settings, get_settings
 
+        # Without a file nothing was chosen, and napari need not build the page's models, which takes it a while.
+        if not (Path(get_settings().config_path).parent / "napari-neural-style.yaml").is_file():
+            return Preferences()
         page: Any = get_plugin_settings("napari-neural-style")
         start, folder = page.start, page.features.cache_folder
     except Exception:  # napari before 0.9, a damaged file, or another plugin's fault: the dock opens all the same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from magicgui.widgets import ComboBox, Container, LineEdit, PushButton, Slider
@@ -24,8 +25,6 @@ class PresetFields:
         All presets by name.
     strength : Slider
         Style strength, 0 to 100.
-    own : Container
-        A name, and buttons that keep and delete.
     """
 
     def __init__(self) -> None:
@@ -40,12 +39,29 @@ class PresetFields:
             max=100,
             tooltip="Style weight against content weight, 0 to 100; every 20 points are a factor of ten.",
         )
-        self.name = LineEdit(name="preset_name", label="name", tooltip="What to call the present settings.")
-        self.save = PushButton(text="Save preset", tooltip="Keep the present settings under this name.")
-        self.delete = PushButton(text="Delete preset", tooltip="Forget your own preset of this name.")
+
+    @cached_property
+    def own(self) -> Container[Any]:
+        """A name, and buttons that keep and delete."""
         buttons: Container[Any] = Container(widgets=[self.save, self.delete], layout="horizontal", labels=False)
-        self.own: Container[Any] = Container(widgets=[labelled(self.name), buttons], labels=False)
-        self.own.margins = buttons.margins = (0, 0, 0, 0)
+        own: Container[Any] = Container(widgets=[labelled(self.name), buttons], labels=False)
+        own.margins = buttons.margins = (0, 0, 0, 0)
+        return own
+
+    @cached_property
+    def name(self) -> LineEdit:
+        """What to call the present settings."""
+        return LineEdit(name="preset_name", label="name", tooltip="What to call the present settings.")
+
+    @cached_property
+    def save(self) -> PushButton:
+        """Keeps the present settings."""
+        return PushButton(text="Save preset", tooltip="Keep the present settings under this name.")
+
+    @cached_property
+    def delete(self) -> PushButton:
+        """Forgets an own preset."""
+        return PushButton(text="Delete preset", tooltip="Forget your own preset of this name.")
 
     def settings_of(self, name: str) -> StyleSettings:
         """Return a preset's settings."""

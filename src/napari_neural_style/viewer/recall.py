@@ -55,12 +55,12 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
     styles = sources.get("styles") or [[sources.get("style"), 1.0]]
     regions = sources.get("style_regions") or [None] * len(styles)
     choose(inputs.content, sources.get("content"), Image)
-    inputs.content_regions.value = inputs.start_from.value = None
-    inputs.area.value = WHOLE
-    choose(inputs.content_regions, sources.get("content_regions"), Labels)
-    choose(inputs.start_from, sources.get("initial"), Image)
-    inputs.have_rows(len(styles))
-    for row, (name, weight), labels in zip(inputs.rows, styles, regions, strict=False):
+    inputs.more.content_regions.value = inputs.more.start_from.value = None
+    inputs.more.area.value = WHOLE
+    choose(inputs.more.content_regions, sources.get("content_regions"), Labels)
+    choose(inputs.more.start_from, sources.get("initial"), Image)
+    inputs.more.have_rows(len(styles))
+    for row, (name, weight), labels in zip(inputs.more.rows, styles, regions, strict=False):
         choose(row.layer, name, Image)
         row.weight.value = weight
         row.regions.value = None

@@ -88,17 +88,17 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
         return _texture_task(viewer, settings, styles)
     content = inputs.content.value
     plane = shown_plane(content, viewer.dims)
-    area = inputs.area.value
+    area = inputs.more.area.value
     plane = dataclasses.replace(plane, window=window_of(area, content, plane))
     read_content = reader_of(content, plane)
-    read_regions = labels_reader(inputs.content_regions.value, content, plane)
+    read_regions = labels_reader(inputs.more.content_regions.value, content, plane)
     read_shapes = shapes_reader(area, content, plane)
-    start = inputs.start_from.value
+    start = inputs.more.start_from.value
     read_start = None if start is None else reader_of(start, shown_plane(start, viewer.dims))
     read_styles = [_style_readers(viewer, style) for style in styles]
     sources: dict[str, Any] = {"content": source_name(content), **_style_sources(styles)}
-    if inputs.content_regions.value is not None:
-        sources["content_regions"] = inputs.content_regions.value.name
+    if inputs.more.content_regions.value is not None:
+        sources["content_regions"] = inputs.more.content_regions.value.name
     if start is not None:
         sources["initial"] = start.name
     if plane.window is not None:

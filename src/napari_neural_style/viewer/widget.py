@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Generator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import Container, ProgressBar, PushButton
@@ -20,7 +21,7 @@ from napari_neural_style.viewer.curve import LossCurve
 from napari_neural_style.viewer.fields import Fields, labelled
 from napari_neural_style.viewer.inputs import Inputs
 from napari_neural_style.viewer.native import make_accessible, note, put_in_scroll_area, wrapped
-from napari_neural_style.viewer.outputs import Outputs
+from napari_neural_style.viewer.outputs import STEPS_AS, Outputs
 from napari_neural_style.viewer.preferences import use_preferences
 from napari_neural_style.viewer.presets import PresetFields
 from napari_neural_style.viewer.queue import Queue
@@ -83,17 +84,17 @@ class StyleTransferWidget(Container):
         self.features, self.device = self._fields["features"], self._fields["device"]
         self._main = labelled(*self._inputs.main, self.preset, self.style_strength, *self._fields.basic)
         self._build_question()
-        self._results = Results(self._viewer)
-        self._queue = Queue()
         self._curve = LossCurve()
         self._sections = {
-            "more": Section("Regions and more styles", [self._inputs.more], "Where to paint, and with which styles."),
-            "results": Section("Results", [self._results.body], "What to do with the selected result."),
-            "curve": Section("Loss curve", [wrapped(self._curve)], "Total, content and style loss of the run."),
-            "queue": Section("Waiting runs", [wrapped(self._queue)], "Runs that start one after another."),
-            "presets": Section("Own presets", [self._presets.own], "Keep the settings under a name."),
-            "advanced": Section("Advanced", [self._fields.advanced], "All other settings."),
+            "more": Section("Regions and more styles", self._make_more, "Where to paint, and with which styles."),
+            "results": Section("Results", lambda: self._results.body, "What to do with the selected result."),
+            "curve": Section("Loss curve", lambda: wrapped(self._curve), "Total, content and style loss of the run."),
+            "queue": Section("Waiting runs", lambda: wrapped(self._queue), "Runs that start one after another."),
+            "presets": Section("Own presets", self._make_presets, "Keep the settings under a name."),
+            "advanced": Section("Advanced", lambda: self._fields.advanced, "All other settings."),
         }
+        for section in self._sections.values():
+            section.made.connect(self._on_section)
         self._body: Container[Any] = Container(
             widgets=[self._main, self._question, *self._sections.values()], labels=False
         )
@@ -107,6 +108,41 @@ class StyleTransferWidget(Container):
         self._more_buttons = Container(widgets=[self.save_now, self.restore], layout="horizontal", labels=False)
         self._buttons.margins = self._more_buttons.margins = (0, 0, 0, 0)
         self.bar = ProgressBar(name="progress", value=0, min=0, max=_BAR, visible=False)
+
+    @cached_property
+    def _results(self) -> Results:
+        results = Results(self._viewer)
+        results.use.changed.connect(self._use_settings)
+        results.copy.changed.connect(self._copy_command)
+        results.go_on.changed.connect(self._go_on)
+        return results
+
+    @cached_property
+    def _queue(self) -> Queue:
+        queue = Queue()
+        queue.changed.connect(self._update)
+        return queue
+
+    @property
+    def _waiting(self) -> int:
+        """How many runs wait."""
+        return len(self._queue) if "_queue" in self.__dict__ else 0
+
+    def _make_more(self) -> Container[Any]:
+        more = self._inputs.more
+        more.each.changed.connect(self._run_each)
+        more.body.changed.connect(self._on_change)
+        return more.body
+
+    def _make_presets(self) -> Container[Any]:
+        self._presets.save.changed.connect(self._save_preset)
+        self._presets.delete.changed.connect(self._delete_preset)
+        return self._presets.own
+
+    def _on_section(self) -> None:
+        """Look after what a section made when it was first opened."""
+        make_accessible(self)
+        self._update()
 
     def _build_question(self) -> None:
         self.download = PushButton(text="Download 548 MB", tooltip="Get VGG-19's own features once, 80 MB are kept.")
@@ -122,15 +158,9 @@ class StyleTransferWidget(Container):
 
     def _connect(self) -> None:
         self.preset.changed.connect(self._apply_preset)
-        self._presets.save.changed.connect(self._save_preset)
-        self._presets.delete.changed.connect(self._delete_preset)
         self.restore.changed.connect(self._restore_defaults)
         self.style_strength.changed.connect(self._apply_strength)
-        for name in ("style_weight", "content_weight", "normalization"):
-            self._fields[name].changed.connect(self._show_strength)
-        for name, details in SETTINGS.items():
-            if details.live:
-                self._fields[name].changed.connect(self._steer)
+        self._fields.changed.connect(self._on_field)
         self.use_self_taught.changed.connect(self._choose_self_taught)
         self.download.changed.connect(self._download)
         for button, press in (
@@ -138,15 +168,10 @@ class StyleTransferWidget(Container):
             (self.pause, self._pause),
             (self.stop, self._stop),
             (self.save_now, self._save_now),
-            (self._inputs.each, self._run_each),
-            (self._results.use, self._use_settings),
-            (self._results.copy, self._copy_command),
-            (self._results.go_on, self._go_on),
         ):
             button.changed.connect(press)
-        for group in (self._main, self._fields.advanced, self._inputs.more):
-            group.changed.connect(self._on_change)
-        self._queue.changed.connect(self._update)
+        for field in (self.content, self.style):
+            field.changed.connect(self._on_change)
         self._viewer.dims.events.ndisplay.connect(self._update)
         self._viewer.dims.events.order.connect(self._update)
         self._viewer.layers.selection.events.active.connect(self._update)
@@ -175,7 +200,9 @@ class StyleTransferWidget(Container):
         self._update()
 
     def _apply_preset(self, name: str) -> None:
-        self.settings = dataclasses.replace(self._presets.settings_of(name), device=self.device.value)
+        settings = dataclasses.replace(self._presets.settings_of(name), device=self.device.value)
+        precision = use_preferences().precision
+        self.settings = settings if precision == "auto" else dataclasses.replace(settings, precision=precision)
 
     def _restore_defaults(self) -> None:
         first = next(iter(PRESETS))
@@ -201,10 +228,9 @@ class StyleTransferWidget(Container):
             weight = style_weight_of(strength, self.settings)
         except ValueError:
             return
-        with self._fields["style_weight"].changed.blocked():
-            self._fields["style_weight"].value = f"{weight:.6g}"
+        self._fields.put("style_weight", float(f"{weight:.6g}"))
         self._steer()
-        self._update()
+        self._on_change()
 
     def _show_strength(self) -> None:
         try:
@@ -214,9 +240,18 @@ class StyleTransferWidget(Container):
         with self.style_strength.changed.blocked():
             self.style_strength.value = round(strength)
 
+    def _on_field(self, name: str) -> None:
+        if self._filling:
+            return
+        if name in ("style_weight", "content_weight", "normalization"):
+            self._show_strength()
+        if SETTINGS[name].live:
+            self._steer()
+        self._on_change()
+
     def _steer(self) -> None:
         """Let the run that is going have the values of the live fields that differ from its own."""
-        if self._steering is None or self._task is None or self._filling:
+        if self._steering is None or self._task is None:
             return
         try:
             wanted = self.settings
@@ -264,10 +299,12 @@ class StyleTransferWidget(Container):
         self.run.text = "&Run next" if running else "&Run"
         wants = self.features.value == "pretrained" or (self.features.value == "auto" and not self._asked_for_features)
         self._question.visible = wants and not running and not pretrained_path().is_file()
-        self._results.update()
         reason = self.why_not_run()
         self.run.enabled = not reason
-        self._inputs.each.enabled = not reason and len(self._inputs.styles()) > 1
+        if "_results" in self.__dict__:
+            self._results.update()
+        if "more" in self._inputs.__dict__:
+            self._inputs.more.each.enabled = not reason and len(self._inputs.styles()) > 1
         if not running:
             self._say(self._told or reason)
 
@@ -322,13 +359,20 @@ class StyleTransferWidget(Container):
             return
         from napari_neural_style.engine.steering import Steering
 
-        self._results.end()
+        self._end_comparing()
         self._task, self._steering, self._turned = task, Steering(), {}
         steering = self._steering
-        self._outputs = Outputs(self._viewer, task.place, self._results.steps_as.value)
+        self._outputs = Outputs(self._viewer, task.place, self._steps_as())
         self._asked_for_features = True
         self._curve.clear()
         self._start(lambda report: task.work(report, steering), "Style transfer")
+
+    def _steps_as(self) -> str:
+        return str(self._results.steps_as.value) if "_results" in self.__dict__ else STEPS_AS[0]
+
+    def _end_comparing(self) -> None:
+        if "_results" in self.__dict__:
+            self._results.end()
 
     def _download(self) -> None:
         def work(report: Report) -> Generator[Step]:
@@ -418,7 +462,7 @@ class StyleTransferWidget(Container):
             left = self._clock.left(step.done)
             remaining = f" · {timed(left)} left" if left is not None else ""
             paused = "Paused. " if self._job.paused else ""
-            waiting = f" · {len(self._queue)} waiting" if len(self._queue) else ""
+            waiting = f" · {self._waiting} waiting" if self._waiting else ""
             loss = f"loss {step.losses.total:.4g}"
             self._say(f"{paused}Step {step.index} of {step.total} · {loss}{remaining}{waiting}")
         losses, seconds = step.losses, time.monotonic() - self._begun
@@ -440,8 +484,7 @@ class StyleTransferWidget(Container):
             show_info(error)
         else:
             self._told = "Stopped; the picture so far is kept." if stopped else "Done."
-        task = self._queue.take()
-        if task is not None:
+        if self._waiting and (task := self._queue.take()) is not None:
             self._begin(task)
         self._update()
 
@@ -458,8 +501,9 @@ class StyleTransferWidget(Container):
     def _on_parent_changed(self, parent: Any) -> None:
         """Stop when the dock is closed: napari then takes the widget out of it without destroying it."""
         if parent is None:
-            self._results.end()
-            self._queue.clear()
+            self._end_comparing()
+            if self._waiting:
+                self._queue.clear()
             if self._job is not None:
                 self._job.abandon()
                 self._end_job()

@@ -1,0 +1,54 @@
+"""What opening the dock costs beyond napari's own work, with fifty layers, each time in a fresh process.
+
+    python benchmarks/opening.py [--runs 7]
+
+The control is a dock with a label in it. Needs a screen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+
+PROGRAM = """
+import json, sys, time
+import numpy as np, napari
+from napari.layers import Image
+from qtpy.QtWidgets import QApplication, QLabel
+viewer = napari.Viewer()
+for number in range(50):
+    viewer.add_layer(Image(np.zeros((8, 8)), name=f"layer {number}"))
+QApplication.processEvents()
+def timed(open_it):
+    started = time.perf_counter()
+    open_it()
+    QApplication.processEvents()
+    return time.perf_counter() - started
+control = timed(lambda: viewer.window.add_dock_widget(QLabel("nothing"), name="nothing"))
+ours = timed(lambda: viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer"))
+again = timed(lambda: viewer.layers.append(Image(np.zeros((8, 8)), name="one more")))
+print(json.dumps([control, ours, again, "torch" in sys.modules]))
+viewer.close()
+"""
+
+
+def main() -> None:
+    """Print medians in milliseconds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=7)
+    options = parser.parse_args()
+    rows = []
+    for _ in range(options.runs):
+        done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    *times, torch = zip(*rows, strict=True)
+    for name, values in zip(("a label", "the dock", "one more layer"), times, strict=True):
+        print(f"{name}: {statistics.median(values) * 1000:.0f} ms")
+    print(f"torch imported: {any(torch)}")
+
+
+if __name__ == "__main__":
+    main()
