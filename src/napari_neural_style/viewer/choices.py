@@ -19,7 +19,7 @@ def features_choices(widget: Any = None) -> list[tuple[str, str]]:
     return [
         (f"auto ({now})", "auto"),
         (f"pretrained ({'on disk' if on_disk else 'not on disk'})", "pretrained"),
-        ("self-taught (no download)", "self-taught"),
+        ("self-taught", "self-taught"),
         ("file…", "file"),
     ]
 

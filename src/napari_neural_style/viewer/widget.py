@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import time
-from collections.abc import Generator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import Container, ProgressBar, PushButton
-from napari.utils import progress
+from magicgui.widgets import Container, PushButton
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QApplication
 
@@ -17,26 +15,21 @@ from napari_neural_style import store
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, style_strength, style_weight_of
 from napari_neural_style.viewer.choices import why_not
-from napari_neural_style.viewer.curve import LossCurve
 from napari_neural_style.viewer.fields import Fields, labelled
 from napari_neural_style.viewer.inputs import Inputs
 from napari_neural_style.viewer.native import make_accessible, note, put_in_scroll_area, wrapped
-from napari_neural_style.viewer.outputs import STEPS_AS, Outputs
+from napari_neural_style.viewer.outputs import STEPS_AS
 from napari_neural_style.viewer.preferences import use_preferences
 from napari_neural_style.viewer.presets import PresetFields
 from napari_neural_style.viewer.queue import Queue
 from napari_neural_style.viewer.results import Results
+from napari_neural_style.viewer.runner import STARTING, Runner
 from napari_neural_style.viewer.sections import Section
 from napari_neural_style.viewer.tasks import Task, go_on_task, make_task, why_no_task
-from napari_neural_style.viewer.worker import Callbacks, Clock, Job, Report, Work, timed
+from napari_neural_style.viewer.worker import Job
 
 if TYPE_CHECKING:
     import napari
-
-    from napari_neural_style.engine.steering import Steering
-    from napari_neural_style.engine.transfer import Step
-
-_BAR = 1000
 
 
 class StyleTransferWidget(Container):
@@ -50,16 +43,8 @@ class StyleTransferWidget(Container):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
-        self._job: Job | None = None
-        self._task: Task | None = None
-        self._steering: Steering | None = None
-        self._outputs: Outputs | None = None
-        self._activity: progress | None = None
-        self._clock = Clock()
         self._asked_for_features = False
-        self._turned: dict[str, Any] = {}
         self._filling = False
-        self._begun = 0.0
         self._told = ""
         self._build()
         widgets = [self._body, self.message, self._buttons, self._more_buttons, self.bar]
@@ -75,6 +60,8 @@ class StyleTransferWidget(Container):
         self._update()
 
     def _build(self) -> None:
+        self._runner = Runner(self._viewer)
+        self.bar = self._runner.bar
         self._inputs = Inputs(self._viewer)
         self.content, self.style, self.swap = self._inputs.content, self._inputs.style, self._inputs.swap
         self._presets = PresetFields()
@@ -84,11 +71,12 @@ class StyleTransferWidget(Container):
         self.features, self.device = self._fields["features"], self._fields["device"]
         self._main = labelled(*self._inputs.main, self.preset, self.style_strength, *self._fields.basic)
         self._build_question()
-        self._curve = LossCurve()
         self._sections = {
             "more": Section("Regions and more styles", self._make_more, "Where to paint, and with which styles."),
             "results": Section("Results", lambda: self._results.body, "What to do with the selected result."),
-            "curve": Section("Loss curve", lambda: wrapped(self._curve), "Total, content and style loss of the run."),
+            "curve": Section(
+                "Loss curve", lambda: wrapped(self._runner.curve), "The losses of the run."
+            ),
             "queue": Section("Waiting runs", lambda: wrapped(self._queue), "Runs that start one after another."),
             "presets": Section("Own presets", self._make_presets, "Keep the settings under a name."),
             "advanced": Section("Advanced", lambda: self._fields.advanced, "All other settings."),
@@ -107,7 +95,6 @@ class StyleTransferWidget(Container):
         self._buttons = Container(widgets=[self.run, self.pause, self.stop], layout="horizontal", labels=False)
         self._more_buttons = Container(widgets=[self.save_now, self.restore], layout="horizontal", labels=False)
         self._buttons.margins = self._more_buttons.margins = (0, 0, 0, 0)
-        self.bar = ProgressBar(name="progress", value=0, min=0, max=_BAR, visible=False)
 
     @cached_property
     def _results(self) -> Results:
@@ -117,16 +104,13 @@ class StyleTransferWidget(Container):
         results.go_on.changed.connect(self._go_on)
         return results
 
-    @cached_property
-    def _queue(self) -> Queue:
-        queue = Queue()
-        queue.changed.connect(self._update)
-        return queue
+    @property
+    def _job(self) -> Job | None:
+        return self._runner.job
 
     @property
-    def _waiting(self) -> int:
-        """How many runs wait."""
-        return len(self._queue) if "_queue" in self.__dict__ else 0
+    def _queue(self) -> Queue:
+        return self._runner.queue
 
     def _make_more(self) -> Container[Any]:
         more = self._inputs.more
@@ -165,13 +149,16 @@ class StyleTransferWidget(Container):
         self.download.changed.connect(self._download)
         for button, press in (
             (self.run, self._run),
-            (self.pause, self._pause),
-            (self.stop, self._stop),
-            (self.save_now, self._save_now),
+            (self.pause, self._runner.toggle_pause),
+            (self.stop, self._runner.stop),
+            (self.save_now, self._runner.save_now),
         ):
             button.changed.connect(press)
         for field in (self.content, self.style):
             field.changed.connect(self._on_change)
+        self._runner.changed.connect(self._update)
+        self._runner.said.connect(self._on_said)
+        self._runner.ended.connect(self._on_ended)
         self._viewer.dims.events.ndisplay.connect(self._update)
         self._viewer.dims.events.order.connect(self._update)
         self._viewer.layers.selection.events.active.connect(self._update)
@@ -228,8 +215,9 @@ class StyleTransferWidget(Container):
             weight = style_weight_of(strength, self.settings)
         except ValueError:
             return
-        self._fields.put("style_weight", float(f"{weight:.6g}"))
-        self._steer()
+        weight = float(f"{weight:.6g}")
+        self._fields.put("style_weight", weight)
+        self._runner.turn("style_weight", weight)
         self._on_change()
 
     def _show_strength(self) -> None:
@@ -246,24 +234,9 @@ class StyleTransferWidget(Container):
         if name in ("style_weight", "content_weight", "normalization"):
             self._show_strength()
         if SETTINGS[name].live:
-            self._steer()
+            with contextlib.suppress(ValueError):
+                self._runner.turn(name, getattr(self.settings, name))
         self._on_change()
-
-    def _steer(self) -> None:
-        """Let the run that is going have the values of the live fields that differ from its own."""
-        if self._steering is None or self._task is None:
-            return
-        try:
-            wanted = self.settings
-        except ValueError:
-            return
-        turned = {}
-        for name, details in SETTINGS.items():
-            if details.live and getattr(wanted, name) != self._turned.get(name, getattr(self._task.settings, name)):
-                turned[name] = getattr(wanted, name)
-        self._turned.update(turned)
-        if turned:
-            self._steering.turn(**turned)
 
     def _choose_self_taught(self) -> None:
         self.features.value = "self-taught"
@@ -294,7 +267,7 @@ class StyleTransferWidget(Container):
             return
         running = self._job is not None
         self.pause.enabled = self.stop.enabled = running
-        self.save_now.enabled = running and self._steering is not None
+        self.save_now.enabled = self._runner.steerable
         self.pause.text = "Res&ume" if self._job is not None and self._job.paused else "Pa&use"
         self.run.text = "&Run next" if running else "&Run"
         wants = self.features.value == "pretrained" or (self.features.value == "auto" and not self._asked_for_features)
@@ -318,7 +291,10 @@ class StyleTransferWidget(Container):
         self.message.visible = bool(text)
 
     def _tell(self, text: str) -> None:
-        """Say something that stays until something else is chosen."""
+        """Say something that stays until something else is chosen; during a run, in a notification."""
+        if text and self._job is not None:
+            show_info(text)
+            return
         self._told = text
         self._update()
 
@@ -353,19 +329,12 @@ class StyleTransferWidget(Container):
             self._tell(str(error))
 
     def _begin(self, task: Task) -> None:
-        if self._job is not None:
-            self._queue.add(task)
-            self._sections["queue"].open()
-            return
-        from napari_neural_style.engine.steering import Steering
-
-        self._end_comparing()
-        self._task, self._steering, self._turned = task, Steering(), {}
-        steering = self._steering
-        self._outputs = Outputs(self._viewer, task.place, self._steps_as())
+        if self._runner.job is None:
+            self._end_comparing()
         self._asked_for_features = True
-        self._curve.clear()
-        self._start(lambda report: task.work(report, steering), "Style transfer")
+        self._told = ""
+        if not self._runner.begin(task, self._steps_as(), self.native):
+            self._sections["queue"].open()
 
     def _steps_as(self) -> str:
         return str(self._results.steps_as.value) if "_results" in self.__dict__ else STEPS_AS[0]
@@ -375,51 +344,8 @@ class StyleTransferWidget(Container):
             self._results.end()
 
     def _download(self) -> None:
-        def work(report: Report) -> Generator[Step]:
-            report("Connecting…", 0.0)
-            from napari_neural_style.engine.download import download_pretrained
-
-            def received(done: int, total: int) -> None:
-                of = f" of {total / 1e6:.0f}" if total else ""
-                report(f"Downloading: {done / 1e6:.0f}{of} MB", done / total if total else 0.0)
-
-            download_pretrained(received)
-            yield from ()
-
-        self._start(work, "VGG-19 download")
-
-    def _start(self, work: Work, description: str) -> None:
-        self._job = Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self.native)
         self._told = ""
-        self._clock = Clock()
-        self._activity = progress(total=_BAR, desc=description)
-        self.bar.value = 0
-        self.bar.visible = True
-        self._say("Starting…")
-        self._update()
-        self.native.repaint()
-        self._begun = time.monotonic()
-        self._job.start()
-
-    def _pause(self) -> None:
-        if self._job is None:
-            return
-        if self._job.paused:
-            self._job.resume()
-        else:
-            self._job.pause()
-            self._say(f"Paused. {self.message.value}")
-        self._clock = Clock()
-        self._update()
-
-    def _stop(self) -> None:
-        if self._job is not None:
-            self._job.stop()
-            self._say("Stopping…")
-
-    def _save_now(self) -> None:
-        if self._steering is not None:
-            self._steering.save_now()
+        self._runner.download(self.native)
 
     def _use_settings(self) -> None:
         from napari_neural_style.viewer.recall import recall
@@ -450,60 +376,17 @@ class StyleTransferWidget(Container):
         clipboard.setText(command)
         self._tell(f"Copied. {missing}".strip())
 
-    def _on_status(self, message: str, fraction: float) -> None:
-        self._say(message)
-        self._advance(fraction)
+    def _on_said(self, words: str) -> None:
+        self._say(words)
+        if words == STARTING:
+            self.native.repaint()  # importing torch, which comes next, holds even other threads
 
-    def _on_step(self, step: Step) -> None:
-        if self._outputs is not None:
-            self._outputs.show(step)
-        self._advance(step.done)
-        if self._job is not None and not self._job.stopping:
-            left = self._clock.left(step.done)
-            remaining = f" · {timed(left)} left" if left is not None else ""
-            paused = "Paused. " if self._job.paused else ""
-            waiting = f" · {self._waiting} waiting" if self._waiting else ""
-            loss = f"loss {step.losses.total:.4g}"
-            self._say(f"{paused}Step {step.index} of {step.total} · {loss}{remaining}{waiting}")
-        losses, seconds = step.losses, time.monotonic() - self._begun
-        self._curve.add(step.index, seconds, losses.total, losses.content, losses.style)
-
-    def _advance(self, fraction: float) -> None:
-        value = int(fraction * _BAR)
-        self.bar.value = value
-        if self._activity is not None:
-            self._activity.n = value
-            self._activity.refresh()
-
-    def _on_end(self, error: str | None) -> None:
-        stopped = self._job is not None and self._job.stopping
-        self._end_job()
+    def _on_ended(self, words: str) -> None:
         self.features.reset_choices()
-        if error:
-            self._told = error
-            show_info(error)
-        else:
-            self._told = "Stopped; the picture so far is kept." if stopped else "Done."
-        if self._waiting and (task := self._queue.take()) is not None:
-            self._begin(task)
-        self._update()
-
-    def _end_job(self) -> None:
-        self._job = self._task = self._steering = None
-        self.bar.visible = False
-        if self._activity is not None:
-            self._activity.close()
-            self._activity = None
-        outputs, self._outputs = self._outputs, None
-        if outputs is not None:
-            outputs.finish()
+        self._told = words
 
     def _on_parent_changed(self, parent: Any) -> None:
         """Stop when the dock is closed: napari then takes the widget out of it without destroying it."""
         if parent is None:
             self._end_comparing()
-            if self._waiting:
-                self._queue.clear()
-            if self._job is not None:
-                self._job.abandon()
-                self._end_job()
+            self._runner.abandon()

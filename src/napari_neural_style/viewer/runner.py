@@ -1,0 +1,234 @@
+"""Runs tasks one after another, and shows how far each is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import ProgressBar
+from napari.utils import progress
+from napari.utils.notifications import show_info
+from psygnal import Signal
+
+from napari_neural_style.viewer.curve import LossCurve
+from napari_neural_style.viewer.outputs import Outputs
+from napari_neural_style.viewer.queue import Queue
+from napari_neural_style.viewer.worker import Callbacks, Clock, Job, Report, Work, timed
+
+if TYPE_CHECKING:
+    import napari
+    from qtpy.QtCore import QObject
+
+    from napari_neural_style.engine.steering import Steering
+    from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.viewer.tasks import Task
+
+_BAR = 1000
+STARTING = "Starting…"
+
+
+class Runner:
+    """The run that is going, and those that wait for it.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        Where the results go.
+
+    Attributes
+    ----------
+    changed : Signal
+        Emitted when a run begins, ends, is held, or waits.
+    said : Signal
+        Emitted with what the run is at, in a sentence.
+    ended : Signal
+        Emitted with how a run ended, in a sentence, when it has.
+    bar : ProgressBar
+        The share of its work that is done.
+    curve : LossCurve
+        Its losses.
+    job : Job or None
+        What runs now: a task, or a download.
+    """
+
+    changed = Signal()
+    said = Signal(str)
+    ended = Signal(str)
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self.bar = ProgressBar(name="progress", value=0, min=0, max=_BAR, visible=False)
+        self.curve = LossCurve()
+        self.job: Job | None = None
+        self._owner: QObject | None = None
+        self._task: Task | None = None
+        self._steering: Steering | None = None
+        self._turned: dict[str, Any] = {}
+        self._steps_as = ""
+        self._outputs: Outputs | None = None
+        self._activity: progress | None = None
+        self._clock = Clock()
+        self._began = 0.0
+        self._words = ""
+
+    @cached_property
+    def queue(self) -> Queue:
+        """The list of the runs that wait."""
+        queue = Queue()
+        queue.changed.connect(self.changed.emit)
+        return queue
+
+    @property
+    def waiting(self) -> int:
+        """How many runs wait."""
+        return len(self.queue) if "queue" in self.__dict__ else 0
+
+    @property
+    def steerable(self) -> bool:
+        """Whether a run is going that can be steered."""
+        return self._steering is not None
+
+    def begin(self, task: Task, steps_as: str, owner: QObject) -> bool:
+        """Start a task, or let it wait; return whether it started.
+
+        Parameters
+        ----------
+        task : Task
+            What to run.
+        steps_as : str
+            How saved steps are kept, see :class:`~napari_neural_style.viewer.outputs.Outputs`.
+        owner : QObject
+            Whose timer the run uses.
+        """
+        self._steps_as, self._owner = steps_as, owner
+        if self.job is not None:
+            self.queue.add(task)
+            return False
+        from napari_neural_style.engine.steering import Steering
+
+        steering = Steering()
+        self._task, self._steering, self._turned = task, steering, {}
+        self._outputs = Outputs(self._viewer, task.place, steps_as)
+        self.curve.clear()
+        self._start(lambda report: task.work(report, steering), "Style transfer")
+        return True
+
+    def download(self, owner: QObject) -> None:
+        """Fetch the pretrained features."""
+        self._owner = owner
+
+        def work(report: Report) -> Generator[Step]:
+            report("Connecting…", 0.0)
+            from napari_neural_style.engine.download import download_pretrained
+
+            def received(done: int, total: int) -> None:
+                of = f" of {total / 1e6:.0f}" if total else ""
+                report(f"Downloading: {done / 1e6:.0f}{of} MB", done / total if total else 0.0)
+
+            download_pretrained(received)
+            yield from ()
+
+        self._start(work, "VGG-19 download")
+
+    def _start(self, work: Work, description: str) -> None:
+        assert self._owner is not None
+        self.job = Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self._owner)
+        self._clock = Clock()
+        self._activity = progress(total=_BAR, desc=description)
+        self.bar.value = 0
+        self.bar.visible = True
+        self._began = time.monotonic()
+        self.changed.emit()
+        self._say(STARTING)
+        self.job.start()
+
+    def toggle_pause(self) -> None:
+        """Hold the run after its present step, or let it go on."""
+        if self.job is None:
+            return
+        if self.job.paused:
+            self.job.resume()
+        else:
+            self.job.pause()
+            self._say(f"Paused. {self._words}")
+        self._clock = Clock()
+        self.changed.emit()
+
+    def stop(self) -> None:
+        """End the run before its next step; the next one that waits begins."""
+        if self.job is not None:
+            self.job.stop()
+            self._say("Stopping…")
+
+    def save_now(self) -> None:
+        """Keep the picture of the next step."""
+        if self._steering is not None:
+            self._steering.save_now()
+
+    def turn(self, name: str, value: Any) -> None:
+        """Let the run have another value of a setting from its next step on."""
+        if self._steering is None or self._task is None:
+            return
+        if value != self._turned.get(name, getattr(self._task.settings, name)):
+            self._turned[name] = value
+            self._steering.turn(**{name: value})
+
+    def abandon(self) -> None:
+        """Stop everything and tell nobody: the dock is going away."""
+        if self.waiting:
+            self.queue.clear()
+        if self.job is not None:
+            self.job.abandon()
+            self._end()
+
+    def _say(self, words: str) -> None:
+        self._words = words
+        self.said.emit(words)
+
+    def _on_status(self, message: str, fraction: float) -> None:
+        self._say(message)
+        self._advance(fraction)
+
+    def _on_step(self, step: Step) -> None:
+        if self._outputs is not None:
+            self._outputs.show(step)
+        self._advance(step.done)
+        losses, seconds = step.losses, time.monotonic() - self._began
+        self.curve.add(step.index, seconds, losses.total, losses.content, losses.style)
+        if self.job is None or self.job.stopping:
+            return
+        left = self._clock.left(step.done)
+        words = [f"Step {step.index} of {step.total}", f"loss {losses.total:.4g}"]
+        words += [] if left is None else [f"{timed(left)} left"]
+        words += [f"{self.waiting} waiting"] if self.waiting else []
+        self._say(("Paused. " if self.job.paused else "") + " · ".join(words))
+
+    def _advance(self, fraction: float) -> None:
+        value = int(fraction * _BAR)
+        self.bar.value = value
+        if self._activity is not None:
+            self._activity.n = value
+            self._activity.refresh()
+
+    def _on_end(self, error: str | None) -> None:
+        stopped = self.job is not None and self.job.stopping
+        self._end()
+        if error:
+            show_info(error)
+        self.ended.emit(error or ("Stopped; the picture so far is kept." if stopped else "Done."))
+        task = self.queue.take() if self.waiting else None
+        if task is not None and self._owner is not None:
+            self.begin(task, self._steps_as, self._owner)
+        self.changed.emit()
+
+    def _end(self) -> None:
+        self.job = self._task = self._steering = None
+        self.bar.visible = False
+        if self._activity is not None:
+            self._activity.close()
+            self._activity = None
+        outputs, self._outputs = self._outputs, None
+        if outputs is not None:
+            outputs.finish()
