@@ -148,7 +148,8 @@ def test_use_these_settings(viewer, widget, quick):
     assert "Not open any more: waves" in widget.message.value
 
 
-def test_copy_as_command_makes_the_same_image(viewer, widget, pair, tmp_path, monkeypatch):
+@pytest.mark.parametrize("mode", ["transfer", "content", "texture"])
+def test_copy_as_command_makes_the_same_image(viewer, widget, pair, tmp_path, monkeypatch, mode):
     from PIL import Image
 
     for name, image in zip(("cat", "waves"), pair, strict=True):
@@ -156,6 +157,7 @@ def test_copy_as_command_makes_the_same_image(viewer, widget, pair, tmp_path, mo
     viewer.layers.clear()
     viewer.open([tmp_path / "waves.png", tmp_path / "cat.png"], plugin="napari")
     widget.content.value, widget.style.value = viewer.layers["cat"], viewer.layers["waves"]
+    widget._fields["mode"].value = mode
     run_to_the_end(widget)
     result = result_of(viewer)
     viewer.layers.selection.active = result

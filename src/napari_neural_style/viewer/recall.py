@@ -81,7 +81,15 @@ def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
     made_by = made_by_of(layer) or {}
     sources = made_by.get("sources")
     sources = sources if isinstance(sources, Mapping) else {}
-    command = command_of(made_by, _path_of(viewer, sources.get("content")), _path_of(viewer, sources.get("style")))
+    content, style = (_path_of(viewer, sources.get(name)) for name in ("content", "style"))
+    settings = settings_of(made_by)
+    if settings.mode == "texture" and isinstance(settings.size, int):
+        # Here it has no content and is square; there every command names one, whose shape then does not count.
+        square = dataclasses.replace(settings, size=(settings.size, settings.size))
+        made_by = {**made_by, "settings": square.to_dict()}
+    if settings.mode != "transfer":
+        content = style = content or style
+    command = command_of(made_by, content, style)
     lost = [name for name in ("styles", "style_regions", "content_regions", "area", "initial") if sources.get(name)]
     words = {"styles": "further styles", "initial": "the picture to start from"}
     listed = ", ".join(words.get(name, name.replace("_", " ")) for name in lost)

@@ -74,9 +74,7 @@ class StyleTransferWidget(Container):
         self._sections = {
             "more": Section("Regions and more styles", self._make_more, "Where to paint, and with which styles."),
             "results": Section("Results", lambda: self._results.body, "What to do with the selected result."),
-            "curve": Section(
-                "Loss curve", lambda: wrapped(self._runner.curve), "The losses of the run."
-            ),
+            "curve": Section("Loss curve", lambda: wrapped(self._runner.curve), "The losses of the run."),
             "queue": Section("Waiting runs", lambda: wrapped(self._queue), "Runs that start one after another."),
             "presets": Section("Own presets", self._make_presets, "Keep the settings under a name."),
             "advanced": Section("Advanced", lambda: self._fields.advanced, "All other settings."),
