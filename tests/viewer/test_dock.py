@@ -33,6 +33,7 @@ def test_several_styles_with_weights(viewer, widget, pair):
     press(opened(widget, "more")._inputs.more.add)
     first, second = widget._inputs.more.rows
     assert second.layer.value.name == "night"
+    assert widget._inputs.more.each.enabled
     second.weight.value = 3
     run_to_the_end(widget)
     result = result_of(viewer)
@@ -41,6 +42,7 @@ def test_several_styles_with_weights(viewer, widget, pair):
     mixed = result.data.mean((0, 1))
     press(second.remove_button)
     assert widget._inputs.more.rows == [first]
+    assert not widget._inputs.more.each.enabled
     run_to_the_end(widget)
     alone = result_of(viewer).data.mean((0, 1))
     towards = 255 - 2 * pair[1].mean((0, 1))
@@ -189,13 +191,16 @@ def test_saved_steps_as_one_layer_with_a_slider(viewer, widget, steps_as):
     stack.visible = True
     viewer.dims.set_current_step(0, 10)
     assert viewer.dims.axis_labels[0] == "saved step"
+    assert (viewer.dims.nsteps[0], viewer.dims.current_step[0]) == (11, 10)
 
 
 def test_compare_and_back(viewer, widget):
     run_to_the_end(widget)
     before = {layer.name: layer.visible for layer in viewer.layers}
     viewer.layers.selection.active = result_of(viewer)
+    viewer.scene.camera.zoom = zoom = 7.0
     press(opened(widget, "results")._results.compare)
+    assert 120 * viewer.scene.camera.zoom < viewer.canvas.size[1] / 2
     grid = viewer.canvas.grid
     assert grid.enabled
     assert [layer.name for layer in viewer.layers if layer.visible] == ["cat", "cat × waves · step 6"]
@@ -204,6 +209,7 @@ def test_compare_and_back(viewer, widget):
     assert grid.position(result, viewer.layers) == (0, 1)
     press(widget._results.compare)
     assert not grid.enabled
+    assert viewer.scene.camera.zoom == zoom
     assert {layer.name: layer.visible for layer in viewer.layers} == before
 
 
@@ -363,3 +369,33 @@ def test_a_result_dataclass_is_left_alone(widget):
     wanted = dataclasses.replace(StyleSettings(), style_weight=3.3, style_scale=0.75, changes={5: {"color": "free"}})
     widget.settings = wanted
     assert widget.settings == wanted
+
+
+def test_fields_are_aligned_and_lists_show_whole_words(viewer, widget):
+    for number in range(30):
+        viewer.add_image(np.zeros((8, 8)), name=f"a picture of a long name, and its number is {number}", visible=False)
+    for section in widget._sections.values():
+        section.open()
+    fields = widget._fields
+
+    def left(field) -> int:
+        return field.native.mapToGlobal(field.native.rect().topLeft()).x()
+
+    wait_until(lambda: left(widget.steps) == left(widget.save_every) == left(widget.content), 5)
+    wait_until(lambda: left(fields["scales"]) == left(fields["preview_interval"]) == left(fields.width), 5)
+    press(widget.content)
+    view = widget.content.native.view()
+    wait_until(view.isVisible, 5)
+    assert view.viewport().width() >= view.sizeHintForColumn(0)
+    assert view.height() < 600
+    widget.content.native.hidePopup()
+
+
+def test_a_renamed_layer_stays_chosen(viewer, widget):
+    cat, waves = viewer.layers["cat"], viewer.layers["waves"]
+    assert (widget.content.value, widget.style.value) == (cat, waves)
+    cat.name, waves.name = "zebra", "zinnia"
+    QApplication.processEvents()
+    assert (widget.content.value, widget.style.value) == (cat, waves)
+    assert widget.content.native.currentText() == "zebra"
+    assert widget.content.native.count() == 2

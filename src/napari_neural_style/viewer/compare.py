@@ -20,7 +20,7 @@ class Comparison:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
-        self._before: tuple[dict[Layer, bool], dict[str, Any]] | None = None
+        self._before: tuple[dict[Layer, bool], dict[str, Any], dict[str, Any]] | None = None
 
     @property
     def on(self) -> bool:
@@ -32,21 +32,25 @@ class Comparison:
         grid = self._grid
         layers = list(self._viewer.layers)
         settings = {name: getattr(grid, name) for name in ("enabled", "shape", "stride")}
-        self._before = {layer: layer.visible for layer in layers}, settings
+        view = {name: getattr(self._camera, name) for name in ("center", "zoom", "angles")}
+        self._before = {layer: layer.visible for layer in layers}, settings, view
         for layer in layers:
             layer.visible = layer in (left, right)
         order = self._viewer.layers
         grid.stride = 1 if order.index(left) < order.index(right) else -1
         grid.shape = (1, 2)
         grid.enabled = True
+        self._viewer.reset_view()  # each has half of the canvas now
 
     def end(self) -> None:
         """Show everything as it was."""
         if self._before is None:
             return
-        (visible, settings), self._before = self._before, None
+        (visible, settings, view), self._before = self._before, None
         for name, value in settings.items():
             setattr(self._grid, name, value)
+        for name, value in view.items():
+            setattr(self._camera, name, value)
         for layer, was in visible.items():
             if layer in self._viewer.layers:
                 layer.visible = was
@@ -55,3 +59,8 @@ class Comparison:
     def _grid(self) -> Any:
         canvas = getattr(self._viewer, "canvas", None)
         return canvas.grid if canvas is not None else self._viewer.grid
+
+    @property
+    def _camera(self) -> Any:
+        scene = getattr(self._viewer, "scene", None)
+        return scene.camera if scene is not None else self._viewer.camera

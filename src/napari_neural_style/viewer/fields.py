@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QComboBox
 
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, from_text, to_text
 from napari_neural_style.viewer.choices import device_choices, features_choices
+from napari_neural_style.viewer.native import show_whole_choices
 
 _DEFAULT = next(iter(PRESETS.values()))
 _MOST = 2**31 - 1
@@ -55,6 +56,7 @@ def labelled(*widgets: ValueWidget[Any]) -> Container:
             # Long layer names and reasons must not widen the dock.
             widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             widget.native.setMinimumContentsLength(10)
+            show_whole_choices(widget.native)
     return group
 
 
@@ -183,3 +185,5 @@ class Fields:
                 widget.value = "auto"
             else:
                 widget.value = to_text(value) if isinstance(widget, LineEdit) else value
+                if isinstance(widget, LineEdit):
+                    widget.native.setCursorPosition(0)  # a long text shows its beginning

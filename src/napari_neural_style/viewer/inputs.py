@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import Container, FloatSpinBox, PushButton, create_widget
+from magicgui.widgets import Container, FloatSpinBox, PushButton
 from napari.layers import Image, Labels
 
 from napari_neural_style.viewer.areas import WHOLE, area_choices
@@ -14,6 +14,7 @@ from napari_neural_style.viewer.fields import Choices, labelled
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class StyleChoice:
 class StyleRow(Container):
     """One style: its layer, weight and regions; all but the first can be removed."""
 
-    def __init__(self, layer: Any, number: int) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer, layer: Any, number: int) -> None:
         self.layer = layer
         self.weight = FloatSpinBox(
             name="weight",
@@ -39,11 +40,13 @@ class StyleRow(Container):
             step=0.25,
             tooltip="How much this style counts beside the others.",
         )
-        self.regions: Any = create_widget(
-            annotation=Optional[Labels],  # noqa: UP045 - napari has its choices for this spelling
-            name="regions",
-            label=f"style {number} regions",
-            options={"tooltip": "Labels on this style layer: each content label takes the style of the same label."},
+        self.regions = _layer_field(
+            viewer,
+            Labels,
+            "regions",
+            f"style {number} regions",
+            "Labels on this style layer: each content label takes the style of the same label.",
+            nullable=True,
         )
         own = [] if number == 1 else [layer]
         self._rows = labelled(*own, self.weight, self.regions)
@@ -62,12 +65,15 @@ class MoreInputs:
     """
 
     def __init__(self, viewer: napari.viewer.Viewer, content: Any, style: Any) -> None:
+        self._viewer = viewer
         self._content = content
-        self.content_regions: Any = create_widget(
-            annotation=Optional[Labels],  # noqa: UP045
-            name="content_regions",
-            label="content regions",
-            options={"tooltip": "Labels on the content: label 0 stays as it is, the others are painted."},
+        self.content_regions = _layer_field(
+            viewer,
+            Labels,
+            "content_regions",
+            "content regions",
+            "Labels on the content: label 0 stays as it is, the others are painted.",
+            nullable=True,
         )
         self.area = Choices(
             name="area",
@@ -76,13 +82,15 @@ class MoreInputs:
             value=WHOLE,
             tooltip="Paint the whole layer, what the canvas shows of it, or what a Shapes layer outlines.",
         )
-        self.start_from: Any = create_widget(
-            annotation=Optional[Image],  # noqa: UP045
-            name="start_from",
-            label="start from",
-            options={"tooltip": "A picture to start from, among them an earlier result."},
+        self.start_from = _layer_field(
+            viewer,
+            Image,
+            "start_from",
+            "start from",
+            "A picture to start from, among them an earlier result.",
+            nullable=True,
         )
-        self.rows = [StyleRow(style, 1)]
+        self.rows = [StyleRow(viewer, style, 1)]
         self._rows: Container[Any] = Container(widgets=[*self.rows], labels=False)
         self._rows.margins = (0, 0, 0, 0)
         self.add = PushButton(text="Add a style", tooltip="Mix several styles, or give regions styles of their own.")
@@ -95,8 +103,14 @@ class MoreInputs:
     def add_style(self) -> StyleRow:
         """Add a row for one more style."""
         number = len(self.rows) + 1
-        layer = _image_field(f"style_{number}", f"style layer {number}", "One more image layer whose style counts.")
-        row = StyleRow(layer, number)
+        layer = _layer_field(
+            self._viewer,
+            Image,
+            f"style_{number}",
+            f"style layer {number}",
+            "One more image layer whose style counts.",
+        )
+        row = StyleRow(self._viewer, layer, number)
         self.rows.append(row)
         self._rows.append(row)
         row.reset_choices()
@@ -104,12 +118,14 @@ class MoreInputs:
         if others:
             layer.value = others[0]
         row.remove_button.changed.connect(lambda: self._remove(row))
+        self.body.changed.emit(self.body)  # the button's own signal reached the dock before there was a row
         return row
 
     def _remove(self, row: StyleRow) -> None:
         self.rows.remove(row)
         self._rows.remove(row)
         row.native.deleteLater()
+        self.body.changed.emit(self.body)
 
     def have_rows(self, count: int) -> None:
         """Have rows for so many styles, at least one."""
@@ -130,8 +146,8 @@ class Inputs:
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
-        self.content: Any = _image_field("content", "content layer", "The image layer to repaint.")
-        self.style: Any = _image_field("style", "style layer", "The image layer whose style it takes.")
+        self.content = _layer_field(viewer, Image, "content", "content layer", "The image layer to repaint.")
+        self.style = _layer_field(viewer, Image, "style", "style layer", "The image layer whose style it takes.")
         self.swap = PushButton(text="⇅ Swap content and style", tooltip="Exchange the two layers.")
         self.main = [self.content, self.style, self.swap]
         self.swap.changed.connect(self._swap)
@@ -165,8 +181,15 @@ class Inputs:
             self.style.value = others[0]
 
 
-def _image_field(name: str, label: str, tooltip: str) -> Any:
-    return create_widget(annotation=Image, name=name, label=label, options={"tooltip": tooltip})
+def _layer_field(
+    viewer: napari.viewer.Viewer, kind: type[Layer], name: str, label: str, tooltip: str, nullable: bool = False
+) -> Any:
+    """Return a choice among the layers of a kind; magicgui's own loses a layer that is renamed."""
+
+    def choices(widget: Any) -> list[tuple[str, Layer]]:
+        return [(layer.name, layer) for layer in viewer.layers if isinstance(layer, kind)]
+
+    return Choices(name=name, label=label, choices=choices, tooltip=tooltip, nullable=nullable)
 
 
 def _area_choices_of(viewer: napari.viewer.Viewer) -> Any:

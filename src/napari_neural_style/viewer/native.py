@@ -8,7 +8,7 @@ from typing import Any
 from magicgui.widgets import Container, Label
 from magicgui.widgets.bases import Widget
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 _MARGIN = 2
 """Space in pixels that napari's style keeps around scroll bars."""
@@ -57,8 +57,9 @@ class _VerticalScrollArea(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """Ask for more room when what is in it needs it."""
+        """Ask for more room when what is in it needs it, and keep its fields aligned."""
         if event.type() == QEvent.Type.LayoutRequest:
+            _align_fields(self.widget())
             self.updateGeometry()
         return super().eventFilter(watched, event)
 
@@ -69,8 +70,47 @@ class _VerticalScrollArea(QScrollArea):
         return QSize(width + max(bar.sizeHint().width(), bar.width()) + 2 * _MARGIN, 120)
 
 
+def _align_fields(column: QWidget) -> None:
+    """Give the labels of each group one width; magicgui measures them before napari's style sets their font."""
+    groups: dict[QWidget, list[QLabel]] = {}
+    for label in column.findChildren(QLabel):
+        row = label.parentWidget()
+        if isinstance(row.layout(), QHBoxLayout) and label is row.layout().itemAt(0).widget() and label.isVisible():
+            groups.setdefault(row.parentWidget(), []).append(label)
+    for labels in groups.values():
+        widest = max(label.sizeHint().width() for label in labels)
+        for label in labels:
+            label.setMinimumWidth(widest)
+
+
+def show_whole_choices(box: QComboBox) -> None:
+    """Let the list of a combo box be as wide as its words, and scroll when there are many."""
+    box.setMaxVisibleItems(20)
+    box.setStyleSheet("combobox-popup: 0;")  # else the list takes the height of the screen
+    box.installEventFilter(_ListWidth(box))
+
+
+class _ListWidth(QObject):
+    """Gives a combo box's list its width just before it opens."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Look at clicks and keys."""
+        if isinstance(watched, QComboBox) and event.type() in (QEvent.Type.MouseButtonPress, QEvent.Type.KeyPress):
+            view = watched.view()
+            view.setMinimumWidth(view.sizeHintForColumn(0) + view.verticalScrollBar().sizeHint().width())
+        return super().eventFilter(watched, event)
+
+
+_FOCUS = """
+QPushButton:focus, QComboBox:focus, QAbstractSpinBox:focus, QLineEdit:focus,
+QCheckBox:focus, QListWidget:focus { border: 1px solid #4c8dff; }
+"""
+"""napari's style does not show where the keyboard is. The blue is seen on its dark and its light theme."""
+
+
 def make_accessible(container: Container[Any]) -> None:
-    """Give every control a name for screen readers, and let Tab go from top to bottom."""
+    """Give every control a name for screen readers, let Tab go from top to bottom, and show where it is."""
+    container.native.setStyleSheet(_FOCUS)
     before: QWidget | None = None
     for widget in _controls(container):
         name = getattr(widget, "text", "") or widget.label or widget.name

@@ -154,6 +154,7 @@ class _Stack:
             self.layer = Image(data, name=self._name, visible=False, **_with_steps(self._place))
         else:
             self.layer.data = data
+            self.layer.affine = self.layer.affine  # else the viewer's slider does not hear of a hidden layer's steps
         self.layer.metadata = {KEY: {**self._made_by[-1], "steps": [each["step"] for each in self._made_by]}}
 
 
