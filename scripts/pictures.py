@@ -342,6 +342,7 @@ def light() -> None:
         w.viewer.theme = "light"
         w.viewer.dims.set_current_step(0, 4)
         w.run()
+        w.native.activateWindow()
         w.dock.preset.native.setFocus()
         w.save("light.jpg")
 
