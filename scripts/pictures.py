@@ -91,7 +91,8 @@ class Window:
 
     def until_step(self, step: int) -> None:
         """Wait until a run has shown a step."""
-        self.until(lambda: len(self.dock._runner.curve.points()) > 0 and self.dock._runner.curve.points()[-1, 0] >= step)
+        points = self.dock._runner.curve.points
+        self.until(lambda: len(points()) > 0 and points()[-1, 0] >= step)
 
     def until(self, condition: Callable[[], bool], seconds: float = 900) -> None:
         """Let the event loop run until a condition holds."""

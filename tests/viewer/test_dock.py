@@ -51,6 +51,7 @@ def test_several_styles_with_weights(viewer, widget, pair):
 
 def test_content_alone_and_style_alone(viewer, widget):
     widget._fields["mode"].value = "content"
+    assert (widget.content.enabled, widget.style.enabled, widget.style_strength.enabled) == (True, False, False)
     widget._fields["content_layers"].value = "conv1_2=1"
     run_to_the_end(widget)
     result = result_of(viewer)
@@ -58,6 +59,7 @@ def test_content_alone_and_style_alone(viewer, widget):
     assert result.metadata[KEY]["losses"]["style"] == 0
     viewer.layers.remove("cat")
     widget._fields["mode"].value = "texture"
+    assert (widget.content.enabled, widget.style.enabled) == (False, True)
     widget.style.value = viewer.layers["waves"]
     widget.size.value = 96
     run_to_the_end(widget)

@@ -91,9 +91,12 @@ def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
         content = style = content or style
     command = command_of(made_by, content, style)
     lost = [name for name in ("styles", "style_regions", "content_regions", "area", "initial") if sources.get(name)]
-    words = {"styles": "further styles", "initial": "the picture to start from"}
-    listed = ", ".join(words.get(name, name.replace("_", " ")) for name in lost)
-    return command, f"The command does not hold: {listed}." if lost else ""
+    called = {"styles": "further styles", "initial": "the picture to start from"}
+    listed = ", ".join(called.get(name, name.replace("_", " ")) for name in lost)
+    unknown = [name for name, path in (("CONTENT.png", content), ("STYLE.png", style)) if path is None]
+    words = [f"Put the files' names in place of {' and '.join(unknown)}."] if unknown else []
+    words += [f"The command does not hold: {listed}."] if lost else []
+    return command, " ".join(words)
 
 
 def _open_layer(viewer: napari.viewer.Viewer, name: Any, kind: type) -> Layer | None:

@@ -270,6 +270,10 @@ class StyleTransferWidget(Container):
         self.run.text = "&Run next" if running else "&Run"
         wants = self.features.value == "pretrained" or (self.features.value == "auto" and not self._asked_for_features)
         self._question.visible = wants and not running and not pretrained_path().is_file()
+        mode = self._fields["mode"].value
+        self.content.enabled, self.style.enabled = mode != "texture", mode != "content"
+        self._fields["style_scale"].enabled = mode != "content"
+        self.style_strength.enabled = self._fields["color"].enabled = mode == "transfer"
         reason = self.why_not_run()
         self.run.enabled = not reason
         if "_results" in self.__dict__:
