@@ -6,13 +6,15 @@ import json
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from napari_neural_style.whole import whole_file
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 KEY = "napari-neural-style"
 """Name under which files and layers carry what made them."""
@@ -44,7 +46,9 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     ValueError
         If there is no such file or it holds no single image; the message says which.
     """
-    import tifffile  # here, as wherever it is used: it takes a while, and the dock imports this module
+    # Here, as wherever they are used: they take a while, and the dock imports this module.
+    import tifffile
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     path = Path(path)
     if not path.is_file():
@@ -151,6 +155,8 @@ def write_image(
     OSError
         If writing fails, for example on a full disk.
     """
+    from PIL import Image, PngImagePlugin
+
     path = check_writable(path)
     text = json.dumps({KEY: made_by})
     with whole_file(path) as part:
@@ -175,6 +181,8 @@ def write_image(
 
 def read_made_by(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Return what made an image that :func:`write_image` wrote, or None for any other; only headers are read."""
+    from PIL import Image
+
     path = Path(path)
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
