@@ -2,8 +2,8 @@
 
     python benchmarks/opening.py [--runs 7]
 
-The control is a dock with a label in it. Drawing the canvas in its new size is the same for both and not counted. Needs a
-screen.
+The control is a dock with a label in it. Drawing the canvas in its new size is the same for both and not counted.
+Needs a screen.
 """
 
 from __future__ import annotations
