@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.utils.transforms import Affine
 
-from napari_neural_style.viewer.provenance import made_by_of
+from napari_neural_style.viewer.provenance import sources_of
 
 if TYPE_CHECKING:
     from napari.components import Dims
@@ -197,6 +197,5 @@ def placed_like(
 
 def source_name(layer: Image) -> str:
     """Return a layer's name, or for a result the name of the content it was made from."""
-    sources = (made_by_of(layer) or {}).get("sources")
-    name = sources.get("content") if isinstance(sources, Mapping) else None
+    name = sources_of(layer).get("content")
     return name if isinstance(name, str) and name else str(layer.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,17 @@ def made_by_of(layer: Layer) -> dict[str, Any] | None:
     if not stat.S_ISREG(status.st_mode):
         return None
     return _in_file(os.fspath(path), status.st_mtime_ns, status.st_size)
+
+
+def sources_of(layer: Layer) -> Mapping[str, Any]:
+    """Return the names of what a layer's picture was made from, empty where they are not known."""
+    sources = (made_by_of(layer) or {}).get("sources")
+    return sources if isinstance(sources, Mapping) else {}
+
+
+def open_layer(layers: Iterable[Layer], name: Any, kind: type[Layer]) -> Any:
+    """Return the first layer of a name and kind, or None."""
+    return next((layer for layer in layers if layer.name == name and isinstance(layer, kind)), None)
 
 
 @lru_cache(maxsize=256)

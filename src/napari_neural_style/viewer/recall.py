@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from napari.layers import Image, Labels
 from napari_neural_style.command import command_of, settings_of
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.areas import WHOLE
-from napari_neural_style.viewer.provenance import made_by_of
+from napari_neural_style.viewer.provenance import made_by_of, open_layer, sources_of
 
 if TYPE_CHECKING:
     import napari
@@ -39,14 +38,13 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
     made_by = made_by_of(layer) or {}
     # Pictures from the command line hold an interval that nobody chose: there is no preview.
     settings = dataclasses.replace(settings_of(made_by), preview_interval=StyleSettings().preview_interval)
-    sources = made_by.get("sources")
-    sources = sources if isinstance(sources, Mapping) else {}
+    sources = sources_of(layer)
     missing: list[str] = []
 
     def choose(field: Any, name: Any, kind: type) -> None:
         if name is None:
             return
-        found = _open_layer(viewer, name, kind)
+        found = open_layer(viewer.layers, name, kind)
         if found is None:
             missing.append(str(name))
         else:
@@ -79,8 +77,7 @@ def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
         If the result's settings cannot be used.
     """
     made_by = made_by_of(layer) or {}
-    sources = made_by.get("sources")
-    sources = sources if isinstance(sources, Mapping) else {}
+    sources = sources_of(layer)
     content, style = (_path_of(viewer, sources.get(name)) for name in ("content", "style"))
     settings = settings_of(made_by)
     if settings.mode == "texture" and isinstance(settings.size, int):
@@ -99,12 +96,8 @@ def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
     return command, " ".join(words)
 
 
-def _open_layer(viewer: napari.viewer.Viewer, name: Any, kind: type) -> Layer | None:
-    return next((layer for layer in viewer.layers if layer.name == name and isinstance(layer, kind)), None)
-
-
 def _path_of(viewer: napari.viewer.Viewer, name: Any) -> Path | None:
     """Return the file that a layer was opened from, if it is open and has one."""
-    layer = _open_layer(viewer, name, Image)
+    layer = open_layer(viewer.layers, name, Image)
     path = None if layer is None else layer.source.path
     return Path(path) if path else None

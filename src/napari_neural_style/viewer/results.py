@@ -11,7 +11,7 @@ from napari_neural_style.files import KEY
 from napari_neural_style.viewer.compare import Comparison
 from napari_neural_style.viewer.fields import labelled
 from napari_neural_style.viewer.outputs import STEPS_AS
-from napari_neural_style.viewer.provenance import made_by_of
+from napari_neural_style.viewer.provenance import made_by_of, open_layer, sources_of
 
 if TYPE_CHECKING:
     import napari
@@ -42,16 +42,15 @@ class Results:
             choices=STEPS_AS,
             tooltip="Layers of their own, one layer with a slider over the steps, or auto: layers while they are few.",
         )
-        pairs = [Container(widgets=[*pair], layout="horizontal", labels=False) for pair in self._pairs]
+        pairs = [
+            Container(widgets=pair, layout="horizontal", labels=False)
+            for pair in ([self.use, self.copy], [self.go_on, self.compare])
+        ]
         for pair in pairs:
             pair.margins = (0, 0, 0, 0)
         self.body: Container[Any] = Container(widgets=[*pairs, labelled(self.steps_as)], labels=False)
         self.body.margins = (0, 0, 0, 0)
         self.compare.changed.connect(self.toggle_comparison)
-
-    @property
-    def _pairs(self) -> tuple[tuple[PushButton, PushButton], ...]:
-        return (self.use, self.copy), (self.go_on, self.compare)
 
     def selected(self) -> Layer | None:
         """Return the selected layer if a run made it."""
@@ -72,13 +71,11 @@ class Results:
 
     def _content_of(self, layer: Layer | None) -> Layer | None:
         """Return the layer that a result was made from, if it is open."""
-        made_by = None if layer is None else made_by_of(layer)
-        sources = made_by.get("sources") if made_by else None
-        if not isinstance(sources, dict):
+        if layer is None:
             return None
-        name = sources.get("content") or sources.get("style")
-        found = [other for other in self._viewer.layers if other.name == name and isinstance(other, Image)]
-        return found[0] if found and found[0] is not layer else None
+        sources = sources_of(layer)
+        found: Layer | None = open_layer(self._viewer.layers, sources.get("content") or sources.get("style"), Image)
+        return found if found is not layer else None
 
     def toggle_comparison(self) -> None:
         """Show content and result side by side, or everything as it was before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from napari_neural_style.viewer.areas import labels_reader, shapes_reader, windo
 from napari_neural_style.viewer.inputs import Inputs, StyleChoice
 from napari_neural_style.viewer.layers import Plane, plane_shape, reader_of, shown_plane, source_name
 from napari_neural_style.viewer.outputs import Place
-from napari_neural_style.viewer.provenance import made_by_of
+from napari_neural_style.viewer.provenance import made_by_of, sources_of
 from napari_neural_style.viewer.worker import Report
 
 if TYPE_CHECKING:
@@ -174,9 +174,7 @@ def go_on_task(viewer: ViewerModel, layer: Image) -> Task:
         raise ValueError(f"The run of {layer.name!r} is no longer kept: the last {KEPT_RUNS} stopped ones are.")
     settings = settings_of(made_by)
     title = str(layer.name).partition(" · step ")[0]
-    sources = made_by.get("sources")
-    plane = shown_plane(layer, viewer.dims)
-    place = Place(layer, plane, title, dict(sources) if isinstance(sources, Mapping) else {}, _new_run())
+    place = Place(layer, shown_plane(layer, viewer.dims), title, dict(sources_of(layer)), _new_run())
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         report("Loading PyTorch…", 0.0)
