@@ -144,6 +144,11 @@ def _statistics(image: Tensor) -> tuple[Tensor, Tensor]:
     return image.new_tensor(mean).view(1, -1, 1, 1), image.new_tensor(std).view(1, -1, 1, 1)
 
 
+def size_of(image: Tensor) -> tuple[int, int]:
+    """Return the height and width of an image tensor (..., H, W)."""
+    return image.shape[-2], image.shape[-1]
+
+
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Return an image (1, C, H, W) at size (height, width), bilinear and without aliasing."""
     if tuple(image.shape[-2:]) == tuple(size):

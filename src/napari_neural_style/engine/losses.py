@@ -74,12 +74,14 @@ def total_variation(image: Tensor) -> Tensor:
 
 def content_constant(target: Tensor, normalization: str) -> float:
     """Return k_c, the constant in front of ‖F - P‖², for target activations P of shape (1, N, H, W)."""
+    return content_constant_of(target.float().square().sum().item(), target.numel(), normalization)
+
+
+def content_constant_of(square: float, count: int, normalization: str) -> float:
+    """Return k_c for target activations of which ‖P‖² and the number of values are known."""
     if normalization == "paper":
         return 1 / 2
-    if normalization == "mean":
-        return 1 / target.numel()
-    square = target.float().square().sum().item()
-    return 1 / max(square, _FLOOR * target.numel())
+    return 1 / (count if normalization == "mean" else max(square, _FLOOR * count))
 
 
 def style_constant(target: Tensor, normalization: str) -> float:
@@ -139,6 +141,11 @@ def style_terms(
         (layer, label): gram_matrix(activations[layer], guides.get((layer, label)))
         for layer, label in dict.fromkeys((t.layer, t.label) for t in targets)
     }
+    return gram_terms(grams, targets)
+
+
+def gram_terms(grams: Mapping[tuple[str, int], Tensor], targets: Sequence[Target]) -> list[Tensor]:
+    """Return factor · ‖G - A‖² for every target; `grams` are by layer and label."""
     return [t.factor * (grams[t.layer, t.label] - t.value).square().sum() for t in targets]
 
 

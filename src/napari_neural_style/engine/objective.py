@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.images import denormalize, normalized_rgb
+from napari_neural_style.engine.grams import GramSums
+from napari_neural_style.engine.images import denormalize, normalized_rgb, size_of
 from napari_neural_style.engine.losses import (
     Losses,
     Target,
     content_constant,
     content_terms,
-    gram_matrix,
     style_constant,
     style_terms,
     total_variation,
@@ -51,6 +51,8 @@ class Objective:
         The weights of the terms.
     guides : dict, optional
         The content's regions; each one's style terms weigh as much as its share of the picture.
+    side : int
+        Side of the tiles that style pictures are gone through in, 0 for whole ones.
 
     Attributes
     ----------
@@ -69,8 +71,11 @@ class Objective:
         brushes: Sequence[Brush],
         weights: Weights,
         guides: Guides | None = None,
+        *,
+        side: int = 0,
     ) -> None:
         self._trunk = trunk
+        self._side = side
         self.content_weight = weights.content
         self.style_weight = weights.style
         self.variation_weight = weights.variation
@@ -78,39 +83,42 @@ class Objective:
         self._style: list[Target] = []
         self._guides: dict[tuple[str, int], Tensor] = {}
         if weights.content and weights.content_layers:
-            activations = self._activations(content)
-            for layer, weight in weights.content_layers.items():
-                target = activations[layer].clone()
-                factor = weight * content_constant(target, weights.normalization)
-                self._content.append(Target(layer, target, factor))
-            del activations
+            self._aim_at_content(content, weights)
         if weights.style:
             self._aim_at_styles(brushes, weights, guides)
         self._names = [f"content {t.layer}" for t in self._content] + [f"style {t.layer}" for t in self._style]
         self._names.append("variation")
 
+    def _aim_at_content(self, content: Tensor, weights: Weights) -> None:
+        """Compute the content targets."""
+        activations = self._activations(content, weights.content_layers)
+        for layer, weight in weights.content_layers.items():
+            target = activations[layer].clone()
+            self._content.append(Target(layer, target, weight * content_constant(target, weights.normalization)))
+
     def _aim_at_styles(self, brushes: Sequence[Brush], weights: Weights, guides: Guides | None) -> None:
         """Compute the style targets: one for every region, brush that serves it, and layer."""
-        for label, guide in (guides or {}).items():
-            for layer in weights.style_layers:
-                self._guides[layer, label] = carried(guide, layer)
+        self._look_through(guides or {}, list(weights.style_layers))
         shares = {EVERYWHERE: 1.0} if guides is None else {k: guide.mean().item() for k, guide in guides.items()}
         for brush in brushes:
-            activations = self._activations(brush.picture)
-            for label, share in shares.items():
-                if not brush.serves(label):
-                    continue
-                share *= brush.weight / sum(other.weight for other in brushes if other.serves(label))
+            served = {label: brush.guide(label) for label in shares if brush.serves(label)}
+            size = size_of(brush.picture)
+            sums = GramSums(size, served, list(weights.style_layers), self._side)
+            grams = sums.whole(self._trunk, brush.picture, normalized_rgb)
+            for label in served:
+                share = shares[label] * brush.weight / sum(other.weight for other in brushes if other.serves(label))
                 for layer, weight in weights.style_layers.items():
-                    region = brush.guide(label)
-                    gram = gram_matrix(activations[layer], None if region is None else carried(region, layer))
+                    gram = grams[layer, label]
                     factor = weight * style_constant(gram, weights.normalization) * share
                     self._style.append(Target(layer, gram, factor, label))
-            del activations
+
+    def _look_through(self, guides: Guides, layers: Sequence[str]) -> None:
+        """Carry the content's regions to the style layers."""
+        self._guides = {(layer, label): carried(guide, layer) for label, guide in guides.items() for layer in layers}
 
     @torch.no_grad()
-    def _activations(self, picture: Tensor) -> dict[str, Tensor]:
-        return self._trunk(normalized_rgb(picture))
+    def _activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        return self._trunk(normalized_rgb(picture), layers)
 
     def _variation(self, image: Tensor) -> Tensor:
         if not self.variation_weight:
@@ -127,7 +135,7 @@ class Objective:
         """
         with torch.enable_grad():
             image = image.detach().requires_grad_()
-            activations = self._trunk(_as_rgb(image))
+            activations = self._trunk(as_rgb(image))
             terms = [self.content_weight * term for term in content_terms(activations, self._content)]
             terms += [self.style_weight * term for term in style_terms(activations, self._style, self._guides)]
             terms.append(self._variation(image))
@@ -138,6 +146,6 @@ class Objective:
         return Losses(self._names, values.detach()), total.detach(), gradient.contiguous()
 
 
-def _as_rgb(image: Tensor) -> Tensor:
+def as_rgb(image: Tensor) -> Tensor:
     """Return a normalised image as normalised RGB: a luminance is the same in all three channels."""
     return image if image.shape[1] == 3 else normalized_rgb(denormalize(image))

@@ -14,13 +14,14 @@ from torch import Tensor
 from napari_neural_style.engine.color import luminance
 from napari_neural_style.engine.images import FloatImage, denormalize, normalize
 from napari_neural_style.engine.losses import Losses
-from napari_neural_style.engine.objective import Objective, Weights
+from napari_neural_style.engine.objective import Weights
 from napari_neural_style.engine.optimizers import make_optimizer
 from napari_neural_style.engine.preparation import Sources, at_scale, prepare
 from napari_neural_style.engine.pyramid import Scale, enlarge, schedule
 from napari_neural_style.engine.snapshot import Snapshot
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.structure import SIGMA, ContentBoost, structure
+from napari_neural_style.engine.tiling import make_objective
 from napari_neural_style.engine.vgg import Trunk
 from napari_neural_style.settings import StyleSettings
 
@@ -196,7 +197,8 @@ class Optimization:
         """Compute the targets of a scale."""
         here = at_scale(self._pictures, scale.size, scale.fraction)
         self._here = here
-        self._objective = Objective(self._trunk, here.content, here.brushes, weights_of(self._now), here.guides)
+        weights, side = weights_of(self._now), int(self._settings.tile)
+        self._objective = make_objective(self._trunk, here.content, here.brushes, weights, here.guides, side)
         self._weigh()
 
     def _weigh(self) -> None:

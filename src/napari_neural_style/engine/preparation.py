@@ -16,6 +16,7 @@ from napari_neural_style.engine.images import (
     denormalize,
     fit,
     resize,
+    size_of,
     to_array,
     to_tensor,
 )
@@ -100,7 +101,7 @@ class Pictures:
     @property
     def size(self) -> tuple[int, int]:
         """Working height and width."""
-        return self.content.shape[-2], self.content.shape[-1]
+        return size_of(self.content)
 
     def as_rgb(self, image: Tensor) -> Tensor:
         """Return an optimised image in 0..1 as RGB; a luminance gets the content's colours."""
@@ -130,10 +131,7 @@ def gather(
     ValueError
         If a region of the content has no style.
     """
-    if isinstance(settings.size, tuple):
-        size = settings.size
-    else:
-        size = fit((1, 1) if content is None else content.shape[:2], settings.size)
+    size = working_size(content, settings)
     picture = torch.full((1, 3, *size), 0.5) if content is None else resize(to_tensor(content), size)
     by_label = content_labels is not None and any(style.labels is not None for style in styles)
     if content_labels is not None and not by_label:
@@ -150,8 +148,15 @@ def gather(
     return Sources(picture.to(device), brushes, first, guides)
 
 
+def working_size(content: FloatImage | None, settings: StyleSettings) -> tuple[int, int]:
+    """Return the height and width that a content is worked on at."""
+    if isinstance(settings.size, tuple):
+        return settings.size
+    return fit((1, 1) if content is None else content.shape[:2], settings.size)
+
+
 def _brush(style: StyleImage, by_label: bool, settings: StyleSettings, device: torch.device) -> Brush:
-    size = _style_size(style.rgb.shape[:2], settings)
+    size = style_size(style.rgb.shape[:2], settings)
     picture = resize(to_tensor(style.rgb).to(device), size)
     if style.labels is None:
         return Brush(picture, style.weight)
@@ -161,7 +166,8 @@ def _brush(style: StyleImage, by_label: bool, settings: StyleSettings, device: t
     return Brush(picture, style.weight, {EVERYWHERE: union})
 
 
-def _style_size(shape: tuple[int, int], settings: StyleSettings) -> tuple[int, int]:
+def style_size(shape: tuple[int, int], settings: StyleSettings) -> tuple[int, int]:
+    """Return the height and width that a style image is used at."""
     if isinstance(settings.size, tuple) and settings.mode == "transfer":
         height, width = settings.size
         return round(height * settings.style_scale), round(width * settings.style_scale)

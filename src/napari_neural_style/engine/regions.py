@@ -70,16 +70,24 @@ def guides_of(labels: npt.NDArray[np.int64], size: tuple[int, int], device: torc
     return guides
 
 
+def pooled(guide: Tensor, layer: str) -> Tensor:
+    """Return a guide pooled as often as a layer's features are, shape (1, 1, H', W')."""
+    for _ in range(pools_before(layer)):
+        guide = F.avg_pool2d(guide, 2)
+    return guide
+
+
+def length(guide: Tensor) -> Tensor:
+    """Return the root of the sum of a guide's squares; what it is divided by."""
+    return guide.norm().clamp_min(1e-12)
+
+
 def carried(guide: Tensor, layer: str) -> Tensor:
     """Return a guide at the positions of a layer, shape (M,), its squares summing to 1.
-
-    It is pooled as often as the layer's features are.
 
     References
     ----------
     Gatys, Ecker, Bethge, Hertzmann and Shechtman (2017), section 4 and equation 6.
     """
-    for _ in range(pools_before(layer)):
-        guide = F.avg_pool2d(guide, 2)
-    flat = guide.flatten()
-    return flat / flat.norm().clamp_min(1e-12)
+    here = pooled(guide, layer).flatten()
+    return here / length(here)

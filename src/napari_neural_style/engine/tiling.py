@@ -1,0 +1,168 @@
+"""The same objective over tiles: a whole picture's loss and gradient with the memory of one tile.
+
+The style term depends on the picture only through Gram matrices, which are sums over positions. A first pass over the
+tiles adds them up; with them the derivative of the style term by every Gram matrix is known, and a second pass takes
+each tile's gradient. Every tile sees as far as its features do, so that nothing is approximated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from napari_neural_style.engine.grams import Grams, GramSums
+from napari_neural_style.engine.images import size_of
+from napari_neural_style.engine.losses import (
+    Losses,
+    Target,
+    content_constant_of,
+    content_terms,
+    gram_terms,
+)
+from napari_neural_style.engine.objective import Objective, Weights, as_rgb
+from napari_neural_style.engine.preparation import Brush
+from napari_neural_style.engine.regions import EVERYWHERE, Guides
+from napari_neural_style.engine.tiles import Tile, tiles_of
+from napari_neural_style.engine.vgg import Trunk, pools_before
+from napari_neural_style.settings import LAYERS
+
+KEPT = 256 * 2**20
+"""Bytes of content targets that are kept; larger ones are computed again, a tile at a time, at every step."""
+
+
+def make_objective(
+    trunk: Trunk, content: Tensor, brushes: Sequence[Brush], weights: Weights, guides: Guides | None, side: int
+) -> Objective:
+    """Return the objective in tiles of a side, or in one piece where that is 0 or the content is no larger.
+
+    What is held away from the trunk's device is always taken to it in tiles.
+    """
+    if side and (max(content.shape[-2:]) > side or content.device != trunk.device):
+        return TiledObjective(trunk, content, brushes, weights, guides, side=side)
+    return Objective(trunk, content, brushes, weights, guides, side=side)
+
+
+class TiledObjective(Objective):
+    """An :class:`~napari_neural_style.engine.objective.Objective` that sees one tile of the image at a time.
+
+    Images, guides and gradients stay on the device they are on; tiles go to the trunk's.
+
+    Parameters
+    ----------
+    trunk, content, brushes, weights, guides
+        As for the objective.
+    side : int
+        Largest side of a tile in pixels, a multiple of 16.
+
+    References
+    ----------
+    Gatys, Ecker and Bethge (2016), equations 1 to 7, with sums over positions taken part by part.
+    """
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        content: Tensor,
+        brushes: Sequence[Brush],
+        weights: Weights,
+        guides: Guides | None = None,
+        *,
+        side: int,
+    ) -> None:
+        self._size = size_of(content)
+        self._tiles = tiles_of(self._size, side, trunk.layers)
+        super().__init__(trunk, content, brushes, weights, guides, side=side)
+
+    def _aim_at_content(self, content: Tensor, weights: Weights) -> None:
+        """Measure the content targets, and keep them if they are small."""
+        layers = list(weights.content_layers)
+        self._content_picture = content
+        self._kept: list[dict[str, Tensor]] = []
+        squares, counts = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0)
+        positions = {
+            name: (self._size[0] >> pools_before(name)) * (self._size[1] >> pools_before(name)) for name in layers
+        }
+        values = sum(LAYERS[name] * count for name, count in positions.items())
+        for tile in self._tiles:
+            targets = self._content_at(tile, layers)
+            for name, target in targets.items():
+                squares[name] += target.float().square().sum().item()
+                counts[name] += target.numel()
+            if values * self._trunk.dtype.itemsize <= KEPT:
+                self._kept.append({name: target.clone() for name, target in targets.items()})
+        for name, weight in weights.content_layers.items():
+            factor = weight * content_constant_of(squares[name], counts[name], weights.normalization)
+            self._content.append(Target(name, content.new_empty(0), factor))
+
+    def _content_at(self, tile: Tile, layers: Sequence[str]) -> dict[str, Tensor]:
+        activations = self._activations(tile.seen_of(self._content_picture).to(self._trunk.device), layers)
+        return {name: tile.own_at(activations[name], name) for name in layers}
+
+    def _look_through(self, guides: Guides, layers: Sequence[str]) -> None:
+        regions: Mapping[int, Tensor | None] = guides or {EVERYWHERE: None}
+        self._sums = GramSums(self._size, regions, layers, self._side)
+
+    def __call__(self, image: Tensor) -> tuple[Losses, Tensor, Tensor]:
+        """Return the losses at an image, their total and the total's gradient.
+
+        Parameters
+        ----------
+        image : Tensor
+            Normalised, shape (1, C, H, W).
+        """
+        image = image.detach()
+        style, slopes = self._style_and_slopes(image)
+        content = [torch.zeros((), device=self._trunk.device) for _ in self._content]
+        variation = torch.zeros((), device=self._trunk.device)
+        gradient = torch.zeros_like(image, memory_format=torch.contiguous_format)
+        for number, tile in enumerate(self._tiles):
+            targets = self._content_targets(number, tile)
+            with torch.enable_grad():
+                window = tile.seen_of(image).to(self._trunk.device).detach().requires_grad_()
+                activations = self._trunk(as_rgb(window))
+                found = {target.layer: tile.own_at(activations[target.layer], target.layer) for target in targets}
+                terms = [self.content_weight * term for term in content_terms(found, targets)]
+                varied = self._variation_at(tile, window)
+                parts = self._sums.parts(tile, activations) if slopes else {}
+                along = [(slopes[key] * part).sum() for key, part in parts.items()]
+                total = torch.stack([*terms, varied, *along]).sum()
+            del activations, targets, found, parts, along
+            if total.requires_grad:  # a last tile can be narrower than one position of the only layer
+                (slope,) = torch.autograd.grad(total, window)
+                tile.seen_of(gradient).add_(slope.to(gradient.device))
+            content = [known + term.detach() for known, term in zip(content, terms, strict=True)]
+            variation += varied.detach()
+        values = torch.stack([*content, *style, variation]).to(image.device)
+        return Losses(self._names, values), values.sum(), gradient
+
+    def _style_and_slopes(self, image: Tensor) -> tuple[list[Tensor], Grams]:
+        """Return the weighted style terms, and the derivative of their sum by every Gram matrix."""
+        if not self._style:
+            return [], {}
+        grams = self._sums.whole(self._trunk, image, as_rgb)
+        with torch.enable_grad():
+            for gram in grams.values():
+                gram.requires_grad_()
+            terms = [self.style_weight * term for term in gram_terms(grams, self._style)]
+        slopes = torch.autograd.grad(torch.stack(terms).sum(), list(grams.values()))
+        return [term.detach() for term in terms], dict(zip(grams, slopes, strict=True))
+
+    def _content_targets(self, number: int, tile: Tile) -> list[Target]:
+        """Return a tile's content targets."""
+        if not self._content:
+            return []
+        values = (
+            self._kept[number] if self._kept else self._content_at(tile, [target.layer for target in self._content])
+        )
+        return [Target(target.layer, values[target.layer], target.factor) for target in self._content]
+
+    def _variation_at(self, tile: Tile, window: Tensor) -> Tensor:
+        """Return a tile's part of the weighted total variation; it takes one pixel more down and to the right."""
+        rows, columns = tile.rows.own(), tile.columns.own()
+        part = window[..., rows.start : rows.stop + 1, columns.start : columns.stop + 1]
+        corners = (part.shape[-2] - 1) * (part.shape[-1] - 1)
+        if not corners:
+            return window.new_zeros(())
+        return self._variation(part) * (corners / ((self._size[0] - 1) * (self._size[1] - 1)))
