@@ -188,6 +188,7 @@ def _run(
                 pixels = _as_uint8(step)
                 if steps_folder is not None:
                     write_image(steps_folder / f"step-{step.index:04d}.png", pixels, made_by(step, sources))
+            step = dataclasses.replace(step, image=None)  # not to be held during the next step
     assert step is not None
     write_image(output, pixels, made_by(step, sources))
     print(f"Wrote {output}")

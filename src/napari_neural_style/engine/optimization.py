@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_neural_style.engine.color import luminance
-from napari_neural_style.engine.images import FloatImage, denormalize, normalize
+from napari_neural_style.engine.images import FloatImage, denormalize, normalize, size_of
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.objective import Weights
 from napari_neural_style.engine.optimizers import make_optimizer
@@ -156,7 +156,7 @@ class Optimization:
         self._scales = schedule(self._pictures.size, settings.scales, settings.steps, smallest)
         self._number = 0
         self._scale_step = 0
-        self._image = normalize(self._pictures.start)
+        self._image = self._pictures.start
         self._shown = -float("inf")
 
     def __iter__(self) -> Iterator[Step]:
@@ -178,7 +178,7 @@ class Optimization:
         self._number, self._scale_step = number, 0
         self._look_at(self._scale)
         entry = normalize(self._here.start)
-        self._image = (entry.clone() if number == 1 else enlarge(self._image, entry)).contiguous()
+        self._image = (entry if number == 1 else enlarge(self._image, entry)).contiguous()
         self._optimizer = make_optimizer(self._image, self._now)
         self._recent.clear()
 
@@ -219,6 +219,7 @@ class Optimization:
                 self._objective_changed()
             losses, total, gradient = self._objective(self._image)
             self._optimizer.update(total, gradient)
+            del gradient
             self._recent.append(total)
             ended = self._on_a_plateau()
             last = self._index == self._settings.steps or (ended and self._number == len(self._scales))
@@ -242,7 +243,10 @@ class Optimization:
     def picture(self) -> FloatImage:
         """Return the present picture at the working size, as users see it."""
         self._shown = time.monotonic()
-        return self._pictures.finish(enlarge(self._image, normalize(self._pictures.start)))
+        image = self._image
+        if size_of(image) != self._pictures.size:
+            image = enlarge(image, normalize(self._pictures.start))
+        return self._pictures.finish(image)
 
     def _done(self) -> float:
         """Return the share of the work that is done: a step's grows with the pixels of its scale."""

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from napari_neural_style.engine.images import bands, size_of
 from napari_neural_style.settings import StyleSettings
 
 
@@ -35,33 +36,52 @@ def make_optimizer(image: Tensor, settings: StyleSettings) -> Optimizer:
 
 
 class Adam:
-    """Adam with PyTorch's defaults (β 0.9 and 0.999).
+    """Adam with PyTorch's defaults (β 0.9 and 0.999), and its very numbers.
+
+    PyTorch's own loads its compiler for the first step, which takes a second and 150 MB, and two images besides.
 
     References
     ----------
     Kingma and Ba (2015), algorithm 1.
     """
 
+    _BETAS = (0.9, 0.999)
+    _EPSILON = 1e-8
+
     def __init__(self, image: Tensor, learning_rate: float) -> None:
         self._image = image
-        self._adam = torch.optim.Adam([image], lr=learning_rate)
+        self._rate = learning_rate
+        self._steps = 0
+        self._mean = torch.zeros_like(image)
+        self._square = torch.zeros_like(image)
 
     def objective_changed(self) -> None:
         """Go on: Adam compares no losses."""
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments and the count of steps."""
-        return {name: value.clone() for name, value in self._adam.state[self._image].items()}
+        return {
+            "step": torch.tensor(float(self._steps)),
+            "exp_avg": self._mean.clone(),
+            "exp_avg_sq": self._square.clone(),
+        }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up moments and count."""
-        self._adam.state[self._image].update({name: value.clone() for name, value in state.items()})
+        self._steps = int(state["step"])
+        self._mean, self._square = state["exp_avg"].clone(), state["exp_avg_sq"].clone()
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step."""
-        self._image.grad = gradient
-        self._adam.step()
-        self._image.grad = None
+        self._steps += 1
+        first, second = self._BETAS
+        self._mean.lerp_(gradient, 1 - first)
+        self._square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        rate = self._rate / (1 - first**self._steps)
+        unbiased = (1 - second**self._steps) ** 0.5
+        for rows in bands(size_of(self._image)):
+            root = self._square[..., rows, :].sqrt().div_(unbiased).add_(self._EPSILON)
+            self._image[..., rows, :].addcdiv_(self._mean[..., rows, :], root, value=-rate)
 
 
 class LBFGS:

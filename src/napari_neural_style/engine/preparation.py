@@ -13,6 +13,7 @@ from torch import Tensor
 from napari_neural_style.engine.color import luminance, match_color, with_luminance
 from napari_neural_style.engine.images import (
     FloatImage,
+    bands,
     denormalize,
     fit,
     resize,
@@ -103,17 +104,20 @@ class Pictures:
         """Working height and width."""
         return size_of(self.content)
 
-    def as_rgb(self, image: Tensor) -> Tensor:
-        """Return an optimised image in 0..1 as RGB; a luminance gets the content's colours."""
-        return image if image.shape[1] == 3 else with_luminance(self.original, image)
+    def as_rgb(self, image: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Return (rows of) an optimised image in 0..1 as RGB; a luminance gets the content's colours."""
+        return image if image.shape[1] == 3 else with_luminance(self.original[..., rows, :], image)
 
     def finish(self, image: Tensor) -> FloatImage:
         """Return an optimised image, normalised, as the RGB array that users see."""
-        picture = self.as_rgb(denormalize(image))
-        if self.guides is not None:
-            painted = sum(self.guides.values()).clamp(0, 1)  # type: ignore[union-attr]
-            picture = torch.lerp(self.original, picture.clamp(0, 1), painted)
-        return to_array(picture)
+        finished = np.empty((*self.size, 3), np.float32)
+        for rows in bands(self.size):
+            picture = self.as_rgb(denormalize(image[..., rows, :]), rows)
+            if self.guides is not None:
+                painted = sum(guide[..., rows, :] for guide in self.guides.values()).clamp(0, 1)  # type: ignore[union-attr]
+                picture = torch.lerp(self.original[..., rows, :], picture.clamp(0, 1), painted)
+            finished[rows] = to_array(picture)
+        return finished
 
 
 def gather(
@@ -197,8 +201,8 @@ def _recolored(sources: Sources) -> Tensor:
     left = 1 - sum(sources.guides.values()).clamp(0, 1)  # type: ignore[union-attr]
     recolored = sources.content * left
     for label, guide in sources.guides.items():
-        recolored = recolored + _in_palette(sources, label, guide) * guide
-    return recolored.clamp(0, 1)
+        recolored.addcmul_(_in_palette(sources, label, guide), guide)
+    return recolored.clamp_(0, 1)
 
 
 def _in_palette(sources: Sources, label: int, guide: Tensor | None) -> Tensor:
@@ -226,5 +230,7 @@ def at_scale(pictures: Pictures, size: tuple[int, int], fraction: float) -> Pict
         height, width = brush.picture.shape[-2:]
         small = max(1, round(height * fraction)), max(1, round(width * fraction))
         brushes.append(Brush(resize(brush.picture, small), brush.weight, all_resized(brush.guides, small)))
-    content, start, original = (resize(p, size) for p in (pictures.content, pictures.start, pictures.original))
+    # What is one picture stays one.
+    resized = {id(p): resize(p, size) for p in (pictures.content, pictures.start, pictures.original)}
+    content, start, original = (resized[id(p)] for p in (pictures.content, pictures.start, pictures.original))
     return Pictures(content, tuple(brushes), start, original, all_resized(pictures.guides, size))

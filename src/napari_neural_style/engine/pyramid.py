@@ -52,4 +52,4 @@ def enlarge(image: Tensor, start: Tensor) -> Tensor:
         return image
     size = size_of(start)
     coarse = size_of(image)
-    return resize(image, size) + start - resize(resize(start, coarse), size)
+    return resize(image, size).add_(start).sub_(resize(resize(start, coarse), size))

@@ -116,6 +116,7 @@ def stylize(
     size = working_size(content_rgb, settings)
     settings = _with_tile(settings, size, [style_size(style.rgb.shape[:2], settings) for style in styles])
     sources = gather(content_rgb, labels, styles, initial_rgb, settings, _home(settings, size))
+    del content_rgb, initial_rgb, styles  # they can be as large as the pictures made from them
     pictures = prepare(sources, settings)
     _check_sizes(pictures, settings)
     return _run(sources, _images(pictures, settings), settings, progress, steering, None)
@@ -268,4 +269,5 @@ def _run(
         raise ValueError("This run was made with other features than are here now; it cannot be gone on with.")
     trunk = Trunk(features, layers, settings.pooling, settings.device, getattr(torch, settings.precision))
     fingerprint, smallest = features.fingerprint, _smallest_side(settings)
+    del features
     yield from Optimization(sources, settings, trunk, fingerprint, smallest, steering, snapshot)
