@@ -12,6 +12,7 @@ from napari_neural_style.engine.images import denormalize, normalized_rgb
 from napari_neural_style.engine.losses import (
     Losses,
     Target,
+    add_gram_gradient,
     content_constant,
     content_terms,
     gram_matrix,
@@ -22,6 +23,9 @@ from napari_neural_style.engine.losses import (
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.regions import EVERYWHERE, Guides, carried
 from napari_neural_style.engine.vgg import Trunk
+
+Grams = dict[tuple[str, int], Tensor]
+"""Gram matrices by layer and region."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ class Objective:
 
     Attributes
     ----------
-    content_weight, style_weight, variation_weight : float
-        α, β and γ; they can be changed between two calls.
+    names : list of str
+        What the weighted terms are called, in their order.
 
     References
     ----------
@@ -71,9 +75,8 @@ class Objective:
         guides: Guides | None = None,
     ) -> None:
         self._trunk = trunk
-        self.content_weight = weights.content
-        self.style_weight = weights.style
-        self.variation_weight = weights.variation
+        self._factors = torch.zeros(3, device=content.device)
+        self.weigh(weights.content, weights.style, weights.variation)
         self._content: list[Target] = []
         self._style: list[Target] = []
         self._guides: dict[tuple[str, int], Tensor] = {}
@@ -86,8 +89,13 @@ class Objective:
             del activations
         if weights.style:
             self._aim_at_styles(brushes, weights, guides)
-        self._names = [f"content {t.layer}" for t in self._content] + [f"style {t.layer}" for t in self._style]
-        self._names.append("variation")
+        self.names = [f"content {t.layer}" for t in self._content] + [f"style {t.layer}" for t in self._style]
+        self.names.append("variation")
+
+    def weigh(self, content: float, style: float, variation: float) -> None:
+        """Change α, β and γ."""
+        self.varies = variation != 0
+        self._factors.copy_(torch.tensor([content, style, variation]))
 
     def _aim_at_styles(self, brushes: Sequence[Brush], weights: Weights, guides: Guides | None) -> None:
         """Compute the style targets: one for every region, brush that serves it, and layer."""
@@ -112,11 +120,6 @@ class Objective:
     def _activations(self, picture: Tensor) -> dict[str, Tensor]:
         return self._trunk(normalized_rgb(picture))
 
-    def _variation(self, image: Tensor) -> Tensor:
-        if not self.variation_weight:
-            return image.new_zeros(())
-        return self.variation_weight * total_variation(denormalize(image))
-
     def __call__(self, image: Tensor) -> tuple[Losses, Tensor, Tensor]:
         """Return the losses at an image, their total and the total's gradient.
 
@@ -125,19 +128,51 @@ class Objective:
         image : Tensor
             Normalised, shape (1, C, H, W).
         """
+        values, gradient = self.evaluate(image)
+        return Losses(self.names, values), values.sum(), gradient
+
+    def evaluate(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weighted terms in the order of `names`, and the gradient of their sum; nothing waits for a GPU."""
+        content_weight, style_weight, variation_weight = self._factors
         with torch.enable_grad():
             image = image.detach().requires_grad_()
-            activations = self._trunk(_as_rgb(image))
-            terms = [self.content_weight * term for term in content_terms(activations, self._content)]
-            terms += [self.style_weight * term for term in style_terms(activations, self._style, self._guides)]
-            terms.append(self._variation(image))
-            values = torch.stack(terms)
-            total = values.sum()
-        (gradient,) = torch.autograd.grad(total, image)
+            rgb = _as_rgb(image)
+            variation = variation_weight * total_variation(denormalize(image)) if self.varies else image.new_zeros(())
+        kept = self._trunk.forward(rgb.detach())
+        content = [content_weight * term for term in content_terms(kept.activations, self._content)]
+        style, slopes = self._style_and_slopes(self._grams(kept.activations), style_weight)
+
+        def add(layer: str, activations: Tensor, gradient: Tensor) -> None:
+            for (name, label), slope in slopes.items():
+                if name == layer:
+                    add_gram_gradient(gradient, activations, slope, self._guides.get((layer, label)))
+            for target in self._content:
+                if target.layer == layer:
+                    gradient += (activations - target.value) * (2 * target.factor * content_weight)
+
+        pulled = self._trunk.backward(kept, add)
+        outputs = [rgb, variation] if self.varies else [rgb]
+        (gradient,) = torch.autograd.grad(outputs, image, [pulled, torch.ones_like(variation)][: len(outputs)])
         # In one layout always: sums over another come out differently in the last bits.
-        return Losses(self._names, values.detach()), total.detach(), gradient.contiguous()
+        return torch.stack([*content, *style, variation.detach()]), gradient.contiguous()
+
+    def _grams(self, activations: Mapping[str, Tensor]) -> Grams:
+        """Return the Gram matrix of every layer and region with a target, each computed once."""
+        wanted = dict.fromkeys((target.layer, target.label) for target in self._style)
+        return {at: gram_matrix(activations[at[0]], self._guides.get(at)) for at in wanted}
+
+    def _style_and_slopes(self, grams: Grams, weight: Tensor) -> tuple[list[Tensor], Grams]:
+        """Return the weighted style terms, and the derivative of their sum by every Gram matrix."""
+        if not grams:
+            return [], {}
+        with torch.enable_grad():
+            for gram in grams.values():
+                gram.requires_grad_()
+            terms = [weight * term for term in style_terms(grams, self._style)]
+            slopes = torch.autograd.grad(torch.stack(terms).sum(), list(grams.values()))
+        return [term.detach() for term in terms], dict(zip(grams, slopes, strict=True))
 
 
 def _as_rgb(image: Tensor) -> Tensor:
     """Return a normalised image as normalised RGB: a luminance is the same in all three channels."""
-    return image if image.shape[1] == 3 else normalized_rgb(denormalize(image))
+    return image.view_as(image) if image.shape[1] == 3 else normalized_rgb(denormalize(image))
