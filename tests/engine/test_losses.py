@@ -5,6 +5,7 @@ import torch
 
 from napari_neural_style.engine.losses import (
     Target,
+    add_gram_gradient,
     content_constant,
     content_terms,
     gram_matrix,
@@ -38,8 +39,7 @@ def test_identical_inputs_have_no_loss(normalization):
     content = Target("conv1_1", features, content_constant(features, normalization))
     gram = gram_matrix(features)
     style = Target("conv1_1", gram, style_constant(gram, normalization))
-    activations = {"conv1_1": features}
-    assert sum(content_terms(activations, [content]) + style_terms(activations, [style])) == 0
+    assert sum(content_terms({"conv1_1": features}, [content]) + style_terms({("conv1_1", 0): gram}, [style])) == 0
 
 
 def test_total_variation_of_a_checkerboard_is_two():
@@ -64,7 +64,7 @@ def test_paper_gradients():
 
     gram = gram_matrix(compared)
     style = Target("x", gram, style_constant(gram, "paper"))
-    (gradient,) = torch.autograd.grad(style_terms({"x": features}, [style])[0], pre)
+    (gradient,) = torch.autograd.grad(style_terms({("x", 0): gram_matrix(features)}, [style])[0], pre)
     torch.testing.assert_close(gradient[0].flatten(1), (flat @ flat.T - s @ s.T) @ flat / (n**2 * m**2) * active)
 
 
@@ -72,6 +72,20 @@ def test_gradients_agree_with_finite_differences():
     image = torch.rand(1, 2, 4, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(total_variation, image)
     assert torch.autograd.gradcheck(gram_matrix, image)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_the_gradient_at_features_is_that_of_autograd(guided, layout):
+    generator = torch.Generator().manual_seed(3)
+    features, known = torch.rand(2, 1, 4, 3, 5, dtype=torch.float64, generator=generator)
+    slope = torch.rand(4, 4, dtype=torch.float64, generator=generator)
+    guide = torch.rand(15, dtype=torch.float64, generator=generator) if guided else None
+    features.requires_grad_()
+    (expected,) = torch.autograd.grad((slope * gram_matrix(features, guide)).sum(), features)
+    gradient = known.clone(memory_format=layout)
+    add_gram_gradient(gradient, features.detach(), slope, guide)
+    torch.testing.assert_close(gradient - known, expected)
 
 
 def test_relative_constants_have_a_floor():

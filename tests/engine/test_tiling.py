@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 
+from napari_neural_style import stylize
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.optimizers import LBFGS, Adam
 from napari_neural_style.engine.preparation import Brush
@@ -87,7 +91,7 @@ def test_tiles_change_nothing(pooling, border, size, side):
     image = 4 * random(1, 3, *size, seed=4) - 2
     assert_same(one, other, image)
     for objective in (one, other):
-        objective.content_weight, objective.style_weight, objective.variation_weight = 5.0, 1.0, 0.0
+        objective.weigh(5.0, 1.0, 0.0)
     assert_same(one, other, image)
 
 
@@ -144,3 +148,26 @@ def test_steps_go_the_same_way(optimizer):
             steps.update(total, gradient)
     assert (images[0] - images[1]).abs().max() < 1e-3
     assert (images[0] - content).abs().max() > 0.1
+
+
+def test_a_whole_run(pair, quick):
+    """Scales that fit a tile are done in one piece, larger ones in tiles; what auto became is noted."""
+    settings = dataclasses.replace(quick, size=80, scales=2, steps=8, optimizer="adam", learning_rate=0.02)
+    labels = np.zeros(pair[0].shape[:2], int)
+    labels[:, :60] = 1
+    whole, tiled = (
+        list(stylize(*pair, dataclasses.replace(settings, tile=tile), content_regions=labels)) for tile in ("auto", 48)
+    )
+    assert whole[-1].settings.tile == 0
+    assert tiled[-1].settings.tile == 48
+    assert [s.losses.total for s in tiled] == pytest.approx([s.losses.total for s in whole], rel=1e-3)
+    assert np.abs(tiled[-1].image - whole[-1].image).mean() < 1e-3
+
+
+def test_auto_becomes_tiles_where_memory_is_short(pair, quick, monkeypatch):
+    monkeypatch.setattr("napari_neural_style.engine.transfer.free_bytes", lambda device: 3 * 10**7)
+    settings = dataclasses.replace(quick, size=160, steps=2)
+    *_, step = stylize(*pair, settings)
+    assert step.settings.tile == 128
+    *_, again = stylize(*pair, step.settings)
+    np.testing.assert_array_equal(again.image, step.image)

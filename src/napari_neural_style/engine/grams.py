@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.losses import gram_matrix
+from napari_neural_style.engine.losses import add_gram_gradient, gram_matrix
 from napari_neural_style.engine.regions import length, pooled
 from napari_neural_style.engine.tiles import Tile, tiles_of
 from napari_neural_style.engine.vgg import Trunk, pools_before
@@ -46,13 +46,13 @@ class GramSums:
         }
 
     @torch.no_grad()
-    def whole(self, trunk: Trunk, picture: Tensor, see: Callable[[Tensor], Tensor]) -> Grams:
+    def of(self, trunk: Trunk, picture: Tensor, see: Callable[[Tensor], Tensor]) -> Grams:
         """Return the Gram matrices of a whole picture; `see` makes normalised RGB of a part of it."""
         grams: Grams = {}
         for tile in self._tiles:
             activations = trunk(see(tile.seen_of(picture).to(trunk.device)), self._layers)
-            for key, part in self.parts(tile, activations).items():
-                grams[key] = grams[key] + part if key in grams else part
+            for at, part in self.parts(tile, activations).items():
+                grams[at] = grams[at] + part if at in grams else part
         return grams
 
     def parts(self, tile: Tile, activations: Mapping[str, Tensor]) -> Grams:
@@ -60,14 +60,39 @@ class GramSums:
         parts: Grams = {}
         for layer in self._layers:
             features = tile.own_at(activations[layer], layer)
-            if not features.numel():
-                continue  # a last tile can be narrower than one position of a deep layer
-            pools = pools_before(layer)
-            share = features.shape[-2] * features.shape[-1] / ((self._size[0] >> pools) * (self._size[1] >> pools))
-            for label, guide in self._regions.items():
-                if guide is None:
-                    parts[layer, label] = gram_matrix(features) * share
-                    continue
-                here = tile.own_at(pooled(tile.seen_of(guide), layer), layer)
-                parts[layer, label] = gram_matrix(features, (here / self._lengths[layer, label]).flatten())
+            for label, (guide, share) in self._guides_at(tile, layer, features).items():
+                parts[layer, label] = gram_matrix(features, guide) * share
         return parts
+
+    def add_gradient(self, tile: Tile, layer: str, features: Tensor, gradient: Tensor, slopes: Grams) -> None:
+        """Add to the gradient at a tile's own features what a loss adds that depends on the Gram matrices.
+
+        Parameters
+        ----------
+        tile : Tile
+            The tile.
+        layer : str
+            Any layer.
+        features, gradient : Tensor
+            Shape (1, N, h, w); the second is changed in place.
+        slopes : dict
+            Derivative of the loss by every Gram matrix.
+        """
+        if layer in self._layers:
+            for label, (guide, share) in self._guides_at(tile, layer, features).items():
+                add_gram_gradient(gradient, features, slopes[layer, label] * share, guide)
+
+    def _guides_at(self, tile: Tile, layer: str, features: Tensor) -> dict[int, tuple[Tensor | None, float]]:
+        """Return every region's guide at a tile's own features, and the share of the sum that they are without one."""
+        if not features.numel():
+            return {}  # a last tile can be narrower than one position of a deep layer
+        pools = pools_before(layer)
+        share = features.shape[-2] * features.shape[-1] / ((self._size[0] >> pools) * (self._size[1] >> pools))
+        found: dict[int, tuple[Tensor | None, float]] = {}
+        for label, guide in self._regions.items():
+            if guide is None:
+                found[label] = None, share
+            else:
+                here = tile.own_at(pooled(tile.seen_of(guide), layer), layer)
+                found[label] = (here / self._lengths[layer, label]).flatten(), 1.0
+        return found

@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+_POSITIONS = 8192
+"""Positions whose features are converted to float32 at a time: few enough to stay in the processor's cache."""
 _FLOOR = 1e-6
 """Least mean square that `relative` divides by, for images without any structure."""
 
@@ -36,17 +38,23 @@ def gram_matrix(features: Tensor, guide: Tensor | None = None) -> Tensor:
     if features.ndim == 4:
         if features.shape[0] != 1:
             raise ValueError(f"One image at a time: expected shape (1, N, H, W), got {tuple(features.shape)}.")
-        by_position = features[0].permute(1, 2, 0).reshape(-1, features.shape[1])
+        by_position = _by_position(features)
     elif features.ndim == 2:
         by_position = features.T
     else:
         raise ValueError(f"Expected shape (1, N, H, W) or (N, M), got {tuple(features.shape)}.")
-    if by_position.dtype in (torch.bfloat16, torch.float16):
-        by_position = by_position.float()
-    if guide is None:
-        return by_position.T @ by_position / by_position.shape[0]
-    by_position = by_position * guide[:, None].to(by_position)
-    return by_position.T @ by_position
+    if guide is not None:
+        by_position = by_position * guide[:, None].to(by_position)
+    count = by_position.shape[0] if guide is None else 1
+    if by_position.dtype not in (torch.bfloat16, torch.float16):
+        return by_position.T @ by_position / count
+    if by_position.is_cuda and not by_position.requires_grad:
+        return torch.mm(by_position.T, by_position, out_dtype=torch.float32) / count
+    gram = by_position.new_zeros((by_position.shape[1],) * 2, dtype=torch.float32)
+    for part in torch.split(by_position, _POSITIONS):
+        part = part.float()
+        gram = gram.addmm_(part.T, part)
+    return gram / count
 
 
 def total_variation(image: Tensor) -> Tensor:
@@ -70,6 +78,40 @@ def total_variation(image: Tensor) -> Tensor:
     down = image[..., 1:, :-1] - corner
     right = image[..., :-1, 1:] - corner
     return (down.square() + right.square()).mean()
+
+
+def _by_position(features: Tensor) -> Tensor:
+    """Return features (1, N, H, W) as (M, N), without a copy where channels are last in memory."""
+    return features[0].permute(1, 2, 0).reshape(-1, features.shape[1])
+
+
+def add_gram_gradient(gradient: Tensor, features: Tensor, slope: Tensor, guide: Tensor | None = None) -> None:
+    """Add to the gradient at features what a loss that depends on their Gram matrix adds.
+
+    Parameters
+    ----------
+    gradient, features : Tensor
+        Shape (1, N, H, W); the first is changed in place.
+    slope : Tensor
+        Derivative of the loss by the Gram matrix, shape (N, N).
+    guide : Tensor, optional
+        As for :func:`gram_matrix`.
+
+    References
+    ----------
+    Gatys, Ecker and Bethge (2016), equation 6.
+    """
+    by_position = _by_position(features)
+    slope = slope + slope.T
+    if guide is None:
+        slope = slope / by_position.shape[0]
+    else:
+        by_position = by_position * guide.square()[:, None].to(by_position)
+    slope = slope.to(features.dtype)
+    if gradient.is_contiguous(memory_format=torch.channels_last):
+        _by_position(gradient).addmm_(by_position, slope)
+    else:
+        gradient += (by_position @ slope).view(*gradient.shape[2:], -1).permute(2, 0, 1)
 
 
 def content_constant(target: Tensor, normalization: str) -> float:
@@ -116,36 +158,20 @@ def content_terms(activations: Mapping[str, Tensor], targets: Sequence[Target]) 
     ]
 
 
-def style_terms(
-    activations: Mapping[str, Tensor],
-    targets: Sequence[Target],
-    guides: Mapping[tuple[str, int], Tensor] | None = None,
-) -> list[Tensor]:
-    """Return factor · ‖G - A‖² for every target; the Gram matrix of a layer and region is computed once.
+def style_terms(grams: Mapping[tuple[str, int], Tensor], targets: Sequence[Target]) -> list[Tensor]:
+    """Return factor · ‖G - A‖² for every target.
 
     Parameters
     ----------
-    activations : dict
-        Layer name to activations (1, N, H, W).
+    grams : dict
+        (layer, label) to the Gram matrix (N, N) of a layer and region.
     targets : sequence of Target
         What to compare with.
-    guides : dict, optional
-        (layer, label) to the guide (M,) of a region; without one the Gram matrix is of all positions.
 
     References
     ----------
-    Gatys, Ecker and Bethge (2016), equations 3 to 5.
+    Gatys, Ecker and Bethge (2016), equations 4 and 5.
     """
-    guides = guides or {}
-    grams = {
-        (layer, label): gram_matrix(activations[layer], guides.get((layer, label)))
-        for layer, label in dict.fromkeys((t.layer, t.label) for t in targets)
-    }
-    return gram_terms(grams, targets)
-
-
-def gram_terms(grams: Mapping[tuple[str, int], Tensor], targets: Sequence[Target]) -> list[Tensor]:
-    """Return factor · ‖G - A‖² for every target; `grams` are by layer and label."""
     return [t.factor * (grams[t.layer, t.label] - t.value).square().sum() for t in targets]
 
 

@@ -107,3 +107,14 @@ def chosen_tile(
 def held_apart(state: int, device: torch.device, free: int) -> bool:
     """Tell whether a run's images stay in host memory, away from the device that has too little for them."""
     return device.type == "cuda" and state > free / 2
+
+
+def check_room(size: tuple[int, int], settings: StyleSettings, free: int) -> None:
+    """Raise a ValueError that says what to do if a run's images and its optimiser's memory do not fit."""
+    state = state_bytes(size[0] * size[1], settings.optimizer, settings.history)
+    if state > free:
+        smaller = "" if settings.optimizer == "adam" else ", a smaller history, or the optimizer adam"
+        raise ValueError(
+            f"At {size[0]} × {size[1]} pixels the images and the memory of {settings.optimizer} take "
+            f"{state / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Choose a smaller size{smaller}."
+        )

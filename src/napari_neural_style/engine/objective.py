@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.grams import GramSums
+from napari_neural_style.engine.grams import Grams, GramSums
 from napari_neural_style.engine.images import denormalize, normalized_rgb, size_of
 from napari_neural_style.engine.losses import (
     Losses,
@@ -20,7 +20,8 @@ from napari_neural_style.engine.losses import (
     total_variation,
 )
 from napari_neural_style.engine.preparation import Brush
-from napari_neural_style.engine.regions import EVERYWHERE, Guides, carried
+from napari_neural_style.engine.regions import EVERYWHERE, Guides
+from napari_neural_style.engine.tiles import Tile, tiles_of
 from napari_neural_style.engine.vgg import Trunk
 
 
@@ -56,8 +57,8 @@ class Objective:
 
     Attributes
     ----------
-    content_weight, style_weight, variation_weight : float
-        α, β and γ; they can be changed between two calls.
+    names : list of str
+        What the weighted terms are called, in their order.
 
     References
     ----------
@@ -75,19 +76,23 @@ class Objective:
         side: int = 0,
     ) -> None:
         self._trunk = trunk
+        self._size = size_of(content)
         self._side = side
-        self.content_weight = weights.content
-        self.style_weight = weights.style
-        self.variation_weight = weights.variation
+        self._factors = torch.zeros(3, device=trunk.device)
+        self.weigh(weights.content, weights.style, weights.variation)
         self._content: list[Target] = []
         self._style: list[Target] = []
-        self._guides: dict[tuple[str, int], Tensor] = {}
         if weights.content and weights.content_layers:
             self._aim_at_content(content, weights)
         if weights.style:
             self._aim_at_styles(brushes, weights, guides)
-        self._names = [f"content {t.layer}" for t in self._content] + [f"style {t.layer}" for t in self._style]
-        self._names.append("variation")
+        self.names = [f"content {t.layer}" for t in self._content] + [f"style {t.layer}" for t in self._style]
+        self.names.append("variation")
+
+    def weigh(self, content: float, style: float, variation: float) -> None:
+        """Change α, β and γ."""
+        self.varies = variation != 0
+        self._factors.copy_(torch.tensor([content, style, variation]))
 
     def _aim_at_content(self, content: Tensor, weights: Weights) -> None:
         """Compute the content targets."""
@@ -98,13 +103,13 @@ class Objective:
 
     def _aim_at_styles(self, brushes: Sequence[Brush], weights: Weights, guides: Guides | None) -> None:
         """Compute the style targets: one for every region, brush that serves it, and layer."""
-        self._look_through(guides or {}, list(weights.style_layers))
+        layers = list(weights.style_layers)
+        self._sums = GramSums(self._size, guides or {EVERYWHERE: None}, layers, self._side)
         shares = {EVERYWHERE: 1.0} if guides is None else {k: guide.mean().item() for k, guide in guides.items()}
         for brush in brushes:
             served = {label: brush.guide(label) for label in shares if brush.serves(label)}
-            size = size_of(brush.picture)
-            sums = GramSums(size, served, list(weights.style_layers), self._side)
-            grams = sums.whole(self._trunk, brush.picture, normalized_rgb)
+            sums = GramSums(size_of(brush.picture), served, layers, self._side)
+            grams = sums.of(self._trunk, brush.picture, normalized_rgb)
             for label in served:
                 share = shares[label] * brush.weight / sum(other.weight for other in brushes if other.serves(label))
                 for layer, weight in weights.style_layers.items():
@@ -112,18 +117,9 @@ class Objective:
                     factor = weight * style_constant(gram, weights.normalization) * share
                     self._style.append(Target(layer, gram, factor, label))
 
-    def _look_through(self, guides: Guides, layers: Sequence[str]) -> None:
-        """Carry the content's regions to the style layers."""
-        self._guides = {(layer, label): carried(guide, layer) for label, guide in guides.items() for layer in layers}
-
     @torch.no_grad()
     def _activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         return self._trunk(normalized_rgb(picture), layers)
-
-    def _variation(self, image: Tensor) -> Tensor:
-        if not self.variation_weight:
-            return image.new_zeros(())
-        return self.variation_weight * total_variation(denormalize(image))
 
     def __call__(self, image: Tensor) -> tuple[Losses, Tensor, Tensor]:
         """Return the losses at an image, their total and the total's gradient.
@@ -133,19 +129,89 @@ class Objective:
         image : Tensor
             Normalised, shape (1, C, H, W).
         """
+        values, gradient = self.evaluate(image)
+        return Losses(self.names, values), values.sum(), gradient
+
+    def evaluate(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weighted terms in the order of `names`, and the gradient of their sum; nothing waits for a GPU."""
+        (whole,) = tiles_of(self._size, max(self._size), self._trunk.layers)
+        style: list[Tensor] = []
+
+        def slopes_at(activations: Mapping[str, Tensor]) -> Grams:
+            terms, slopes = self._style_and_slopes(self._sums.parts(whole, activations) if self._style else {})
+            style.extend(terms)
+            return slopes
+
+        content, variation, gradient = self._up_and_back(image, whole, self._content, slopes_at)
+        # In one layout always: sums over another come out differently in the last bits.
+        return torch.stack([*content, *style, variation]), gradient.contiguous()
+
+    def _style_and_slopes(self, grams: Grams) -> tuple[list[Tensor], Grams]:
+        """Return the weighted style terms, and the derivative of their sum by every Gram matrix."""
+        if not grams:
+            return [], {}
+        with torch.enable_grad():
+            for gram in grams.values():
+                gram.requires_grad_()
+            terms = [self._factors[1] * term for term in style_terms(grams, self._style)]
+            slopes = torch.autograd.grad(torch.stack(terms).sum(), list(grams.values()))
+        return [term.detach() for term in terms], dict(zip(grams, slopes, strict=True))
+
+    def _up_and_back(
+        self, image: Tensor, tile: Tile, targets: Sequence[Target], slopes_at: Callable[[Mapping[str, Tensor]], Grams]
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Go up the trunk and back.
+
+        Parameters
+        ----------
+        image : Tensor
+            What a tile sees of the image, on the trunk's device.
+        tile : Tile
+            Only its own part counts.
+        targets : sequence of Target
+            The content targets of that part.
+        slopes_at : callable
+            From activations to the derivative of the style term by every Gram matrix.
+
+        Returns
+        -------
+        tuple
+            The weighted content terms, the weighted total variation, and the gradient of all terms at `image`.
+        """
+        content_weight, _, variation_weight = self._factors
         with torch.enable_grad():
             image = image.detach().requires_grad_()
-            activations = self._trunk(as_rgb(image))
-            terms = [self.content_weight * term for term in content_terms(activations, self._content)]
-            terms += [self.style_weight * term for term in style_terms(activations, self._style, self._guides)]
-            terms.append(self._variation(image))
-            values = torch.stack(terms)
-            total = values.sum()
-        (gradient,) = torch.autograd.grad(total, image)
-        # In one layout always: sums over another come out differently in the last bits.
-        return Losses(self._names, values.detach()), total.detach(), gradient.contiguous()
+            rgb = as_rgb(image)
+            variation = variation_weight * self._variation(image, tile) if self.varies else image.new_zeros(())
+        kept = self._trunk.forward(rgb.detach())
+        found = {target.layer: tile.own_at(kept.activations[target.layer], target.layer) for target in targets}
+        content = [content_weight * term for term in content_terms(found, targets)]
+        del found
+        slopes = slopes_at(kept.activations)
+
+        def add(layer: str, activations: Tensor, gradient: Tensor) -> None:
+            activations, gradient = tile.own_at(activations, layer), tile.own_at(gradient, layer)
+            if slopes:
+                self._sums.add_gradient(tile, layer, activations, gradient, slopes)
+            for target in targets:
+                if target.layer == layer:
+                    gradient += (activations - target.value) * (2 * target.factor * content_weight)
+
+        pulled = self._trunk.backward(kept, add)
+        outputs = [rgb, variation] if variation.requires_grad else [rgb]
+        (gradient,) = torch.autograd.grad(outputs, image, [pulled, torch.ones_like(variation)][: len(outputs)])
+        return content, variation.detach(), gradient
+
+    def _variation(self, image: Tensor, tile: Tile) -> Tensor:
+        """Return a tile's part of the total variation; it takes one pixel more down and to the right."""
+        rows, columns = tile.rows.own(), tile.columns.own()
+        part = image[..., rows.start : rows.stop + 1, columns.start : columns.stop + 1]
+        corners = (part.shape[-2] - 1) * (part.shape[-1] - 1)
+        if not corners:
+            return image.new_zeros(())
+        return total_variation(denormalize(part)) * (corners / ((self._size[0] - 1) * (self._size[1] - 1)))
 
 
 def as_rgb(image: Tensor) -> Tensor:
     """Return a normalised image as normalised RGB: a luminance is the same in all three channels."""
-    return image if image.shape[1] == 3 else normalized_rgb(denormalize(image))
+    return image.view_as(image) if image.shape[1] == 3 else normalized_rgb(denormalize(image))

@@ -204,9 +204,7 @@ class Optimization:
     def _weigh(self) -> None:
         """Give the objective the weights of now."""
         weights = weights_of(self._now)
-        self._objective.content_weight = weights.content * self._boost.factor
-        self._objective.style_weight = weights.style
-        self._objective.variation_weight = weights.variation
+        self._objective.weigh(weights.content * self._boost.factor, weights.style, weights.variation)
 
     def _stages(self) -> Iterator[Step]:
         """Run the steps that are left of the present scale."""

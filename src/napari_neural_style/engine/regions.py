@@ -71,23 +71,17 @@ def guides_of(labels: npt.NDArray[np.int64], size: tuple[int, int], device: torc
 
 
 def pooled(guide: Tensor, layer: str) -> Tensor:
-    """Return a guide pooled as often as a layer's features are, shape (1, 1, H', W')."""
+    """Return a guide pooled as often as a layer's features are, shape (1, 1, H', W').
+
+    References
+    ----------
+    Gatys, Ecker, Bethge, Hertzmann and Shechtman (2017), section 4.
+    """
     for _ in range(pools_before(layer)):
         guide = F.avg_pool2d(guide, 2)
     return guide
 
 
 def length(guide: Tensor) -> Tensor:
-    """Return the root of the sum of a guide's squares; what it is divided by."""
+    """Return what a pooled guide is divided by so that its squares sum to 1 (equation 6 of the same)."""
     return guide.norm().clamp_min(1e-12)
-
-
-def carried(guide: Tensor, layer: str) -> Tensor:
-    """Return a guide at the positions of a layer, shape (M,), its squares summing to 1.
-
-    References
-    ----------
-    Gatys, Ecker, Bethge, Hertzmann and Shechtman (2017), section 4 and equation 6.
-    """
-    here = pooled(guide, layer).flatten()
-    return here / length(here)

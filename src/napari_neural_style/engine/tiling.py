@@ -7,23 +7,19 @@ each tile's gradient. Every tile sees as far as its features do, so that nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.grams import Grams, GramSums
 from napari_neural_style.engine.images import size_of
 from napari_neural_style.engine.losses import (
-    Losses,
     Target,
     content_constant_of,
-    content_terms,
-    gram_terms,
 )
 from napari_neural_style.engine.objective import Objective, Weights, as_rgb
 from napari_neural_style.engine.preparation import Brush
-from napari_neural_style.engine.regions import EVERYWHERE, Guides
+from napari_neural_style.engine.regions import Guides
 from napari_neural_style.engine.tiles import Tile, tiles_of
 from napari_neural_style.engine.vgg import Trunk, pools_before
 from napari_neural_style.settings import LAYERS
@@ -71,8 +67,7 @@ class TiledObjective(Objective):
         *,
         side: int,
     ) -> None:
-        self._size = size_of(content)
-        self._tiles = tiles_of(self._size, side, trunk.layers)
+        self._tiles = tiles_of(size_of(content), side, trunk.layers)
         super().__init__(trunk, content, brushes, weights, guides, side=side)
 
     def _aim_at_content(self, content: Tensor, weights: Weights) -> None:
@@ -100,56 +95,23 @@ class TiledObjective(Objective):
         activations = self._activations(tile.seen_of(self._content_picture).to(self._trunk.device), layers)
         return {name: tile.own_at(activations[name], name) for name in layers}
 
-    def _look_through(self, guides: Guides, layers: Sequence[str]) -> None:
-        regions: Mapping[int, Tensor | None] = guides or {EVERYWHERE: None}
-        self._sums = GramSums(self._size, regions, layers, self._side)
-
-    def __call__(self, image: Tensor) -> tuple[Losses, Tensor, Tensor]:
-        """Return the losses at an image, their total and the total's gradient.
-
-        Parameters
-        ----------
-        image : Tensor
-            Normalised, shape (1, C, H, W).
-        """
+    def evaluate(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weighted terms in the order of `names`, and the gradient of their sum."""
         image = image.detach()
-        style, slopes = self._style_and_slopes(image)
-        content = [torch.zeros((), device=self._trunk.device) for _ in self._content]
+        style, slopes = self._style_and_slopes(self._sums.of(self._trunk, image, as_rgb) if self._style else {})
+        content = torch.zeros(len(self._content), device=self._trunk.device)
         variation = torch.zeros((), device=self._trunk.device)
         gradient = torch.zeros_like(image, memory_format=torch.contiguous_format)
         for number, tile in enumerate(self._tiles):
-            targets = self._content_targets(number, tile)
-            with torch.enable_grad():
-                window = tile.seen_of(image).to(self._trunk.device).detach().requires_grad_()
-                activations = self._trunk(as_rgb(window))
-                found = {target.layer: tile.own_at(activations[target.layer], target.layer) for target in targets}
-                terms = [self.content_weight * term for term in content_terms(found, targets)]
-                varied = self._variation_at(tile, window)
-                parts = self._sums.parts(tile, activations) if slopes else {}
-                along = [(slopes[key] * part).sum() for key, part in parts.items()]
-                total = torch.stack([*terms, varied, *along]).sum()
-            del activations, targets, found, parts, along
-            if total.requires_grad:  # a last tile can be narrower than one position of the only layer
-                (slope,) = torch.autograd.grad(total, window)
-                tile.seen_of(gradient).add_(slope.to(gradient.device))
-            content = [known + term.detach() for known, term in zip(content, terms, strict=True)]
-            variation += varied.detach()
-        values = torch.stack([*content, *style, variation]).to(image.device)
-        return Losses(self._names, values), values.sum(), gradient
+            window = tile.seen_of(image).to(self._trunk.device)
+            terms, varied, part = self._up_and_back(window, tile, self._targets(number, tile), lambda _: slopes)
+            tile.seen_of(gradient).add_(part.to(gradient.device))
+            variation += varied
+            if terms:
+                content += torch.stack(terms)
+        return torch.stack([*content, *style, variation]).to(image.device), gradient
 
-    def _style_and_slopes(self, image: Tensor) -> tuple[list[Tensor], Grams]:
-        """Return the weighted style terms, and the derivative of their sum by every Gram matrix."""
-        if not self._style:
-            return [], {}
-        grams = self._sums.whole(self._trunk, image, as_rgb)
-        with torch.enable_grad():
-            for gram in grams.values():
-                gram.requires_grad_()
-            terms = [self.style_weight * term for term in gram_terms(grams, self._style)]
-        slopes = torch.autograd.grad(torch.stack(terms).sum(), list(grams.values()))
-        return [term.detach() for term in terms], dict(zip(grams, slopes, strict=True))
-
-    def _content_targets(self, number: int, tile: Tile) -> list[Target]:
+    def _targets(self, number: int, tile: Tile) -> list[Target]:
         """Return a tile's content targets."""
         if not self._content:
             return []
@@ -157,12 +119,3 @@ class TiledObjective(Objective):
             self._kept[number] if self._kept else self._content_at(tile, [target.layer for target in self._content])
         )
         return [Target(target.layer, values[target.layer], target.factor) for target in self._content]
-
-    def _variation_at(self, tile: Tile, window: Tensor) -> Tensor:
-        """Return a tile's part of the weighted total variation; it takes one pixel more down and to the right."""
-        rows, columns = tile.rows.own(), tile.columns.own()
-        part = window[..., rows.start : rows.stop + 1, columns.start : columns.stop + 1]
-        corners = (part.shape[-2] - 1) * (part.shape[-1] - 1)
-        if not corners:
-            return window.new_zeros(())
-        return self._variation(part) * (corners / ((self._size[0] - 1) * (self._size[1] - 1)))

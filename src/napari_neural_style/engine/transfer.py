@@ -12,7 +12,7 @@ from torch import Tensor
 
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
 from napari_neural_style.engine.images import normalized_rgb, size_of, to_rgb
-from napari_neural_style.engine.memory import chosen_tile, free_bytes, held_apart, state_bytes
+from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes
 from napari_neural_style.engine.optimization import Optimization, Step, weights_of
 from napari_neural_style.engine.preparation import (
     Pictures,
@@ -182,10 +182,11 @@ def _with_tile(settings: StyleSettings, size: tuple[int, int], styles: Sequence[
 
 def _home(settings: StyleSettings, size: tuple[int, int]) -> torch.device:
     """Return where a run's images are held: where it computes, unless that has no room for them beside a tile."""
-    device = torch.device(settings.device)
+    device, host = torch.device(settings.device), torch.device("cpu")
     state = state_bytes(size[0] * size[1], settings.optimizer, settings.history)
-    apart = settings.tile != 0 and held_apart(state, device, free_bytes(device))
-    return torch.device("cpu") if apart else device
+    home = host if settings.tile and held_apart(state, device, free_bytes(device)) else device
+    check_room(size, settings, free_bytes(home))
+    return home
 
 
 def _weighted(style: Styles) -> Weighted:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +78,33 @@ def pool(features: Tensor, pooling: str) -> Tensor:
     return F.max_pool2d(features, 2) if pooling == "max" else F.avg_pool2d(features, 2)
 
 
+AddGradient = Callable[[str, Tensor, Tensor], None]
+
+
+@dataclass
+class ForwardPass:
+    """What one pass up the trunk keeps for the way back.
+
+    Attributes
+    ----------
+    activations : dict
+        Layer name to activations after the ReLU, (B, N, H', W'), of every layer.
+    maxima : dict
+        Layer name to the places of the maxima that were pooled.
+    """
+
+    activations: dict[str, Tensor] = field(default_factory=dict)
+    maxima: dict[str, Tensor] = field(default_factory=dict)
+
+
+def _pool_backward(gradient: Tensor, activations: Tensor, maxima: Tensor | None) -> Tensor:
+    """Return the gradient before 2 × 2 pooling: of maxima where their places are given, else of averages."""
+    two, one, none = (2, 2), (1, 1), (0, 0)
+    if maxima is None:
+        return torch.ops.aten.avg_pool2d_backward(gradient, activations, two, two, none, False, True, None)
+    return torch.ops.aten.max_pool2d_with_indices_backward(gradient, activations, two, two, none, one, False, maxima)
+
+
 class Trunk:
     """VGG-19's convolutions, frozen, cut at the deepest layer asked for.
 
@@ -132,7 +159,7 @@ class Trunk:
         image : Tensor
             Normalised RGB, shape (B, 3, H, W), float32.
         layers : iterable of str, optional
-            Only these of the trunk's layers.
+            Only these of the trunk's layers; nothing past the deepest of them is computed.
 
         Returns
         -------
@@ -141,18 +168,86 @@ class Trunk:
         """
         wanted = self.layers if layers is None else frozenset(layers)
         found: dict[str, Tensor] = {}
+        for name, activations, _ in self._walk(image):
+            if name in wanted:
+                found[name] = activations
+            if len(found) == len(wanted):
+                break
+        return found
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> ForwardPass:
+        """Return all that :meth:`backward` needs; with less memory than autograd, which keeps padded copies too.
+
+        Parameters
+        ----------
+        image : Tensor
+            As for a call.
+        """
+        kept = ForwardPass()
+        for name, activations, maxima in self._walk(image):
+            kept.activations[name] = activations
+            if maxima is not None:
+                kept.maxima[name] = maxima
+        return kept
+
+    @torch.no_grad()
+    def backward(self, kept: ForwardPass, add: AddGradient) -> Tensor:
+        """Return the gradient at the image, float32, and empty the pass on the way.
+
+        Parameters
+        ----------
+        kept : ForwardPass
+            From :meth:`forward`.
+        add : callable
+            Takes the name of a layer asked for, its activations and the gradient that came from above, and adds
+            the layer's own to that in place.
+        """
+        gradient: Tensor | None = None
+        for name, (weight, _) in reversed(self._convolutions.items()):
+            activations = kept.activations.pop(name)
+            if gradient is None:
+                gradient = torch.zeros_like(activations)
+            elif name in POOLED_AFTER:
+                gradient = _pool_backward(gradient, activations, kept.maxima.pop(name, None))
+            if name in self.layers:
+                add(name, activations, gradient)
+            torch.ops.aten.threshold_backward.grad_input(gradient, activations, 0, grad_input=gradient)
+            del activations
+            gradient = self._convolution_backward(gradient, weight)
+        assert gradient is not None
+        return gradient.float()
+
+    def _walk(self, image: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+        """Yield every layer's name and activations and, where maxima are taken of them, their places."""
         x = image if self._border is None else image - self._border
         x = x.to(self.dtype, memory_format=torch.channels_last)
+        last = next(reversed(self._convolutions))
         for name, (weight, bias) in self._convolutions.items():
             if self._reflect:
                 x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias)
             else:
                 x = F.conv2d(x, weight, bias, padding=1)
-            x = F.relu_(x)
-            if name in wanted:
-                found[name] = x
-                if len(found) == len(wanted):
-                    break
-            if name in POOLED_AFTER:
-                x = pool(x, self.pooling)
-        return found
+            x = activations = F.relu_(x)
+            maxima = None
+            if name in POOLED_AFTER and name != last:
+                if self.pooling == "max":
+                    x, maxima = F.max_pool2d(x, 2, return_indices=True)
+                else:
+                    x = pool(x, self.pooling)
+            yield name, activations, maxima
+
+    def _convolution_backward(self, gradient: Tensor, weight: Tensor) -> Tensor:
+        size, pad = list(gradient.shape), 1 if self._reflect else 0
+        size[1:] = weight.shape[1], size[2] + 2 * pad, size[3] + 2 * pad
+        # The input's values are not needed for its gradient, only its size.
+        like = gradient.new_empty(1).expand(size)
+        padding = (1 - pad, 1 - pad)
+        gradient = torch.ops.aten.convolution_backward(
+            gradient, like, weight, None, (1, 1), padding, (1, 1), False, (0, 0), 1, (True, False, False)
+        )[0]
+        if not self._reflect:
+            return gradient
+        size[2:] = size[2] - 2, size[3] - 2
+        like = torch.empty(size, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
+        return torch.ops.aten.reflection_pad2d_backward(gradient, like, (1, 1, 1, 1))

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to
+from napari_neural_style.settings import LAYERS
+
+
+def random_features(deepest, border):
+    generator = torch.Generator().manual_seed(0)
+    convolutions, before = {}, 3
+    for name in layers_up_to([deepest]):
+        weight = torch.randn(LAYERS[name], before, 3, 3, generator=generator) * (2 / (9 * before)) ** 0.5
+        convolutions[name] = (weight, 0.1 * torch.randn(LAYERS[name], generator=generator))
+        before = LAYERS[name]
+    return Features("random", convolutions, border, "")
+
+
+@pytest.mark.parametrize("pooling", ["max", "average"])
+@pytest.mark.parametrize("border", ["reflect", (0.0, 0.0, 0.0), (0.5, -0.5, 0.1)])
+def test_the_way_back_is_autograds(pooling, border):
+    layers = ["conv1_1", "conv2_1", "conv2_2", "conv3_1"]
+    trunk = Trunk(random_features("conv3_1", border), layers, pooling)
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randn(1, 3, 21, 18, generator=generator)
+    activations = trunk(image.requires_grad_())
+    pulls = {name: torch.randn(a.shape, generator=generator) for name, a in activations.items()}
+    (expected,) = torch.autograd.grad(sum((activations[name] * pulls[name]).sum() for name in layers), image)
+    kept = trunk.forward(image.detach())
+    gradient = trunk.backward(kept, lambda name, _, above: above.add_(pulls[name]))
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+    assert not kept.activations
