@@ -11,7 +11,6 @@ from napari_neural_style.engine.memory import (
     SIDES,
     check_room,
     chosen_tile,
-    forward_bytes,
     free_bytes,
     held_apart,
     state_bytes,
@@ -32,11 +31,8 @@ def tile(side: int, free: int, layers=("conv3_1",), device=CPU, styles: int = 0,
 def test_more_takes_more():
     for less, more in pairwise(LAYERS):
         assert step_bytes(1000, [less], "float32") < step_bytes(1000, [more], "float32")
-        assert forward_bytes(1000, [less], "float32") <= forward_bytes(1000, [more], "float32")
-    for estimate in (step_bytes, forward_bytes):
-        assert estimate(1000, ["conv3_1"], "float32") < estimate(1100, ["conv3_1"], "float32")
-        assert estimate(1000, ["conv3_1"], "bfloat16") < estimate(1000, ["conv3_1"], "float32")
-    assert forward_bytes(1000, ["conv5_1"], "float32") < step_bytes(1000, ["conv5_1"], "float32")
+    assert step_bytes(1000, ["conv3_1"], "float32") < step_bytes(1100, ["conv3_1"], "float32")
+    assert step_bytes(1000, ["conv3_1"], "bfloat16") < step_bytes(1000, ["conv3_1"], "float32")
     assert state_bytes(1000, "adam", 20) < state_bytes(1000, "lbfgs", 20) < state_bytes(1000, "lbfgs", 21)
 
 

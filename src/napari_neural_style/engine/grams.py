@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from napari_neural_style.engine.images import size_of
 from napari_neural_style.engine.losses import add_gram_gradient, gram_matrix
 from napari_neural_style.engine.regions import length, pooled
 from napari_neural_style.engine.tiles import Tile, tiles_of
 from napari_neural_style.engine.vgg import Trunk, pools_before
+
+_POSITIONS = 2**16
+"""Positions of a feature map that are copied at a time."""
 
 Grams = dict[tuple[str, int], Tensor]
 """Gram matrices by layer and label of a region."""
@@ -60,8 +64,9 @@ class GramSums:
         parts: Grams = {}
         for layer in self._layers:
             features = tile.own_at(activations[layer], layer)
-            for label, (guide, share) in self._guides_at(tile, layer, features).items():
-                parts[layer, label] = gram_matrix(features, guide) * share
+            for rows, label, guide, share in self._strips(tile, layer, features):
+                part = gram_matrix(features[:, :, rows], guide) * share
+                parts[layer, label] = parts[layer, label] + part if (layer, label) in parts else part
         return parts
 
     def add_gradient(self, tile: Tile, layer: str, features: Tensor, gradient: Tensor, slopes: Grams) -> None:
@@ -79,20 +84,26 @@ class GramSums:
             Derivative of the loss by every Gram matrix.
         """
         if layer in self._layers:
-            for label, (guide, share) in self._guides_at(tile, layer, features).items():
-                add_gram_gradient(gradient, features, slopes[layer, label] * share, guide)
+            for rows, label, guide, share in self._strips(tile, layer, features):
+                slope = slopes[layer, label] * share
+                add_gram_gradient(gradient[:, :, rows], features[:, :, rows], slope, guide)
 
-    def _guides_at(self, tile: Tile, layer: str, features: Tensor) -> dict[int, tuple[Tensor | None, float]]:
-        """Return every region's guide at a tile's own features, and the share of the sum that they are without one."""
+    def _strips(self, tile: Tile, layer: str, features: Tensor) -> Iterator[tuple[slice, int, Tensor | None, float]]:
+        """Yield rows of a tile's own features, with each region's guide there, or their share of all positions.
+
+        A part of a feature map is copied to be multiplied, so that it is taken in strips.
+        """
+        height, width = size_of(features)
         if not features.numel():
-            return {}  # a last tile can be narrower than one position of a deep layer
+            return  # a last tile can be narrower than one position of a deep layer
         pools = pools_before(layer)
-        share = features.shape[-2] * features.shape[-1] / ((self._size[0] >> pools) * (self._size[1] >> pools))
-        found: dict[int, tuple[Tensor | None, float]] = {}
+        positions = (self._size[0] >> pools) * (self._size[1] >> pools)
+        whole = features.is_contiguous(memory_format=torch.channels_last)
+        step = height if whole else max(1, _POSITIONS // width)
         for label, guide in self._regions.items():
-            if guide is None:
-                found[label] = None, share
-            else:
-                here = tile.own_at(pooled(tile.seen_of(guide), layer), layer)
-                found[label] = (here / self._lengths[layer, label]).flatten(), 1.0
-        return found
+            here = None if guide is None else tile.own_at(pooled(tile.seen_of(guide), layer), layer)
+            for rows in (slice(top, min(top + step, height)) for top in range(0, height, step)):
+                if here is None:
+                    yield rows, label, None, (rows.stop - rows.start) * width / positions
+                else:
+                    yield rows, label, (here[..., rows, :] / self._lengths[layer, label]).flatten(), 1.0

@@ -11,10 +11,10 @@ from napari_neural_style.engine.vgg import layers_up_to, pools_before
 from napari_neural_style.settings import LAYERS, StyleSettings
 
 # Measured by benchmarks/tiling.py --constants, rounded up.
-STEP = {"float32": 9.0, "bfloat16": 5.5}
-"""Bytes that a step takes for every activation of the layers up to the deepest, by precision."""
-FORWARD = {"float32": 6.0, "bfloat16": 3.5}
-"""Likewise for activations without a gradient."""
+STEP = {"float32": (1200, 2.0), "bfloat16": (1000, 0.6)}
+"""Bytes that a step takes for every pixel, and for every activation of the layers up to the deepest, by precision."""
+FORWARD = {"float32": 800, "bfloat16": 410}
+"""Bytes for every pixel that a pass without gradient takes: most are conv1_2's, so that depth does not matter."""
 PICTURES = 5
 """Images at the working size that a run holds besides the optimiser's: prepared ones, the optimised one, a gradient."""
 ADAM = 2
@@ -26,9 +26,9 @@ IMAGE = 3 * 4
 
 USABLE = 0.8
 """Share of the free memory that a run may take."""
-HOST_TILE = 768 * 2**20
+HOST_TILE = 512 * 2**20
 """Bytes that a tile may take on the CPU: larger ones are hardly faster."""
-SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
+SIDES = (2048, 1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
 """Sides that a tile may have, the largest first."""
 
 
@@ -49,12 +49,8 @@ def step_bytes(pixels: int, layers: Iterable[str], precision: str) -> int:
     precision : str
         ``"float32"`` or ``"bfloat16"``.
     """
-    return int(pixels * values_per_pixel(layers) * STEP[precision])
-
-
-def forward_bytes(pixels: int, layers: Iterable[str], precision: str) -> int:
-    """Return about how many bytes the activations take without a gradient; parameters as for `step_bytes`."""
-    return int(pixels * values_per_pixel(layers) * FORWARD[precision])
+    fixed, value = STEP[precision]
+    return int(pixels * (fixed + value * values_per_pixel(layers)))
 
 
 def state_bytes(pixels: int, optimizer: str, history: int) -> int:
@@ -94,7 +90,7 @@ def chosen_tile(
     """
     layers, pixels = list(layers), size[0] * size[1]
     state = state_bytes(pixels, settings.optimizer, settings.history)
-    whole = max(step_bytes(pixels, layers, settings.precision), forward_bytes(styles, layers, settings.precision))
+    whole = max(step_bytes(pixels, layers, settings.precision), styles * FORWARD[settings.precision])
     if state + whole <= USABLE * free:
         return 0
     left = USABLE * free - (0 if held_apart(state, device, free) else state)
