@@ -11,7 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from napari_neural_style.engine.allocator import kept_memory
 from napari_neural_style.engine.color import luminance
+from napari_neural_style.engine.graph import Recorded
 from napari_neural_style.engine.images import FloatImage, denormalize, normalize
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.objective import Objective, Weights
@@ -160,13 +162,14 @@ class Optimization:
 
     def __iter__(self) -> Iterator[Step]:
         """Run, step by step."""
-        if self._snapshot is not None:
-            self._take_up(self._snapshot)
-            self._snapshot = None
-            yield from self._stages()
-        while self._number < len(self._scales):
-            self._enter(self._number + 1)
-            yield from self._stages()
+        with kept_memory():
+            if self._snapshot is not None:
+                self._take_up(self._snapshot)
+                self._snapshot = None
+                yield from self._stages()
+            while self._number < len(self._scales):
+                self._enter(self._number + 1)
+                yield from self._stages()
 
     @property
     def _scale(self) -> Scale:
@@ -196,7 +199,8 @@ class Optimization:
         """Compute the targets of a scale."""
         here = at_scale(self._pictures, scale.size, scale.fraction)
         self._here = here
-        self._objective = Objective(self._trunk, here.content, here.brushes, weights_of(self._now), here.guides)
+        objective = Objective(self._trunk, here.content, here.brushes, weights_of(self._now), here.guides)
+        self._objective = Recorded(objective) if here.content.is_cuda else objective
         self._weigh()
 
     def _weigh(self) -> None:

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 100
 """Time between two looks at what a job has made, in milliseconds: previews come 10 times a second at the most."""
+REST = 20
+"""After a preview the viewer rests this many times as long as it took to show, so that a slow canvas, which is drawn on
+the job's own processor cores, does not slow the job down."""
 
 Report = Callable[[str, float], None]
 Work = Callable[[Report], "Generator[Step]"]
@@ -76,6 +79,8 @@ class Job:
         self._callbacks = callbacks
         self._saved: queue.Queue[Step] = queue.Queue(maxsize=2)
         self._latest: Step | None = None
+        self._preview: Step | None = None
+        self._rests_until = 0.0
         self._status: tuple[str, float] | None = None
         self._error: str | None = None
         self._stop = threading.Event()
@@ -139,11 +144,12 @@ class Job:
                     if step.saved:
                         self._hand_over(step)
                     else:
+                        self._preview = step if step.image is not None else self._preview
                         self._latest = step
                     self._resume.wait()
                     if self._stop.is_set() or self._worker.abort_requested:
                         # What is kept is the very step that the run can be gone on with from.
-                        self._latest = dataclasses.replace(step, image=step.picture())
+                        self._latest = self._preview = dataclasses.replace(step, image=step.picture())
                         break
         except Stopped:
             pass
@@ -185,16 +191,15 @@ class Job:
         if self._status is not None:
             status, self._status = self._status, None
             self._callbacks.status(*status)
-        latest, self._latest = self._latest, None
         while not self._saved.empty():
             step = self._saved.get_nowait()
             self._callbacks.step(step)
-            if latest is not None and latest.index <= step.index:
-                latest = None
+            if self._latest is not None and self._latest.index <= step.index:
+                self._latest = self._preview = None
             if not finished:
                 break  # adding a layer takes the canvas a while; one a tick leaves the window responsive
-        if latest is not None:
-            self._callbacks.step(latest)
+        if self._latest is not None and (finished or time.monotonic() >= self._rests_until):
+            self._show_latest()
         if finished and not self._told:
             self._told = True
             self._timer.stop()
@@ -202,6 +207,22 @@ class Job:
             self._pool.waitForDone()
             self._callbacks.ended(self._error)
             self._callbacks = _NOBODY
+
+    def _show_latest(self) -> None:
+        """Deliver the last preview and the last step, and rest after."""
+        latest, preview = self._latest, self._preview
+        self._latest = self._preview = None
+        started = time.monotonic()
+        if preview is not None and preview is not latest:
+            self._callbacks.step(preview)
+        if latest is not None:
+            self._callbacks.step(latest)
+
+        def drawn() -> None:
+            now = time.monotonic()
+            self._rests_until = now + REST * (now - started)
+
+        QTimer.singleShot(0, drawn)  # comes after what showing it left to be drawn
 
     def abandon(self) -> None:
         """Stop, and tell nobody any more: the widget that asked is going away."""
