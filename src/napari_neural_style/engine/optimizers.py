@@ -35,33 +35,44 @@ def make_optimizer(image: Tensor, settings: StyleSettings) -> Optimizer:
 
 
 class Adam:
-    """Adam with PyTorch's defaults (β 0.9 and 0.999).
+    """Adam with the paper's constants (β 0.9 and 0.999, ε 1e-8).
+
+    Not torch's: making that imports Triton, whose LLVM crashes beside that of Mesa's software OpenGL, which may draw
+    napari's canvas.
 
     References
     ----------
     Kingma and Ba (2015), algorithm 1.
     """
 
+    _MEAN, _SQUARE, _EPSILON = 0.9, 0.999, 1e-8
+
     def __init__(self, image: Tensor, learning_rate: float) -> None:
         self._image = image
-        self._adam = torch.optim.Adam([image], lr=learning_rate)
+        self._rate = learning_rate
+        self._steps = 0
+        self._mean = torch.zeros_like(image)
+        self._square = torch.zeros_like(image)
 
     def objective_changed(self) -> None:
         """Go on: Adam compares no losses."""
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments and the count of steps."""
-        return {name: value.clone() for name, value in self._adam.state[self._image].items()}
+        return {"step": torch.tensor(self._steps), "mean": self._mean.clone(), "square": self._square.clone()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up moments and count."""
-        self._adam.state[self._image].update({name: value.clone() for name, value in state.items()})
+        self._steps = int(state["step"])
+        self._mean, self._square = state["mean"].clone(), state["square"].clone()
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step."""
-        self._image.grad = gradient
-        self._adam.step()
-        self._image.grad = None
+        self._steps += 1
+        self._mean.lerp_(gradient, 1 - self._MEAN)
+        self._square.mul_(self._SQUARE).addcmul_(gradient, gradient, value=1 - self._SQUARE)
+        deviation = self._square.sqrt().div_((1 - self._SQUARE**self._steps) ** 0.5).add_(self._EPSILON)
+        self._image.addcdiv_(self._mean, deviation, value=-self._rate / (1 - self._MEAN**self._steps))
 
 
 class LBFGS:

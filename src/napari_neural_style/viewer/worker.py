@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import logging
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -95,6 +97,7 @@ class Job:
             self._run, _start_thread=False, _ignore_errors=True, _connect={"warned": _show_warning}
         )
         self._worker.setAutoDelete(False)
+        _made.add(self)
         self._timer = QTimer(parent)
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self._poll)
@@ -115,6 +118,10 @@ class Job:
     def wait(self, seconds: float) -> bool:
         """Wait until the thread has ended; return whether it has."""
         return self._finished.wait(seconds)
+
+    def join(self) -> None:
+        """Wait until the thread has ended; the step that it is at is finished first."""
+        self._pool.waitForDone()
 
     def pause(self) -> None:
         """Hold the job after the step it is at."""
@@ -198,7 +205,7 @@ class Job:
                 self._latest = self._preview = None
             if not finished:
                 break  # adding a layer takes the canvas a while; one a tick leaves the window responsive
-        if self._latest is not None and (finished or time.monotonic() >= self._rests_until):
+        if self._saved.empty() and self._latest is not None and (finished or time.monotonic() >= self._rests_until):
             self._show_latest()
         if finished and not self._told:
             self._told = True
@@ -230,6 +237,18 @@ class Job:
         self._callbacks = _NOBODY
         self._timer.stop()
         self.stop()
+
+
+_made: weakref.WeakSet[Job] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """Wait for every thread: one that ends after Qt's objects are gone takes the process down with it."""
+    for job in list(_made):
+        job.stop()
+    for job in list(_made):
+        job.join()
 
 
 def _show_warning(warning: tuple[Any, ...]) -> None:
