@@ -44,9 +44,9 @@ def _range(details: Setting, default: Any) -> str:
         return ", ".join(details.choices)
     if isinstance(default, bool):
         return "true, false"
-    if not isinstance(default, (int, float)):
+    if not isinstance(default, (int, float)) and not math.isfinite(details.high):
         return ""
-    kind = type(default)
+    kind = float if isinstance(default, float) else int
     low, high = (_number(kind(limit)) if math.isfinite(limit) else "" for limit in (details.low, details.high))
     return f"{low} to {high}" if high else f"{low} or more"
 

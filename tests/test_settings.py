@@ -32,6 +32,8 @@ def any_value(name: str) -> st.SearchStrategy:
     if name == "size":
         side = st.integers(32, 65536)
         return side | st.tuples(side, side)
+    if name == "tile":
+        return st.just("auto") | st.integers(0, 1024).map(lambda count: 16 * count)
     if isinstance(default, bool):
         return st.booleans()
     if details.choices:
@@ -89,6 +91,9 @@ def test_written_preset_is_the_written_procedure():
         ({"style_layers": {}}, "at least one layer"),
         ({"style_layers": "conv1_1"}, "mapping"),
         ({"content_weight": 0, "style_weight": 0}, "nothing is left to optimise"),
+        ({"tile": 100}, "auto, 0 or a multiple of 16"),
+        ({"tile": 32768}, "tile must be 0 to 16384 px"),
+        ({"tile": "small"}, "tile must be a whole number"),
         ({"changes": {0: {"color": "free"}}}, "A step in changes must be 1 to"),
         ({"changes": {5: {"size": 64}}}, "'size' cannot be turned during a job"),
         ({"changes": {5: {"style_weight": -1}}}, "style_weight must be 0 to"),

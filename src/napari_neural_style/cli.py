@@ -20,7 +20,10 @@ from napari_neural_style.whole import whole_file
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from napari_neural_style.engine.losses import Losses
     from napari_neural_style.engine.transfer import Step
+
+    Seen = tuple[int, int, Losses, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,7 +166,7 @@ def _run(
     if steps_folder is not None:
         steps_folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    rows = []
+    seen: list[Seen] = []
     step = None
     with tqdm(total=settings.steps, unit="step", dynamic_ncols=True, disable=None) as bar:
         bar.set_description("Preparing")
@@ -178,7 +181,7 @@ def _run(
                 _say_features(step, settings, bar)
                 bar.set_description("Stylising")
             bar.update()
-            rows.append(_row(step, time.perf_counter() - started))
+            seen.append((step.index, step.scale, step.losses, time.perf_counter() - started))
             if step.saved:
                 bar.write(
                     f"step {step.index}: content {step.losses.content:.6g}  style {step.losses.style:.6g}  "
@@ -188,11 +191,12 @@ def _run(
                 pixels = _as_uint8(step)
                 if steps_folder is not None:
                     write_image(steps_folder / f"step-{step.index:04d}.png", pixels, made_by(step, sources))
+            step = dataclasses.replace(step, shown=None)  # not to be held during the next step
     assert step is not None
     write_image(output, pixels, made_by(step, sources))
     print(f"Wrote {output}")
     if report is not None:
-        _write_report(report, step, rows, time.perf_counter() - started)
+        _write_report(report, step, [_row(*each) for each in seen], time.perf_counter() - started)
 
 
 def _say_features(step: Step, asked: StyleSettings, bar: Any) -> None:
@@ -211,11 +215,10 @@ def _as_uint8(step: Step) -> npt.NDArray[Any]:
     return to_uint8(step.image)
 
 
-def _row(step: Step, seconds: float) -> dict[str, float]:
-    losses = step.losses
+def _row(index: int, scale: int, losses: Losses, seconds: float) -> dict[str, float]:
     return {
-        "step": step.index,
-        "scale": step.scale,
+        "step": index,
+        "scale": scale,
         "total": losses.total,
         "content": losses.content,
         "style": losses.style,

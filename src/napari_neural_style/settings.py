@@ -230,6 +230,13 @@ class StyleSettings:
         "matrices and losses are always float32.",
         choices=("auto", "float32", "bfloat16"),
     )
+    tile: int | str = _setting(
+        "auto",
+        "Side of the tiles in which pictures that are larger than memory are worked on, a multiple of 16; the result "
+        "is the same. auto takes tiles where the whole picture would not fit, 0 never does.",
+        high=16384,
+        unit="px",
+    )
     seed: int = _setting(0, "Seed of noise and of self-taught features.", low=0, high=2**63 - 1)
     changes: Changes = _setting(
         {},
@@ -290,6 +297,8 @@ def _checked(name: str, value: Any, details: Setting) -> Any:
         return _checked_layers(name, value)
     if name == "changes":
         return _checked_changes(value)
+    if name == "tile":
+        return value if value == "auto" else _checked_tile(value, details)
     if name == "size" and isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"size must be one number or (height, width), not {value!r}.")
@@ -322,6 +331,13 @@ def _checked_number(name: str, value: Any, kind: type, details: Setting) -> floa
         unit = f" {details.unit}" if details.unit else ""
         raise ValueError(f"{name} must be {details.low:g} to {details.high:g}{unit}, not {value!r}.")
     return number
+
+
+def _checked_tile(value: Any, details: Setting) -> int:
+    side = int(_checked_number("tile", value, int, details))
+    if side % 16:
+        raise ValueError(f"tile must be auto, 0 or a multiple of 16, not {value!r}.")
+    return side
 
 
 def _checked_layers(name: str, value: Any) -> LayerWeights:
@@ -373,7 +389,8 @@ def from_text(name: str, text: Any) -> Any:
         return text if text == "auto" else _layers_from_text(name, text)
     if name == "changes" and isinstance(text, str):
         return _changes_from_text(text)
-    if not isinstance(text, str) or isinstance(default, str):
+    number_or_auto = name == "tile" and text != "auto"
+    if not isinstance(text, str) or (isinstance(default, str) and not number_or_auto):
         return text
     numbers = text.lower().replace("×", "x").split("x") if name == "size" else [text]
     try:

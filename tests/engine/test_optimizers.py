@@ -59,3 +59,17 @@ def test_lbfgs_survives_a_loss_that_is_no_number():
     lbfgs.update(torch.tensor(float("nan")), torch.full((3,), float("nan")))
     assert torch.isfinite(image).all()
     assert not torch.equal(image, moved)
+
+
+def test_adam_is_pytorchs():
+    generator = torch.Generator().manual_seed(5)
+    image = torch.rand(1, 3, 6, 7, generator=generator)
+    other = image.clone().requires_grad_()
+    ours, theirs = Adam(image, 0.3), torch.optim.Adam([other], lr=0.3)
+    for _ in range(4):
+        gradient = torch.randn(image.shape, generator=generator)
+        ours.update(gradient.sum(), gradient)
+        other.grad = gradient
+        theirs.step()
+    assert torch.equal(image, other)
+    assert ours.state().keys() == theirs.state[other].keys()

@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from arrays import to_array
 from napari_neural_style import stylize
-from napari_neural_style.engine.images import resize, to_array, to_rgb, to_tensor
+from napari_neural_style.engine.images import resize, to_rgb, to_tensor
 from napari_neural_style.engine.losses import gram_matrix
-from napari_neural_style.engine.regions import carried, guides_of
+from napari_neural_style.engine.regions import guides_of, length, pooled
 
 CPU = torch.device("cpu")
+
+
+def carried(guide: torch.Tensor, layer: str) -> torch.Tensor:
+    here = pooled(guide, layer).flatten()
+    return here / length(here)
 
 
 @pytest.fixture

@@ -60,3 +60,15 @@ def test_an_image_without_structure_still_gives_finite_filters():
     flat = torch.zeros(1, 3, 40, 40)
     features = learn([flat, flat], LAYERS, "average", 0)
     assert all(torch.isfinite(t).all() for pair in features.convolutions.values() for t in pair)
+
+
+def test_large_pictures_are_learned_from_by_samples(images, features, monkeypatch):
+    """Filters of crops do the same among the whole pictures."""
+    monkeypatch.setattr("napari_neural_style.engine.self_taught.MOST_PIXELS", 32 * 32)
+    monkeypatch.setattr("napari_neural_style.engine.self_taught.CROP", 24)
+    sampled = learn(images, LAYERS, "average", 0)
+    assert sampled.fingerprint != features.fingerprint
+    for image in images:
+        for layer, found in Trunk(sampled, LAYERS, "average")(image).items():
+            assert 0.2 < (found > 0).float().mean() < 0.8, layer
+            assert found.mean().item() == pytest.approx(1, abs=0.4)

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from napari_neural_style import StyleSettings, stylize
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.engine.images import normalize
-from napari_neural_style.engine.vgg import MEAN, STD, Trunk, rescaled
+from napari_neural_style.engine.rescaling import rescaled
+from napari_neural_style.engine.vgg import MEAN, STD, Trunk
 from napari_neural_style.engine.weights import CAFFE_MEAN, features_from_file, resolve_source
 
 FIRST = {"features.0": (64, 3), "features.2": (64, 64), "features.5": (128, 64)}
@@ -140,11 +141,12 @@ def test_sources_that_are_not_there():
     assert resolve_source("auto") == "pretrained"
 
 
-def test_rescaled_filters_have_a_mean_activation_of_one(real_features, image):
+@pytest.mark.parametrize("tile", [0, 16])
+def test_rescaled_filters_have_a_mean_activation_of_one(real_features, image, tile):
     layers = ["conv1_1", "conv2_1"]
     features = features_from_file(real_features, layers)
     images = [normalize(image), normalize(image.flip(1))]
-    scaled = rescaled(features, images, layers, "average")
+    scaled = rescaled(features, images, layers, "average", tile)
     before = [Trunk(features, layers, "average")(i) for i in images]
     after = [Trunk(scaled, layers, "average")(i) for i in images]
     for layer in layers:

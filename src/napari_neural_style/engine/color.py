@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.images import LUMINANCE
+from napari_neural_style.engine.images import LUMINANCE, bands, size_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -54,10 +54,12 @@ def match_color(
     mean_s, covariance_s = _moments(styles, weights, style_guides or [None] * len(styles))
     root, inverse_root = _roots(covariance_c)
     middle, _ = _roots(root @ covariance_s @ root)
-    transport = torch.from_numpy(inverse_root @ middle @ inverse_root)
-    centred = image[0].flatten(1).double().cpu() - torch.from_numpy(mean_c)[:, None]
-    matched = transport @ centred + torch.from_numpy(mean_s)[:, None]
-    return matched.to(image).view_as(image).clamp(0, 1)
+    transport = inverse_root @ middle @ inverse_root
+    matched = torch.empty_like(image)
+    for rows, (pixels, _) in zip(bands(size_of(image)), _banded(image, None), strict=True):
+        recolored = np.clip(transport @ (pixels - mean_c[:, None]) + mean_s[:, None], 0, 1)
+        matched[0, :, rows] = torch.from_numpy(recolored).to(image).view_as(image[0, :, rows])
+    return matched
 
 
 def _moments(
@@ -65,17 +67,25 @@ def _moments(
 ) -> tuple[FloatArray, FloatArray]:
     """Return mean and covariance of the colours of several images together."""
     shares = np.asarray(weights) / np.sum(weights)
-    pixels, counts = [], []
-    for image, guide, share in zip(images, guides, shares, strict=True):
-        flat = image[0].flatten(1).double().cpu().numpy()
-        count = np.ones(flat.shape[1]) if guide is None else guide.flatten().double().cpu().numpy() + 1e-12
-        pixels.append(flat)
-        counts.append(share * count / count.sum())
-    mean = sum(p @ count for p, count in zip(pixels, counts, strict=True))
-    covariance = sum(
-        ((p - mean[:, None]) * count) @ (p - mean[:, None]).T for p, count in zip(pixels, counts, strict=True)
-    )
+    given = list(zip(images, guides, shares, strict=True))
+    totals = [sum(count.sum() for _, count in _banded(image, guide)) for image, guide, _ in given]
+    mean, covariance = np.zeros(images[0].shape[1]), np.zeros((images[0].shape[1],) * 2)
+    for (image, guide, share), total in zip(given, totals, strict=True):
+        for pixels, count in _banded(image, guide):
+            mean += pixels @ (share * count / total)
+    for (image, guide, share), total in zip(given, totals, strict=True):
+        for pixels, count in _banded(image, guide):
+            centred = pixels - mean[:, None]
+            covariance += (centred * (share * count / total)) @ centred.T
     return mean, covariance + _VARIANCE_FLOOR * np.eye(len(mean))
+
+
+def _banded(image: Tensor, guide: Tensor | None) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Yield the pixels (C, n) of an image and how much each counts (n,), band by band."""
+    for rows in bands(size_of(image)):
+        pixels = image[0, :, rows].flatten(1).cpu().double().numpy()
+        counts = None if guide is None else guide[0, 0, rows].flatten().cpu().double().numpy() + 1e-12
+        yield pixels, np.ones(pixels.shape[1]) if counts is None else counts
 
 
 def _roots(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -87,10 +97,10 @@ def _roots(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def luminance(image: Tensor) -> Tensor:
     """Return the luminance Y (1, 1, H, W) of an RGB image (1, 3, H, W)."""
-    weights = image.new_tensor(LUMINANCE).view(1, 3, 1, 1)
-    return (image * weights).sum(1, keepdim=True)
+    red, green, blue = (image[:, channel, None] for channel in range(3))
+    return (red * LUMINANCE[0]).add_(green, alpha=LUMINANCE[1]).add_(blue, alpha=LUMINANCE[2])
 
 
 def with_luminance(image: Tensor, y: Tensor) -> Tensor:
     """Return an RGB image with its luminance replaced by `y` (1, 1, H, W); its I and Q of YIQ are kept."""
-    return (image + (y - luminance(image))).clamp(0, 1)
+    return (image + (y - luminance(image))).clamp_(0, 1)

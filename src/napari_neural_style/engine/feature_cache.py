@@ -41,7 +41,7 @@ def key_of(images: Sequence[Tensor], layers: Iterable[str], pooling: str, seed: 
     digest = hashlib.sha256(repr((sorted(layers), pooling, seed, learner)).encode())
     for image in images:
         digest.update(repr((tuple(image.shape), image.device.type)).encode())
-        digest.update(image.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(image.detach().cpu().contiguous().view(-1).numpy().data)
     return digest.hexdigest()[:32]
 
 

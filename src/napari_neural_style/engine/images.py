@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of R, G and B in the luminance Y of YIQ (ITU-R BT.601)."""
 GRAY_MEAN = 0.449
 GRAY_STD = 0.226
+BAND = 2**20
+"""Pixels that are worked on at a time where a whole picture in between would take memory."""
 
 
 class UnusedRangeWarning(UserWarning):
@@ -63,16 +66,36 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
         array = array[..., None]
     color, alpha = (array[..., :3], array[..., 3]) if array.shape[2] == 4 else (array, None)
     low, high = _range_of(color, value_range, name)
-    rgb = np.clip((color.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
-    rgb = np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3)))
+    rgb = np.empty((*color.shape[:2], 3), np.float32)
+    for rows in bands(color.shape[:2]):
+        rgb[rows] = np.clip((color[rows].astype(np.float64) - low) / (high - low), 0, 1)
     if alpha is not None:
-        alpha_high = {"f": 1.0, "b": 1.0}.get(alpha.dtype.kind) or float(np.iinfo(alpha.dtype).max)
-        opacity = np.clip(alpha.astype(np.float32) / alpha_high, 0, 1)[..., None]
-        if not opacity.any():
-            raise ValueError(f"The {name} is transparent everywhere: there is nothing to see.")
-        mean = (rgb * opacity).sum((0, 1)) / opacity.sum()
-        rgb = rgb * opacity + mean.astype(np.float32) * (1 - opacity)
+        _fill_transparent(rgb, alpha, name)
     return rgb
+
+
+def _fill_transparent(rgb: FloatImage, alpha: npt.NDArray[Any], name: str) -> None:
+    """Give transparent pixels the mean colour of the opaque ones, in place."""
+    high = {"f": 1.0, "b": 1.0}.get(alpha.dtype.kind) or float(np.iinfo(alpha.dtype).max)
+
+    def opacity(rows: slice) -> FloatImage:
+        return np.clip(alpha[rows].astype(np.float32) / high, 0, 1)[..., None]
+
+    total, opaque = np.zeros(3), 0.0
+    for rows in bands(alpha.shape):
+        total += (rgb[rows] * opacity(rows)).sum((0, 1))
+        opaque += opacity(rows).sum()
+    if not opaque:
+        raise ValueError(f"The {name} is transparent everywhere: there is nothing to see.")
+    mean = (total / opaque).astype(np.float32)
+    for rows in bands(alpha.shape):
+        rgb[rows] = rgb[rows] * opacity(rows) + mean * (1 - opacity(rows))
+
+
+def bands(size: Sequence[int]) -> Iterator[slice]:
+    """Yield the rows of a picture of (height, width) in bands of about a megapixel, to work on with little memory."""
+    step = max(1, BAND // size[1])
+    yield from (slice(top, min(top + step, size[0])) for top in range(0, size[0], step))
 
 
 def check_finite(array: npt.NDArray[Any], name: str) -> None:
@@ -109,23 +132,49 @@ def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, 
 
 def to_tensor(rgb: FloatImage) -> Tensor:
     """Return an RGB array (H, W, 3) in 0..1 as a tensor (1, 3, H, W) in 0..1."""
-    return torch.tensor(rgb).permute(2, 0, 1)[None].contiguous()
+    return torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None]
 
 
-def to_array(image: Tensor) -> FloatImage:
-    """Return a tensor (1, 3, H, W) as an RGB array (H, W, 3), float32, clamped to 0..1."""
-    return np.ascontiguousarray(image.detach()[0].clamp(0, 1).permute(1, 2, 0).float().cpu().numpy())
+class Shown:
+    """A picture on its way to host memory, put there in bands; nothing waits for a GPU until it is read.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width.
+    device : torch.device
+        Where it comes from.
+    """
+
+    def __init__(self, size: tuple[int, int], device: torch.device) -> None:
+        self._picture = torch.empty((*size, 3), pin_memory=device.type == "cuda")
+        self._arrived: torch.cuda.Event | None = None
+
+    def put(self, rows: slice, band: Tensor) -> None:
+        """Fetch rows from a tensor (1, 3, h, W), clamped to 0..1."""
+        self._picture[rows].copy_(band.detach()[0].clamp(0, 1).permute(1, 2, 0), non_blocking=True)
+        if band.is_cuda:
+            self._arrived = torch.cuda.current_stream(band.device).record_event()
+
+    def array(self) -> FloatImage:
+        """Return the picture as an array (H, W, 3), float32."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._picture.numpy()
 
 
 def to_uint8(rgb: FloatImage) -> npt.NDArray[np.uint8]:
     """Return an RGB array in 0..1 as uint8, rounded."""
-    return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
+    found = np.empty(rgb.shape, np.uint8)
+    for rows in bands(rgb.shape[:2]):
+        found[rows] = np.clip(rgb[rows], 0, 1) * 255 + 0.5
+    return found
 
 
 def normalize(image: Tensor) -> Tensor:
     """Return an image in 0..1 in units of ImageNet's mean and standard deviation; one channel stays one."""
     mean, std = _statistics(image)
-    return (image - mean) / std
+    return (image - mean).div_(std)
 
 
 def normalized_rgb(picture: Tensor) -> Tensor:
@@ -136,12 +185,17 @@ def normalized_rgb(picture: Tensor) -> Tensor:
 def denormalize(image: Tensor) -> Tensor:
     """Undo :func:`normalize`."""
     mean, std = _statistics(image)
-    return image * std + mean
+    return (image * std).add_(mean)
 
 
 def _statistics(image: Tensor) -> tuple[Tensor, Tensor]:
     mean, std = ((GRAY_MEAN,), (GRAY_STD,)) if image.shape[1] == 1 else (MEAN, STD)
     return image.new_tensor(mean).view(1, -1, 1, 1), image.new_tensor(std).view(1, -1, 1, 1)
+
+
+def size_of(image: Tensor) -> tuple[int, int]:
+    """Return the height and width of an image tensor (..., H, W)."""
+    return image.shape[-2], image.shape[-1]
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -164,7 +218,12 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
         kernel = torch.softmax(-offsets.square() / (2 * sigma**2), 0)
         shape, padding = ((-1, 1), (0, 0, radius, radius)) if axis == 0 else ((1, -1), (radius, radius, 0, 0))
         filters = kernel.view(1, 1, *shape).expand(channels, 1, -1, -1)
-        image = F.conv2d(F.pad(image, padding, mode="reflect"), filters, groups=channels)
+        padded = F.pad(image, padding, mode="reflect")
+        image = torch.empty_like(image)
+        # The convolution takes sixteen times the memory of what it is given.
+        for rows in bands(size_of(image)):
+            seen = padded[..., rows.start : rows.stop + padding[2] + padding[3], :]
+            image[..., rows, :] = F.conv2d(seen, filters, groups=channels)
     return image
 
 

@@ -116,12 +116,14 @@ def add_gram_gradient(gradient: Tensor, features: Tensor, slope: Tensor, guide: 
 
 def content_constant(target: Tensor, normalization: str) -> float:
     """Return k_c, the constant in front of ‖F - P‖², for target activations P of shape (1, N, H, W)."""
+    return content_constant_of(target.float().square().sum().item(), target.numel(), normalization)
+
+
+def content_constant_of(square: float, count: int, normalization: str) -> float:
+    """Return k_c for target activations of which ‖P‖² and the number of values are known."""
     if normalization == "paper":
         return 1 / 2
-    if normalization == "mean":
-        return 1 / target.numel()
-    square = target.float().square().sum().item()
-    return 1 / max(square, _FLOOR * target.numel())
+    return 1 / (count if normalization == "mean" else max(square, _FLOOR * count))
 
 
 def style_constant(target: Tensor, normalization: str) -> float:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.images import denormalize, normalized_rgb
+from napari_neural_style.engine.grams import Grams, GramSums
+from napari_neural_style.engine.images import denormalize, normalized_rgb, size_of
 from napari_neural_style.engine.losses import (
     Losses,
     Target,
-    add_gram_gradient,
     content_constant,
     content_terms,
-    gram_matrix,
     style_constant,
     style_terms,
     total_variation,
 )
 from napari_neural_style.engine.preparation import Brush
-from napari_neural_style.engine.regions import EVERYWHERE, Guides, carried
+from napari_neural_style.engine.regions import EVERYWHERE, Guides
+from napari_neural_style.engine.tiles import Tile, tiles_of
 from napari_neural_style.engine.vgg import Trunk
-
-Grams = dict[tuple[str, int], Tensor]
-"""Gram matrices by layer and region."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,8 @@ class Objective:
         The weights of the terms.
     guides : dict, optional
         The content's regions; each one's style terms weigh as much as its share of the picture.
+    side : int
+        Side of the tiles that style pictures are gone through in, 0 for whole ones.
 
     Attributes
     ----------
@@ -73,20 +72,18 @@ class Objective:
         brushes: Sequence[Brush],
         weights: Weights,
         guides: Guides | None = None,
+        *,
+        side: int = 0,
     ) -> None:
         self._trunk = trunk
-        self._factors = torch.zeros(3, device=content.device)
+        self._size = size_of(content)
+        self._side = side
+        self._factors = torch.zeros(3, device=trunk.device)
         self.weigh(weights.content, weights.style, weights.variation)
         self._content: list[Target] = []
         self._style: list[Target] = []
-        self._guides: dict[tuple[str, int], Tensor] = {}
         if weights.content and weights.content_layers:
-            activations = self._activations(content)
-            for layer, weight in weights.content_layers.items():
-                target = activations[layer].clone()
-                factor = weight * content_constant(target, weights.normalization)
-                self._content.append(Target(layer, target, factor))
-            del activations
+            self._aim_at_content(content, weights)
         if weights.style:
             self._aim_at_styles(brushes, weights, guides)
         self.names = [f"content {t.layer}" for t in self._content] + [f"style {t.layer}" for t in self._style]
@@ -97,28 +94,32 @@ class Objective:
         self.varies = variation != 0
         self._factors.copy_(torch.tensor([content, style, variation]))
 
+    def _aim_at_content(self, content: Tensor, weights: Weights) -> None:
+        """Compute the content targets."""
+        activations = self._activations(content, weights.content_layers)
+        for layer, weight in weights.content_layers.items():
+            target = activations[layer].clone()
+            self._content.append(Target(layer, target, weight * content_constant(target, weights.normalization)))
+
     def _aim_at_styles(self, brushes: Sequence[Brush], weights: Weights, guides: Guides | None) -> None:
         """Compute the style targets: one for every region, brush that serves it, and layer."""
-        for label, guide in (guides or {}).items():
-            for layer in weights.style_layers:
-                self._guides[layer, label] = carried(guide, layer)
+        layers = list(weights.style_layers)
+        self._sums = GramSums(self._size, guides or {EVERYWHERE: None}, layers, self._side)
         shares = {EVERYWHERE: 1.0} if guides is None else {k: guide.mean().item() for k, guide in guides.items()}
         for brush in brushes:
-            activations = self._activations(brush.picture)
-            for label, share in shares.items():
-                if not brush.serves(label):
-                    continue
-                share *= brush.weight / sum(other.weight for other in brushes if other.serves(label))
+            served = {label: brush.guide(label) for label in shares if brush.serves(label)}
+            sums = GramSums(size_of(brush.picture), served, layers, self._side)
+            grams = sums.of(self._trunk, brush.picture, normalized_rgb)
+            for label in served:
+                share = shares[label] * brush.weight / sum(other.weight for other in brushes if other.serves(label))
                 for layer, weight in weights.style_layers.items():
-                    region = brush.guide(label)
-                    gram = gram_matrix(activations[layer], None if region is None else carried(region, layer))
+                    gram = grams[layer, label]
                     factor = weight * style_constant(gram, weights.normalization) * share
                     self._style.append(Target(layer, gram, factor, label))
-            del activations
 
     @torch.no_grad()
-    def _activations(self, picture: Tensor) -> dict[str, Tensor]:
-        return self._trunk(normalized_rgb(picture))
+    def _activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        return self._trunk(normalized_rgb(picture), layers)
 
     def __call__(self, image: Tensor) -> tuple[Losses, Tensor, Tensor]:
         """Return the losses at an image, their total and the total's gradient.
@@ -133,46 +134,84 @@ class Objective:
 
     def evaluate(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted terms in the order of `names`, and the gradient of their sum; nothing waits for a GPU."""
-        content_weight, style_weight, variation_weight = self._factors
-        with torch.enable_grad():
-            image = image.detach().requires_grad_()
-            rgb = _as_rgb(image)
-            variation = variation_weight * total_variation(denormalize(image)) if self.varies else image.new_zeros(())
-        kept = self._trunk.forward(rgb.detach())
-        content = [content_weight * term for term in content_terms(kept.activations, self._content)]
-        style, slopes = self._style_and_slopes(self._grams(kept.activations), style_weight)
+        (whole,) = tiles_of(self._size, max(self._size), self._trunk.layers)
+        style: list[Tensor] = []
 
-        def add(layer: str, activations: Tensor, gradient: Tensor) -> None:
-            for (name, label), slope in slopes.items():
-                if name == layer:
-                    add_gram_gradient(gradient, activations, slope, self._guides.get((layer, label)))
-            for target in self._content:
-                if target.layer == layer:
-                    gradient += (activations - target.value) * (2 * target.factor * content_weight)
+        def slopes_at(activations: Mapping[str, Tensor]) -> Grams:
+            terms, slopes = self._style_and_slopes(self._sums.parts(whole, activations) if self._style else {})
+            style.extend(terms)
+            return slopes
 
-        pulled = self._trunk.backward(kept, add)
-        outputs = [rgb, variation] if self.varies else [rgb]
-        (gradient,) = torch.autograd.grad(outputs, image, [pulled, torch.ones_like(variation)][: len(outputs)])
+        content, variation, gradient = self._up_and_back(image, whole, self._content, slopes_at)
         # In one layout always: sums over another come out differently in the last bits.
-        return torch.stack([*content, *style, variation.detach()]), gradient.contiguous()
+        return torch.stack([*content, *style, variation]), gradient.contiguous()
 
-    def _grams(self, activations: Mapping[str, Tensor]) -> Grams:
-        """Return the Gram matrix of every layer and region with a target, each computed once."""
-        wanted = dict.fromkeys((target.layer, target.label) for target in self._style)
-        return {at: gram_matrix(activations[at[0]], self._guides.get(at)) for at in wanted}
-
-    def _style_and_slopes(self, grams: Grams, weight: Tensor) -> tuple[list[Tensor], Grams]:
+    def _style_and_slopes(self, grams: Grams) -> tuple[list[Tensor], Grams]:
         """Return the weighted style terms, and the derivative of their sum by every Gram matrix."""
         if not grams:
             return [], {}
         with torch.enable_grad():
             for gram in grams.values():
                 gram.requires_grad_()
-            terms = [weight * term for term in style_terms(grams, self._style)]
+            terms = [self._factors[1] * term for term in style_terms(grams, self._style)]
             slopes = torch.autograd.grad(torch.stack(terms).sum(), list(grams.values()))
         return [term.detach() for term in terms], dict(zip(grams, slopes, strict=True))
 
+    def _up_and_back(
+        self, image: Tensor, tile: Tile, targets: Sequence[Target], slopes_at: Callable[[Mapping[str, Tensor]], Grams]
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Go up the trunk and back.
 
-def _as_rgb(image: Tensor) -> Tensor:
+        Parameters
+        ----------
+        image : Tensor
+            What a tile sees of the image, on the trunk's device.
+        tile : Tile
+            Only its own part counts.
+        targets : sequence of Target
+            The content targets of that part.
+        slopes_at : callable
+            From activations to the derivative of the style term by every Gram matrix.
+
+        Returns
+        -------
+        tuple
+            The weighted content terms, the weighted total variation, and the gradient of all terms at `image`.
+        """
+        content_weight, _, variation_weight = self._factors
+        with torch.enable_grad():
+            image = image.detach().requires_grad_()
+            rgb = as_rgb(image)
+            variation = variation_weight * self._variation(image, tile) if self.varies else image.new_zeros(())
+        kept = self._trunk.forward(rgb.detach())
+        found = {target.layer: tile.own_at(kept.activations[target.layer], target.layer) for target in targets}
+        content = [content_weight * term for term in content_terms(found, targets)]
+        del found
+        slopes = slopes_at(kept.activations)
+
+        def add(layer: str, activations: Tensor, gradient: Tensor) -> None:
+            activations, gradient = tile.own_at(activations, layer), tile.own_at(gradient, layer)
+            if slopes:
+                self._sums.add_gradient(tile, layer, activations, gradient, slopes)
+            for target in targets:
+                if target.layer == layer:
+                    gradient += (activations - target.value) * (2 * target.factor * content_weight)
+
+        pulled = self._trunk.backward(kept, add)
+        outputs = [rgb, variation] if variation.requires_grad else [rgb]
+        (gradient,) = torch.autograd.grad(outputs, image, [pulled, torch.ones_like(variation)][: len(outputs)])
+        return content, variation.detach(), gradient
+
+    def _variation(self, image: Tensor, tile: Tile) -> Tensor:
+        """Return a tile's part of the total variation; it takes one pixel more down and to the right."""
+        rows, columns = tile.rows.own(), tile.columns.own()
+        part = image[..., rows.start : rows.stop + 1, columns.start : columns.stop + 1]
+        corners = (part.shape[-2] - 1) * (part.shape[-1] - 1)
+        if not corners:
+            return image.new_zeros(())
+        return total_variation(denormalize(part)) * (corners / ((self._size[0] - 1) * (self._size[1] - 1)))
+
+
+def as_rgb(image: Tensor) -> Tensor:
     """Return a normalised image as normalised RGB: a luminance is the same in all three channels."""
     return image.view_as(image) if image.shape[1] == 3 else normalized_rgb(denormalize(image))

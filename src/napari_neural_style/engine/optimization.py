@@ -7,22 +7,23 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from napari_neural_style.engine.allocator import kept_memory
 from napari_neural_style.engine.color import luminance
-from napari_neural_style.engine.graph import Recorded
-from napari_neural_style.engine.images import FloatImage, denormalize, normalize
+from napari_neural_style.engine.images import FloatImage, Shown, denormalize, normalize, size_of
 from napari_neural_style.engine.losses import Losses
-from napari_neural_style.engine.objective import Objective, Weights
+from napari_neural_style.engine.objective import Weights
 from napari_neural_style.engine.optimizers import make_optimizer
 from napari_neural_style.engine.preparation import Sources, at_scale, prepare
 from napari_neural_style.engine.pyramid import Scale, enlarge, schedule
 from napari_neural_style.engine.snapshot import Snapshot
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.structure import SIGMA, ContentBoost, structure
+from napari_neural_style.engine.tiling import make_objective
 from napari_neural_style.engine.vgg import Trunk
 from napari_neural_style.settings import StyleSettings
 
@@ -44,15 +45,15 @@ class Step:
         The weighted terms before the step's update.
     saved : bool
         True on every ``save_every``-th step, on the last, and where it was asked for.
-    image : ndarray or None
-        The picture after the step's update at the working size, (H, W, 3) float32 in 0..1, when the step
-        is saved or a preview is due.
     done : float
         Share of the whole work that is done, 0..1: a step's work grows with the pixels of its scale.
     settings : StyleSettings
         The job's settings with what every ``"auto"`` became and what was turned so far.
     fingerprint : str
         SHA-256 of the features.
+    image : ndarray or None
+        The picture after the step's update at the working size, (H, W, 3) float32 in 0..1, when the step
+        is saved or a preview is due; like the losses, fetched from the device when first read.
     """
 
     index: int
@@ -60,11 +61,15 @@ class Step:
     scale: int
     losses: Losses
     saved: bool
-    image: FloatImage | None
     done: float
     settings: StyleSettings
     fingerprint: str
+    shown: Shown | None = dataclasses.field(repr=False, compare=False)
     _run: weakref.ref[Optimization] = dataclasses.field(repr=False, compare=False)
+
+    @cached_property
+    def image(self) -> FloatImage | None:  # noqa: D102
+        return None if self.shown is None else self.shown.array()
 
     def snapshot(self) -> Snapshot:
         """Return where the run stands, to go on from; before the next step is asked for.
@@ -76,15 +81,15 @@ class Step:
         """
         return self._present_run().snapshot()
 
-    def picture(self) -> FloatImage:
-        """Return the picture after this step, whether one was due or not; before the next step is asked for.
+    def pictured(self) -> Step:
+        """Return this step with its image, whether one was due or not; before the next step is asked for.
 
         Raises
         ------
         RuntimeError
             If the run has moved on or is over.
         """
-        return self._present_run().picture() if self.image is None else self.image
+        return self if self.shown is not None else dataclasses.replace(self, shown=self._present_run().picture())
 
     def _present_run(self) -> Optimization:
         run = self._run()
@@ -157,7 +162,7 @@ class Optimization:
         self._scales = schedule(self._pictures.size, settings.scales, settings.steps, smallest)
         self._number = 0
         self._scale_step = 0
-        self._image = normalize(self._pictures.start)
+        self._image = self._pictures.start
         self._shown = -float("inf")
 
     def __iter__(self) -> Iterator[Step]:
@@ -180,7 +185,7 @@ class Optimization:
         self._number, self._scale_step = number, 0
         self._look_at(self._scale)
         entry = normalize(self._here.start)
-        self._image = (entry.clone() if number == 1 else enlarge(self._image, entry)).contiguous()
+        self._image = (entry if number == 1 else enlarge(self._image, entry)).contiguous()
         self._optimizer = make_optimizer(self._image, self._now)
         self._recent.clear()
 
@@ -199,8 +204,8 @@ class Optimization:
         """Compute the targets of a scale."""
         here = at_scale(self._pictures, scale.size, scale.fraction)
         self._here = here
-        objective = Objective(self._trunk, here.content, here.brushes, weights_of(self._now), here.guides)
-        self._objective = Recorded(objective) if here.content.is_cuda else objective
+        weights, side = weights_of(self._now), int(self._settings.tile)
+        self._objective = make_objective(self._trunk, here.content, here.brushes, weights, here.guides, side)
         self._weigh()
 
     def _weigh(self) -> None:
@@ -219,6 +224,7 @@ class Optimization:
                 self._objective_changed()
             losses, total, gradient = self._objective(self._image)
             self._optimizer.update(total, gradient)
+            del gradient
             self._recent.append(total)
             ended = self._on_a_plateau()
             last = self._index == self._settings.steps or (ended and self._number == len(self._scales))
@@ -232,17 +238,20 @@ class Optimization:
                 scale=self._number,
                 losses=losses,
                 saved=saved,
-                image=self.picture() if due else None,
                 done=1.0 if last else self._done(),
                 settings=self._settings,
                 fingerprint=self._fingerprint,
+                shown=self.picture() if due else None,
                 _run=weakref.ref(self),
             )
 
-    def picture(self) -> FloatImage:
+    def picture(self) -> Shown:
         """Return the present picture at the working size, as users see it."""
         self._shown = time.monotonic()
-        return self._pictures.finish(enlarge(self._image, normalize(self._pictures.start)))
+        image = self._image
+        if size_of(image) != self._pictures.size:
+            image = enlarge(image, normalize(self._pictures.start))
+        return self._pictures.finish(image)
 
     def _done(self) -> float:
         """Return the share of the work that is done: a step's grows with the pixels of its scale."""

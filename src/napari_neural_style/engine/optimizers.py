@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from napari_neural_style.engine.images import bands, size_of
 from napari_neural_style.settings import StyleSettings
 
 
@@ -35,17 +36,18 @@ def make_optimizer(image: Tensor, settings: StyleSettings) -> Optimizer:
 
 
 class Adam:
-    """Adam with the paper's constants (β 0.9 and 0.999, ε 1e-8).
+    """Adam with PyTorch's defaults (β 0.9 and 0.999), and its very numbers.
 
-    Not torch's: making that imports Triton, whose LLVM crashes beside that of Mesa's software OpenGL, which may draw
-    napari's canvas.
+    PyTorch's own loads its compiler for the first step, which takes a second and 150 MB, and brings in Triton, whose
+    LLVM crashes beside that of Mesa's software OpenGL, which may draw napari's canvas.
 
     References
     ----------
     Kingma and Ba (2015), algorithm 1.
     """
 
-    _MEAN, _SQUARE, _EPSILON = 0.9, 0.999, 1e-8
+    _BETAS = (0.9, 0.999)
+    _EPSILON = 1e-8
 
     def __init__(self, image: Tensor, learning_rate: float) -> None:
         self._image = image
@@ -59,20 +61,28 @@ class Adam:
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments and the count of steps."""
-        return {"step": torch.tensor(self._steps), "mean": self._mean.clone(), "square": self._square.clone()}
+        return {
+            "step": torch.tensor(float(self._steps)),
+            "exp_avg": self._mean.clone(),
+            "exp_avg_sq": self._square.clone(),
+        }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up moments and count."""
         self._steps = int(state["step"])
-        self._mean, self._square = state["mean"].clone(), state["square"].clone()
+        self._mean, self._square = state["exp_avg"].clone(), state["exp_avg_sq"].clone()
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step."""
         self._steps += 1
-        self._mean.lerp_(gradient, 1 - self._MEAN)
-        self._square.mul_(self._SQUARE).addcmul_(gradient, gradient, value=1 - self._SQUARE)
-        deviation = self._square.sqrt().div_((1 - self._SQUARE**self._steps) ** 0.5).add_(self._EPSILON)
-        self._image.addcdiv_(self._mean, deviation, value=-self._rate / (1 - self._MEAN**self._steps))
+        first, second = self._BETAS
+        self._mean.lerp_(gradient, 1 - first)
+        self._square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        rate = self._rate / (1 - first**self._steps)
+        unbiased = (1 - second**self._steps) ** 0.5
+        for rows in bands(size_of(self._image)):
+            root = self._square[..., rows, :].sqrt().div_(unbiased).add_(self._EPSILON)
+            self._image[..., rows, :].addcdiv_(self._mean[..., rows, :], root, value=-rate)
 
 
 class LBFGS:

@@ -13,10 +13,12 @@ from torch import Tensor
 from napari_neural_style.engine.color import luminance, match_color, with_luminance
 from napari_neural_style.engine.images import (
     FloatImage,
+    Shown,
+    bands,
     denormalize,
     fit,
     resize,
-    to_array,
+    size_of,
     to_tensor,
 )
 from napari_neural_style.engine.regions import EVERYWHERE, Guides, guides_of
@@ -100,19 +102,22 @@ class Pictures:
     @property
     def size(self) -> tuple[int, int]:
         """Working height and width."""
-        return self.content.shape[-2], self.content.shape[-1]
+        return size_of(self.content)
 
-    def as_rgb(self, image: Tensor) -> Tensor:
-        """Return an optimised image in 0..1 as RGB; a luminance gets the content's colours."""
-        return image if image.shape[1] == 3 else with_luminance(self.original, image)
+    def as_rgb(self, image: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Return (rows of) an optimised image in 0..1 as RGB; a luminance gets the content's colours."""
+        return image if image.shape[1] == 3 else with_luminance(self.original[..., rows, :], image)
 
-    def finish(self, image: Tensor) -> FloatImage:
-        """Return an optimised image, normalised, as the RGB array that users see."""
-        picture = self.as_rgb(denormalize(image))
-        if self.guides is not None:
-            painted = sum(self.guides.values()).clamp(0, 1)  # type: ignore[union-attr]
-            picture = torch.lerp(self.original, picture.clamp(0, 1), painted)
-        return to_array(picture)
+    def finish(self, image: Tensor) -> Shown:
+        """Return an optimised image, normalised, as the RGB picture that users see."""
+        finished = Shown(self.size, image.device)
+        for rows in bands(self.size):
+            picture = self.as_rgb(denormalize(image[..., rows, :]), rows)
+            if self.guides is not None:
+                painted = sum(guide[..., rows, :] for guide in self.guides.values()).clamp(0, 1)  # type: ignore[union-attr]
+                picture = torch.lerp(self.original[..., rows, :], picture.clamp(0, 1), painted)
+            finished.put(rows, picture)
+        return finished
 
 
 def gather(
@@ -130,10 +135,7 @@ def gather(
     ValueError
         If a region of the content has no style.
     """
-    if isinstance(settings.size, tuple):
-        size = settings.size
-    else:
-        size = fit((1, 1) if content is None else content.shape[:2], settings.size)
+    size = working_size(content, settings)
     picture = torch.full((1, 3, *size), 0.5) if content is None else resize(to_tensor(content), size)
     by_label = content_labels is not None and any(style.labels is not None for style in styles)
     if content_labels is not None and not by_label:
@@ -150,8 +152,15 @@ def gather(
     return Sources(picture.to(device), brushes, first, guides)
 
 
+def working_size(content: FloatImage | None, settings: StyleSettings) -> tuple[int, int]:
+    """Return the height and width that a content is worked on at."""
+    if isinstance(settings.size, tuple):
+        return settings.size
+    return fit((1, 1) if content is None else content.shape[:2], settings.size)
+
+
 def _brush(style: StyleImage, by_label: bool, settings: StyleSettings, device: torch.device) -> Brush:
-    size = _style_size(style.rgb.shape[:2], settings)
+    size = style_size(style.rgb.shape[:2], settings)
     picture = resize(to_tensor(style.rgb).to(device), size)
     if style.labels is None:
         return Brush(picture, style.weight)
@@ -161,7 +170,8 @@ def _brush(style: StyleImage, by_label: bool, settings: StyleSettings, device: t
     return Brush(picture, style.weight, {EVERYWHERE: union})
 
 
-def _style_size(shape: tuple[int, int], settings: StyleSettings) -> tuple[int, int]:
+def style_size(shape: tuple[int, int], settings: StyleSettings) -> tuple[int, int]:
+    """Return the height and width that a style image is used at."""
     if isinstance(settings.size, tuple) and settings.mode == "transfer":
         height, width = settings.size
         return round(height * settings.style_scale), round(width * settings.style_scale)
@@ -191,8 +201,8 @@ def _recolored(sources: Sources) -> Tensor:
     left = 1 - sum(sources.guides.values()).clamp(0, 1)  # type: ignore[union-attr]
     recolored = sources.content * left
     for label, guide in sources.guides.items():
-        recolored = recolored + _in_palette(sources, label, guide) * guide
-    return recolored.clamp(0, 1)
+        recolored.addcmul_(_in_palette(sources, label, guide), guide)
+    return recolored.clamp_(0, 1)
 
 
 def _in_palette(sources: Sources, label: int, guide: Tensor | None) -> Tensor:
@@ -220,5 +230,7 @@ def at_scale(pictures: Pictures, size: tuple[int, int], fraction: float) -> Pict
         height, width = brush.picture.shape[-2:]
         small = max(1, round(height * fraction)), max(1, round(width * fraction))
         brushes.append(Brush(resize(brush.picture, small), brush.weight, all_resized(brush.guides, small)))
-    content, start, original = (resize(p, size) for p in (pictures.content, pictures.start, pictures.original))
+    # What is one picture stays one.
+    resized = {id(p): resize(p, size) for p in (pictures.content, pictures.start, pictures.original)}
+    content, start, original = (resized[id(p)] for p in (pictures.content, pictures.start, pictures.original))
     return Pictures(content, tuple(brushes), start, original, all_resized(pictures.guides, size))

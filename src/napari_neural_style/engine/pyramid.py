@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from napari_neural_style.engine.images import resize
+from napari_neural_style.engine.images import resize, size_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,6 @@ def enlarge(image: Tensor, start: Tensor) -> Tensor:
     """
     if image.shape == start.shape:
         return image
-    size = (start.shape[-2], start.shape[-1])
-    coarse = (image.shape[-2], image.shape[-1])
-    return resize(image, size) + start - resize(resize(start, coarse), size)
+    size = size_of(start)
+    coarse = size_of(image)
+    return resize(image, size).add_(start).sub_(resize(resize(start, coarse), size))

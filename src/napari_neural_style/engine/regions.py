@@ -70,16 +70,18 @@ def guides_of(labels: npt.NDArray[np.int64], size: tuple[int, int], device: torc
     return guides
 
 
-def carried(guide: Tensor, layer: str) -> Tensor:
-    """Return a guide at the positions of a layer, shape (M,), its squares summing to 1.
-
-    It is pooled as often as the layer's features are.
+def pooled(guide: Tensor, layer: str) -> Tensor:
+    """Return a guide pooled as often as a layer's features are, shape (1, 1, H', W').
 
     References
     ----------
-    Gatys, Ecker, Bethge, Hertzmann and Shechtman (2017), section 4 and equation 6.
+    Gatys, Ecker, Bethge, Hertzmann and Shechtman (2017), section 4.
     """
     for _ in range(pools_before(layer)):
         guide = F.avg_pool2d(guide, 2)
-    flat = guide.flatten()
-    return flat / flat.norm().clamp_min(1e-12)
+    return guide
+
+
+def length(guide: Tensor) -> Tensor:
+    """Return what a pooled guide is divided by so that its squares sum to 1 (equation 6 of the same)."""
+    return guide.norm().clamp_min(1e-12)

@@ -8,6 +8,7 @@ not see.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -30,7 +31,11 @@ COMPONENTS = 96
 """Principal components in which patches are compared."""
 ITERATIONS = 4
 """Iterations of k-means."""
-VERSION = repr((PATCHES, NOISE, LEAST_NOISE, LEAST_ACTIVATION, COMPONENTS, ITERATIONS))
+MOST_PIXELS = 2**20
+"""Pixels of a picture that are learned from; a larger one is sampled by nine crops."""
+CROP = 336
+"""Side of a crop."""
+VERSION = repr((PATCHES, NOISE, LEAST_NOISE, LEAST_ACTIVATION, COMPONENTS, ITERATIONS, MOST_PIXELS, CROP))
 """What the learned numbers depend on besides images and seed."""
 
 BAND = 2**22
@@ -74,8 +79,10 @@ def learn(
     """
     generator = torch.Generator().manual_seed(seed)
     names = layers_up_to(layers)
-    activations = [image.float() for image in images]
-    activations += [half for image in images if (half := _half(image)) is not None]
+    pictures = [image.float() for image in images]
+    pictures += [half for image in images if (half := _half(image)) is not None]
+    activations = [(number, crop) for number, picture in enumerate(pictures) for crop in _crops(picture)]
+    pictures.clear()
     convolutions: dict[str, tuple[Tensor, Tensor]] = {}
     for number, name in enumerate(names):
 
@@ -86,7 +93,9 @@ def learn(
         tick(0.0)
         padded = []
         while activations:
-            padded.append(F.pad(activations.pop(0), (1, 1, 1, 1), mode="reflect"))
+            picture, activation = activations.pop(0)
+            padded.append((picture, F.pad(activation, (1, 1, 1, 1), mode="reflect")))
+            del activation
         patches = _sample_patches(padded, PATCHES, generator, tick)
         weight, bias = _filters_of(patches, LAYERS[name], generator, tick)
         del patches
@@ -95,15 +104,30 @@ def learn(
         if number + 1 < len(names):
             pooling_here = pooling if name in POOLED_AFTER else None
             while padded:
-                activation = _convolved(padded.pop(0), weight, bias, pooling_here, tick)
+                picture, below = padded.pop(0)
+                activation = _convolved(below, weight, bias, pooling_here, tick)
                 if min(activation.shape[-2:]) >= 2:
-                    activations.append(activation)
+                    activations.append((picture, activation))
+                del below, activation
     return Features("self-taught", convolutions, "reflect", fingerprint_of(convolutions))
 
 
 def _half(image: Tensor) -> Tensor | None:
     height, width = image.shape[-2] // 2, image.shape[-1] // 2
     return resize(image.float(), (height, width)) if min(height, width) >= 32 else None
+
+
+def _crops(image: Tensor) -> list[Tensor]:
+    """Return an image, or parts that stand for it: up to three by three crops, evenly spaced."""
+    if image.shape[-2] * image.shape[-1] <= MOST_PIXELS:
+        return [image]
+    rows, columns = (_starts(length) for length in image.shape[-2:])
+    return [image[..., top : top + CROP, left : left + CROP] for top in rows for left in columns]
+
+
+def _starts(length: int) -> list[int]:
+    count = min(3, max(1, length // CROP))
+    return [(length - CROP) * (2 * k + 1) // (2 * count) if length > CROP else 0 for k in range(count)]
 
 
 def _convolved(padded: Tensor, weight: Tensor, bias: Tensor, pooling: str | None, tick: Tick) -> Tensor:
@@ -121,14 +145,16 @@ def _convolved(padded: Tensor, weight: Tensor, bias: Tensor, pooling: str | None
     return torch.cat(found, 2)
 
 
-def _sample_patches(padded: Sequence[Tensor], count: int, generator: torch.Generator, tick: Tick) -> Tensor:
-    """Return about `count` random 3 × 3 patches (T, 9 C), as many from every image."""
+def _sample_patches(padded: Sequence[tuple[int, Tensor]], count: int, generator: torch.Generator, tick: Tick) -> Tensor:
+    """Return about `count` random 3 × 3 patches (T, 9 C), as many from every picture, whose number is given."""
+    parts = Counter(picture for picture, _ in padded)
     found = []
-    for image in padded:
+    for picture, image in padded:
         tick(0.1)
         channels, height, width = image.shape[1:]
         windows = image[0].unfold(1, 3, 1).unfold(2, 3, 1).permute(1, 2, 0, 3, 4)
-        positions = torch.randint((height - 2) * (width - 2), (count // len(padded),), generator=generator)
+        here = count // len(parts) // parts[picture]
+        positions = torch.randint((height - 2) * (width - 2), (here,), generator=generator)
         positions = positions.to(image.device)
         rows, columns = positions // (width - 2), positions % (width - 2)
         found.append(windows[rows, columns].reshape(-1, 9 * channels))

@@ -11,13 +11,23 @@ import torch
 from torch import Tensor
 
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
-from napari_neural_style.engine.images import normalized_rgb, to_rgb
+from napari_neural_style.engine.images import normalized_rgb, size_of, to_rgb
+from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes
 from napari_neural_style.engine.optimization import Optimization, Step, weights_of
-from napari_neural_style.engine.preparation import Pictures, Sources, StyleImage, gather, prepare
+from napari_neural_style.engine.preparation import (
+    Pictures,
+    Sources,
+    StyleImage,
+    gather,
+    prepare,
+    style_size,
+    working_size,
+)
 from napari_neural_style.engine.regions import checked_labels
+from napari_neural_style.engine.rescaling import rescaled
 from napari_neural_style.engine.snapshot import Snapshot, moved
 from napari_neural_style.engine.steering import Steering
-from napari_neural_style.engine.vgg import Trunk, pools_before, rescaled
+from napari_neural_style.engine.vgg import Trunk, pools_before
 from napari_neural_style.engine.weights import load_features, resolve_source
 from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
 
@@ -103,7 +113,10 @@ def stylize(
     if content_regions is not None and content_rgb is not None and settings.mode == "transfer":
         labels = checked_labels(content_regions, content_rgb.shape[:2], "content_regions")
     initial_rgb = None if initial is None else to_rgb(initial, name="initial image")
-    sources = gather(content_rgb, labels, styles, initial_rgb, settings, torch.device(settings.device))
+    size = working_size(content_rgb, settings)
+    settings = _with_tile(settings, size, [style_size(style.rgb.shape[:2], settings) for style in styles])
+    sources = gather(content_rgb, labels, styles, initial_rgb, settings, _home(settings, size))
+    del content_rgb, initial_rgb, styles  # they can be as large as the pictures made from them
     pictures = prepare(sources, settings)
     _check_sizes(pictures, settings)
     return _run(sources, _images(pictures, settings), settings, progress, steering, None)
@@ -129,13 +142,16 @@ def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Ste
     ValueError
         If the device or the features are not there any more, or the features are other ones.
     """
-    settings = resolved(snapshot.settings)
-    sources = moved(snapshot, torch.device(settings.device))
+    content, *styles = (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes))
+    settings = _with_tile(resolved(snapshot.settings), size_of(content), [size_of(style) for style in styles])
+    sources = moved(snapshot, _home(settings, size_of(content)))
     return _run(sources, _images(prepare(sources, settings), settings), settings, progress, steering, snapshot)
 
 
 def resolved(settings: StyleSettings) -> StyleSettings:
     """Return settings in which every ``"auto"`` is replaced by what it means here and now.
+
+    What ``tile`` becomes depends on the images: it is noted in every step's settings.
 
     Raises
     ------
@@ -153,6 +169,24 @@ def resolved(settings: StyleSettings) -> StyleSettings:
         content_layers=auto["content"] if settings.content_layers == "auto" else settings.content_layers,
         style_layers=auto["style"] if settings.style_layers == "auto" else settings.style_layers,
     )
+
+
+def _with_tile(settings: StyleSettings, size: tuple[int, int], styles: Sequence[tuple[int, int]]) -> StyleSettings:
+    """Return resolved settings with the tile that pictures of these sizes need here and now."""
+    if settings.tile != "auto":
+        return settings
+    device, largest = torch.device(settings.device), max((height * width for height, width in styles), default=0)
+    tile = chosen_tile(size, largest, _layers(settings), settings, device, free_bytes(device))
+    return dataclasses.replace(settings, tile=tile)
+
+
+def _home(settings: StyleSettings, size: tuple[int, int]) -> torch.device:
+    """Return where a run's images are held: where it computes, unless that has no room for them beside a tile."""
+    device, host = torch.device(settings.device), torch.device("cpu")
+    state = state_bytes(size[0] * size[1], settings.optimizer, settings.history)
+    home = host if settings.tile and held_apart(state, device, free_bytes(device)) else device
+    check_room(size, settings, free_bytes(home))
+    return home
 
 
 def _weighted(style: Styles) -> Weighted:
@@ -230,10 +264,11 @@ def _run(
     layers = _layers(settings)
     features = load_features(settings, layers, images, progress)
     if settings.rescale_features:
-        features = rescaled(features, images, layers, settings.pooling)
+        features = rescaled(features, images, layers, settings.pooling, int(settings.tile))
     images.clear()
     if snapshot is not None and features.fingerprint != snapshot.fingerprint:
         raise ValueError("This run was made with other features than are here now; it cannot be gone on with.")
     trunk = Trunk(features, layers, settings.pooling, settings.device, getattr(torch, settings.precision))
     fingerprint, smallest = features.fingerprint, _smallest_side(settings)
+    del features
     yield from Optimization(sources, settings, trunk, fingerprint, smallest, steering, snapshot)

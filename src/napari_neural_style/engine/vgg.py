@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -137,6 +137,7 @@ class Trunk:
     ) -> None:
         self.layers = frozenset(layers)
         self.pooling = pooling
+        self.device = torch.device(device)
         self.dtype = dtype
         self._reflect = features.border == "reflect"
         self._border = None
@@ -150,20 +151,29 @@ class Trunk:
             for name in layers_up_to(self.layers)
         }
 
-    def __call__(self, image: Tensor) -> dict[str, Tensor]:
+    def __call__(self, image: Tensor, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Return the activations after the ReLU of every layer asked for.
 
         Parameters
         ----------
         image : Tensor
             Normalised RGB, shape (B, 3, H, W), float32.
+        layers : iterable of str, optional
+            Only these of the trunk's layers; nothing past the deepest of them is computed.
 
         Returns
         -------
         dict
             Layer name to activations (B, N, H', W') in the trunk's dtype.
         """
-        return {name: activations for name, activations, _ in self._walk(image) if name in self.layers}
+        wanted = self.layers if layers is None else frozenset(layers)
+        found: dict[str, Tensor] = {}
+        for name, activations, _ in self._walk(image):
+            if name in wanted:
+                found[name] = activations
+            if len(found) == len(wanted):
+                break
+        return found
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> ForwardPass:
@@ -241,41 +251,3 @@ class Trunk:
         size[2:] = size[2] - 2, size[3] - 2
         like = torch.empty(size, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
         return torch.ops.aten.reflection_pad2d_backward(gradient, like, (1, 1, 1, 1))
-
-
-@torch.no_grad()
-def rescaled(features: Features, images: Sequence[Tensor], layers: Iterable[str], pooling: str) -> Features:
-    """Return features whose filters have a mean activation of 1 over images and positions.
-
-    ReLU and pooling commute with positive factors, so the network computes the same, each filter in its
-    own unit. Filters that never fire keep theirs.
-
-    Parameters
-    ----------
-    features : Features
-        Any features.
-    images : sequence of Tensor
-        Normalised RGB, each of shape (1, 3, H, W), on one device.
-    layers : iterable of str
-        The layers that will be used.
-    pooling : str
-        ``"max"`` or ``"average"``.
-
-    References
-    ----------
-    Gatys, Ecker and Bethge (2016), section 2.
-    """
-    names = layers_up_to(layers)
-    means = {name: torch.zeros(LAYERS[name]) for name in names}
-    for image in images:
-        activations = Trunk(features, names, pooling, image.device)(image)
-        for name, activation in activations.items():
-            means[name] += activation[0].mean((1, 2)).cpu() / len(images)
-    convolutions = {}
-    below = torch.ones(3)
-    for name in names:
-        mean = torch.where(means[name] > 0, means[name], torch.ones_like(means[name]))
-        weight, bias = features.convolutions[name]
-        convolutions[name] = (weight * below.view(1, -1, 1, 1) / mean.view(-1, 1, 1, 1), bias / mean)
-        below = mean
-    return replace(features, convolutions=convolutions)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import dataclasses
 import logging
 import queue
 import threading
@@ -156,7 +155,7 @@ class Job:
                     self._resume.wait()
                     if self._stop.is_set() or self._worker.abort_requested:
                         # What is kept is the very step that the run can be gone on with from.
-                        self._latest = self._preview = dataclasses.replace(step, image=step.picture())
+                        self._latest = self._preview = step.pictured()
                         break
         except Stopped:
             pass

@@ -1,0 +1,120 @@
+"""How much memory a step takes, and the tiles that make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from napari_neural_style.engine.tiles import halo_of
+from napari_neural_style.engine.vgg import layers_up_to, pools_before
+from napari_neural_style.settings import LAYERS, StyleSettings
+
+# Measured by benchmarks/tiling.py --constants, rounded up.
+STEP = {"float32": 9.0, "bfloat16": 5.5}
+"""Bytes that a step takes for every activation of the layers up to the deepest, by precision."""
+FORWARD = {"float32": 6.0, "bfloat16": 3.5}
+"""Likewise for activations without a gradient."""
+PICTURES = 5
+"""Images at the working size that a run holds besides the optimiser's: prepared ones, the optimised one, a gradient."""
+ADAM = 2
+"""Images that Adam holds."""
+PAIR = 2
+"""Images for every step that L-BFGS remembers, and besides."""
+IMAGE = 3 * 4
+"""Bytes of a pixel of an image."""
+
+USABLE = 0.8
+"""Share of the free memory that a run may take."""
+HOST_TILE = 768 * 2**20
+"""Bytes that a tile may take on the CPU: larger ones are hardly faster."""
+SIDES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
+"""Sides that a tile may have, the largest first."""
+
+
+def values_per_pixel(layers: Iterable[str]) -> float:
+    """Return how many activations the layers up to the deepest have for every pixel of the image."""
+    return sum(LAYERS[name] / 4 ** pools_before(name) for name in layers_up_to(layers))
+
+
+def step_bytes(pixels: int, layers: Iterable[str], precision: str) -> int:
+    """Return about how many bytes the activations and gradients of a step take.
+
+    Parameters
+    ----------
+    pixels : int
+        Of the image, or of what a tile sees.
+    layers : iterable of str
+        The layers in use.
+    precision : str
+        ``"float32"`` or ``"bfloat16"``.
+    """
+    return int(pixels * values_per_pixel(layers) * STEP[precision])
+
+
+def forward_bytes(pixels: int, layers: Iterable[str], precision: str) -> int:
+    """Return about how many bytes the activations take without a gradient; parameters as for `step_bytes`."""
+    return int(pixels * values_per_pixel(layers) * FORWARD[precision])
+
+
+def state_bytes(pixels: int, optimizer: str, history: int) -> int:
+    """Return about how many bytes a run's images and its optimiser's memory take."""
+    remembered = ADAM if optimizer == "adam" else PAIR * (history + 1)
+    return pixels * IMAGE * (PICTURES + remembered)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return how much memory is free where a device computes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def chosen_tile(
+    size: tuple[int, int], styles: int, layers: Iterable[str], settings: StyleSettings, device: torch.device, free: int
+) -> int:
+    """Return the side of the tiles for a run, 0 where the whole picture fits.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Working height and width.
+    styles : int
+        Pixels of the largest style picture.
+    layers : iterable of str
+        The layers in use.
+    settings : StyleSettings
+        With a resolved precision.
+    device : torch.device
+        Where to compute.
+    free : int
+        Bytes that are free there.
+    """
+    layers, pixels = list(layers), size[0] * size[1]
+    state = state_bytes(pixels, settings.optimizer, settings.history)
+    whole = max(step_bytes(pixels, layers, settings.precision), forward_bytes(styles, layers, settings.precision))
+    if state + whole <= USABLE * free:
+        return 0
+    left = USABLE * free - (0 if held_apart(state, device, free) else state)
+    budget = left if device.type == "cuda" else min(left, HOST_TILE)
+    halo = halo_of(layers)
+    fitting = (side for side in SIDES if step_bytes((side + 2 * halo) ** 2, layers, settings.precision) <= budget)
+    return next(fitting, SIDES[-1])
+
+
+def held_apart(state: int, device: torch.device, free: int) -> bool:
+    """Tell whether a run's images stay in host memory, away from the device that has too little for them."""
+    return device.type == "cuda" and state > free / 2
+
+
+def check_room(size: tuple[int, int], settings: StyleSettings, free: int) -> None:
+    """Raise a ValueError that says what to do if a run's images and its optimiser's memory do not fit."""
+    state = state_bytes(size[0] * size[1], settings.optimizer, settings.history)
+    if state > free:
+        smaller = "" if settings.optimizer == "adam" else ", a smaller history, or the optimizer adam"
+        raise ValueError(
+            f"At {size[0]} × {size[1]} pixels the images and the memory of {settings.optimizer} take "
+            f"{state / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Choose a smaller size{smaller}."
+        )
