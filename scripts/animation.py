@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pictures import Window, window
 from PIL import Image
+
+from pictures import Window, window
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 SIZE = (800, 450)
