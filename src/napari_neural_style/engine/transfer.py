@@ -96,7 +96,8 @@ def stylize(
 
     Examples
     --------
-    >>>     >>> from napari_neural_style import StyleSettings, stylize
+    >>> import numpy as np
+    >>> from napari_neural_style import StyleSettings, stylize
     >>> settings = StyleSettings(size=32, scales=1, steps=2, features="self-taught",
     ...                          style_layers={"conv1_1": 1}, content_layers={"conv1_1": 1})
     >>> random = np.random.default_rng(0)
