@@ -17,11 +17,11 @@ from napari_neural_style.engine.preparation import Pictures, Sources, StyleImage
 from napari_neural_style.engine.regions import checked_labels
 from napari_neural_style.engine.snapshot import Snapshot, moved
 from napari_neural_style.engine.steering import Steering
-from napari_neural_style.engine.vgg import Trunk, pools_before, rescaled
+from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to, pools_before, rescaled
 from napari_neural_style.engine.weights import load_features, resolve_source
 from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
 
-__all__ = ["Step", "go_on", "resolved", "stylize"]
+__all__ = ["Step", "features_for", "go_on", "resolved", "stylize"]
 
 Progress = Callable[[str, float], None]
 Styles = npt.ArrayLike | Sequence[tuple[npt.ArrayLike, float]]
@@ -38,6 +38,7 @@ def stylize(
     value_range: tuple[float, float] | None = None,
     content_regions: npt.ArrayLike | None = None,
     style_regions: Regions = None,
+    features: Features | None = None,
     progress: Progress | None = None,
     steering: Steering | None = None,
 ) -> Iterator[Step]:
@@ -62,6 +63,9 @@ def stylize(
         label, or the whole style image's where that has no labels. Edges are soft.
     style_regions : array of int, or list of such arrays and None, optional
         Labels of the style image, or of each. Without `content_regions` the style is what is labelled above 0.
+    features : Features, optional
+        From :func:`features_for`, so that several images are painted with the same; they take the place of what
+        ``settings.features`` names.
     progress : callable, optional
         Called with a sentence and a fraction 0..1 while features are learned or loaded, before the first
         step. An exception that it raises ends the job.
@@ -94,7 +98,7 @@ def stylize(
     >>> [step.index for step in steps]
     [1, 2]
     """
-    settings = resolved(settings or StyleSettings())
+    settings = resolved(settings or StyleSettings(), features)
     styles = _checked_styles(style, style_regions, settings)
     if content is None and settings.mode != "texture":
         raise ValueError("content: an image is needed in every mode but texture.")
@@ -106,7 +110,35 @@ def stylize(
     sources = gather(content_rgb, labels, styles, initial_rgb, settings, torch.device(settings.device))
     pictures = prepare(sources, settings)
     _check_sizes(pictures, settings)
-    return _run(sources, _images(pictures, settings), settings, progress, steering, None)
+    return _run(sources, _images(pictures, settings), settings, features, progress, steering, None)
+
+
+def features_for(
+    content: npt.ArrayLike,
+    style: Styles | None,
+    settings: StyleSettings | None = None,
+    *,
+    value_range: tuple[float, float] | None = None,
+    progress: Progress | None = None,
+) -> Features:
+    """Return the features that a job would use, ready to be given to several.
+
+    Parameters
+    ----------
+    content, style, settings, value_range, progress
+        As for :func:`stylize`.
+
+    Raises
+    ------
+    ValueError
+        If an image, a setting or the features cannot be used.
+    """
+    settings = resolved(settings or StyleSettings())
+    styles = _checked_styles(style, None, settings)
+    rgb = to_rgb(content, value_range, "content image")
+    pictures = prepare(gather(rgb, None, styles, None, settings, torch.device(settings.device)), settings)
+    _check_sizes(pictures, settings)
+    return _features(settings, _images(pictures, settings), progress)
 
 
 def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Steering | None = None) -> Iterator[Step]:
@@ -131,11 +163,18 @@ def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Ste
     """
     settings = resolved(snapshot.settings)
     sources = moved(snapshot, torch.device(settings.device))
-    return _run(sources, _images(prepare(sources, settings), settings), settings, progress, steering, snapshot)
+    return _run(sources, _images(prepare(sources, settings), settings), settings, None, progress, steering, snapshot)
 
 
-def resolved(settings: StyleSettings) -> StyleSettings:
+def resolved(settings: StyleSettings, features: Features | None = None) -> StyleSettings:
     """Return settings in which every ``"auto"`` is replaced by what it means here and now.
+
+    Parameters
+    ----------
+    settings : StyleSettings
+        Any.
+    features : Features, optional
+        Features at hand, instead of those that the settings name.
 
     Raises
     ------
@@ -143,7 +182,7 @@ def resolved(settings: StyleSettings) -> StyleSettings:
         If the device or the features that the settings name are not there.
     """
     device = resolve_device(settings.device)
-    source = resolve_source(settings.features)
+    source = resolve_source(settings.features) if features is None else features.source
     auto = AUTO_LAYERS["self-taught" if source == "self-taught" else "trained"]
     return dataclasses.replace(
         settings,
@@ -219,18 +258,26 @@ def _images(pictures: Pictures, settings: StyleSettings) -> list[Tensor]:
     return [normalized_rgb(picture) for picture in (*content, *(brush.picture for brush in pictures.brushes))]
 
 
+def _features(settings: StyleSettings, images: list[Tensor], progress: Progress | None) -> Features:
+    layers = _layers(settings)
+    features = load_features(settings, layers, images, progress)
+    return rescaled(features, images, layers, settings.pooling) if settings.rescale_features else features
+
+
 def _run(
     sources: Sources,
     images: list[Tensor],
     settings: StyleSettings,
+    features: Features | None,
     progress: Progress | None,
     steering: Steering | None,
     snapshot: Snapshot | None,
 ) -> Iterator[Step]:
     layers = _layers(settings)
-    features = load_features(settings, layers, images, progress)
-    if settings.rescale_features:
-        features = rescaled(features, images, layers, settings.pooling)
+    if features is None:
+        features = _features(settings, images, progress)
+    elif missing := set(layers_up_to(layers)) - set(features.convolutions):
+        raise ValueError(f"The features given have no {', '.join(sorted(missing))}, which the settings need.")
     images.clear()
     if snapshot is not None and features.fingerprint != snapshot.fingerprint:
         raise ValueError("This run was made with other features than are here now; it cannot be gone on with.")
