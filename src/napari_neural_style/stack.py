@@ -4,99 +4,38 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_neural_style.engine.images import UnusedRangeWarning, check_finite, fit, to_uint8
+from napari_neural_style.engine.images import UnusedRangeWarning, fit, to_uint8
 from napari_neural_style.engine.optimization import Step
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.transfer import Progress, Regions, Styles, features_for, stylize
 from napari_neural_style.engine.vgg import Features
+from napari_neural_style.planes import Index, Pixels, PlaneError, Planes, planes_of, read_plane
 from napari_neural_style.settings import StyleSettings
 
-Index = tuple[int, ...]
-Pixels = npt.NDArray[Any]
+__all__ = [
+    "Index",
+    "PlaneError",
+    "PlaneStep",
+    "Planes",
+    "Shared",
+    "planes_of",
+    "result_size",
+    "share",
+    "stylize_plane",
+    "stylize_stack",
+]
+
 Range = tuple[float, float]
 
 SAMPLED = 5
 """Planes, evenly spaced, that features and the value range of a stack are taken from."""
-
-
-@dataclass(frozen=True)
-class Planes:
-    """Images of one size that are read when they are needed.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        How many there are along each axis of the stack.
-    size : (int, int)
-        Height and width of a plane.
-    read : callable
-        Takes an index along the axes of the stack, returns an image as :func:`stylize` takes it. What it raises
-        concerns that plane alone.
-    """
-
-    shape: Index
-    size: tuple[int, int]
-    read: Callable[[Index], Pixels]
-
-    def indices(self) -> list[Index]:
-        """Return the index of every plane, the last axis running fastest."""
-        return list(product(*(range(n) for n in self.shape)))
-
-
-def planes_of(
-    array: Any,
-    axes: Sequence[int],
-    *,
-    channels: bool = False,
-    shown: tuple[int, int] | None = None,
-    at: Sequence[int] | None = None,
-) -> Planes:
-    """Return planes of an array; nothing is read before a plane is asked for, and then that plane only.
-
-    Parameters
-    ----------
-    array : array
-        NumPy, Dask, Zarr or anything else with a ``shape`` that slices by integers.
-    axes : sequence of int
-        The axes of the stack.
-    channels : bool
-        Whether the last axis is RGB or RGBA.
-    shown : (int, int), optional
-        The axes down and across a plane; the last two that are not channels by default.
-    at : sequence of int, optional
-        Where to stand on the axes that are neither stacked nor shown: an index for each axis of the array, 0 by
-        default.
-
-    Raises
-    ------
-    ValueError
-        If the axes are none that the array has, or one is named twice.
-    """
-    shape = tuple(int(n) for n in array.shape)
-    spatial = len(shape) - channels
-    down, across = shown or (spatial - 2, spatial - 1)
-    named = [*axes, down, across]
-    if len(set(named)) < len(named) or not all(0 <= axis < spatial for axis in named):
-        raise ValueError(f"Axes {tuple(axes)} cannot be stacked and {down}, {across} shown: the shape is {shape}.")
-    position = [0] * spatial if at is None else list(at)[:spatial]
-
-    def read(index: Index) -> Pixels:
-        where: list[Any] = list(position)
-        where[down] = where[across] = slice(None)
-        for axis, i in zip(axes, index, strict=True):
-            where[axis] = i
-        plane = np.asarray(array[tuple(where)])
-        return plane.swapaxes(0, 1) if down > across else plane
-
-    return Planes(tuple(shape[axis] for axis in axes), (shape[down], shape[across]), read)
 
 
 @dataclass(frozen=True)
@@ -120,13 +59,14 @@ def share(
     style: Styles | None,
     settings: StyleSettings,
     *,
+    features: Features | None = None,
     value_range: Range | None = None,
     progress: Progress | None = None,
 ) -> Shared:
     """Return what the planes of a stack have in common, from the style and a sample of them.
 
     Features are learned from the style and one picture that has a band of every plane of the sample: style and content
-    weigh the same as for a single image, and no more memory is needed.
+    weigh the same as for a single image, and no more memory is needed. `features` are taken as they are.
 
     Raises
     ------
@@ -141,7 +81,9 @@ def share(
     edges = np.linspace(0, planes.size[0], len(sample) + 1).round().astype(int)
     bands = [plane[top:bottom] for plane, top, bottom in zip(sample, edges, edges[1:], strict=False)]
     content = np.concatenate(bands)
-    return Shared(features_for(content, style, settings, value_range=value_range, progress=progress), value_range)
+    if features is None:
+        features = features_for(content, style, settings, value_range=value_range, progress=progress)
+    return Shared(features, value_range)
 
 
 def _sample(planes: Planes) -> list[Pixels]:
@@ -154,7 +96,7 @@ def _sample(planes: Planes) -> list[Pixels]:
         if len(sample) == len(chosen) or len(reasons) == 2 * SAMPLED:
             break
         try:
-            sample.append(_checked(planes, indices[number]))
+            sample.append(read_plane(planes, indices[number]))
         except PlaneError as error:
             reasons.append(str(error))
     if not sample:
@@ -176,22 +118,6 @@ def _range_of(sample: list[Pixels]) -> Range:
     return (low, high) if low < high else (low - 0.5, low + 0.5)
 
 
-class PlaneError(ValueError):
-    """A plane cannot be read or is no image; the others may be fine."""
-
-
-def _checked(planes: Planes, index: Index) -> Pixels:
-    try:
-        plane = np.asarray(planes.read(index))
-    except Exception as error:  # a damaged chunk makes the readers fail in any way
-        raise PlaneError(f"It cannot be read: {error or type(error).__name__}") from error
-    try:
-        check_finite(plane, "plane")
-    except ValueError as error:
-        raise PlaneError(str(error)) from error
-    return plane
-
-
 def stylize_plane(
     planes: Planes,
     index: Index,
@@ -208,7 +134,7 @@ def stylize_plane(
     PlaneError
         If the plane cannot be read or is no image.
     """
-    plane = _checked(planes, index)
+    plane = read_plane(planes, index)
     known: dict[str, Any] = {"value_range": shared.value_range, "features": shared.features}
     try:
         steps = stylize(plane, style, settings, initial=initial, **known, **options)
@@ -331,7 +257,7 @@ def stylize_stack(
         shared = share(planes, style, settings, value_range=value_range, progress=progress)
     started = time.monotonic()
     for done, index in enumerate(todo, 1):
-        before = _before(index, have, chain)
+        previous = before(index, have, chain)
         steps = stylize_plane(
             planes,
             index,
@@ -339,7 +265,7 @@ def stylize_stack(
             settings,
             shared,
             # As it is written: going on after a stop, there is nothing else.
-            None if before is None else np.asarray(out[before]),
+            None if previous is None else np.asarray(out[previous]),
             content_regions=content_regions,
             style_regions=style_regions,
             steering=steering,
@@ -359,7 +285,7 @@ def stylize_stack(
         yield PlaneStep(index, done, len(todo), step, picture, seconds_left=left)
 
 
-def _before(index: Index, have: set[Index], chain: int | None) -> Index | None:
+def before(index: Index, have: set[Index], chain: int | None) -> Index | None:
     """Return the nearest finished plane before one along the chained axis, if there is one."""
     if chain is None:
         return None

@@ -21,7 +21,7 @@ from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to, pools_
 from napari_neural_style.engine.weights import load_features, resolve_source
 from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
 
-__all__ = ["Step", "features_for", "go_on", "resolved", "stylize"]
+__all__ = ["Step", "features_for", "go_on", "resolved", "stylize", "trained_features"]
 
 Progress = Callable[[str, float], None]
 Styles = npt.ArrayLike | Sequence[tuple[npt.ArrayLike, float]]
@@ -139,6 +139,20 @@ def features_for(
     pictures = prepare(gather(rgb, None, styles, None, settings, torch.device(settings.device)), settings)
     _check_sizes(pictures, settings)
     return _features(settings, _images(pictures, settings), progress)
+
+
+def trained_features(settings: StyleSettings) -> Features | None:
+    """Return the features of any job with these settings, or None if its images have a say in them.
+
+    Raises
+    ------
+    ValueError
+        If the features cannot be used.
+    """
+    settings = resolved(settings)
+    if settings.features == "self-taught" or settings.rescale_features:
+        return None
+    return load_features(settings, _layers(settings), [])
 
 
 def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Steering | None = None) -> Iterator[Step]:
