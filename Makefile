@@ -1,13 +1,13 @@
 # Two commands do everything on a machine with Python 3.11 or newer, make and a package registry:
 #   make demo   stylise the sample pair (in napari where there is a screen)
 #   make test   run the tests on a real X server
-# Further ones, for those who change things: test-lowest, docs, package, pictures, clean (see CONTRIBUTING.md).
+# Further ones, for those who change things: test-lowest, docs, package, pictures, bench, bench-gpu, clean (see CONTRIBUTING.md).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-lowest docs package pictures clean
+.PHONY: demo test test-lowest docs package pictures bench bench-gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/napari-neural-style demo
@@ -27,6 +27,12 @@ package: $(VENV)/installed-dev
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/npe2 validate --imports src/napari_neural_style/napari.yaml
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/report.py
+
+bench-gpu: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/report.py --gpu
 
 # VGG=FILE also makes those with trained features: the original VGG-19 in Caffe's convention.
 pictures: $(VENV)/installed-dev
