@@ -1,4 +1,4 @@
-"""How long the viewer's main thread is held up during a run, against a control.
+"""How long the viewer's main thread is held up during a run, against a control, and how fast the run is meanwhile.
 
     python benchmarks/stalls.py [--size 512] [--seconds 30]
 
@@ -12,11 +12,15 @@ import argparse
 import multiprocessing
 import os
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import napari
 import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
+
+from napari_neural_style.engine import transfer
 
 EVERY = 0.005
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the engine does; the other process inherits it
@@ -61,6 +65,48 @@ def stalls(viewer: napari.Viewer, seconds: float) -> np.ndarray:
     ticking.stop()
     panning.stop()
     return np.array(late)
+
+
+class Counted:
+    """stylize(), counting: notes when every step was done."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self._stylize, transfer.stylize = transfer.stylize, self
+
+    def __call__(self, *arguments: Any, **options: Any) -> Iterator[transfer.Step]:
+        """Yield the same steps."""
+        for step in self._stylize(*arguments, **options):
+            self.times.append(time.perf_counter())
+            yield step
+
+    def rate(self) -> float:
+        """Return steps per second since the third step, and forget them."""
+        times, self.times = self.times[2:], []
+        return (len(times) - 1) / (times[-1] - times[0])
+
+
+def rates(viewer: napari.Viewer, widget: Any, seconds: float) -> tuple[float, float]:
+    """Return steps per second in the dock, the window left alone, and without it; medians of three, in turn."""
+    counted = Counted()
+    content, style = (np.asarray(viewer.layers[name].data) for name in ("photograph", "painting"))
+    docked, headless = [], []
+    for _ in range(3):
+        widget.run.native.click()
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            QApplication.processEvents()
+            time.sleep(0.002)
+        widget.stop.native.click()
+        while not widget.run.enabled:
+            QApplication.processEvents()
+        docked.append(counted.rate())
+        until = time.perf_counter() + seconds
+        for _ in counted(content, style, widget.settings):
+            if time.perf_counter() > until:
+                break
+        headless.append(counted.rate())
+    return float(np.median(docked)), float(np.median(headless))
 
 
 def report(name: str, late: np.ndarray) -> None:
@@ -111,6 +157,8 @@ def main() -> None:
         viewer.add_image(picture, rgb=True, visible=False)
         added.append((time.perf_counter() - started) * 1000)
     report("napari adding one hidden layer, no run", np.array(added))
+    docked, headless = rates(viewer, widget, options.seconds)
+    print(f"\nSteps per second: {docked:.2f} in the dock, {headless:.2f} without a window: {docked / headless:.3f}")
     viewer.close()
 
 

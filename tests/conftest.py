@@ -61,6 +61,7 @@ def quick() -> StyleSettings:
         features="self-taught",
         device="cpu",
         precision="float32",
+        tile=0,
         content_layers={"conv2_1": 1.0},
         style_layers={"conv1_1": 1.0, "conv2_1": 1.0},
     )

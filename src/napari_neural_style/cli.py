@@ -13,14 +13,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_neural_style import __version__
-from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, from_text
+from napari_neural_style import __version__, batch_cli
+from napari_neural_style.options import add_settings, settings_from
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
 from napari_neural_style.whole import whole_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from napari_neural_style.engine.losses import Losses
     from napari_neural_style.engine.transfer import Step
+
+    Seen = tuple[int, int, Losses, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,9 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     stylize.add_argument("--steps-dir", metavar="DIR", help="keep every saved step there, as step-0100.png")
     stylize.add_argument("--report", metavar="FILE.json", help="write settings, losses and times there")
     stylize.add_argument("--start-from", metavar="IMAGE", help="a picture to start from")
-    stylize.add_argument("--preset", choices=list(PRESETS), default=next(iter(PRESETS)), help="default: %(default)s")
-    _add_settings(stylize)
+    add_settings(stylize)
     stylize.set_defaults(run=_stylize)
+
+    batch_cli.add(commands)
 
     demo = commands.add_parser("demo", help="stylise the sample pair, in napari where there is a screen")
     demo.add_argument("--headless", action="store_true", help="without napari; the saved steps become PNG files")
@@ -76,34 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     verify = actions.add_parser("verify", help="check them against published numbers")
     verify.set_defaults(run=_features_verify)
     return parser
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add an option for every field of StyleSettings; those not given keep the preset's value."""
-    group = parser.add_argument_group("settings (default: the preset's)")
-    for name, details in SETTINGS.items():
-        default = getattr(PRESETS["balanced"], name)
-        text = details.tooltip.replace("%", "%%")
-        option: dict[str, Any] = {"default": None, "dest": name, "help": text}
-        if isinstance(default, bool):
-            option["action"] = argparse.BooleanOptionalAction
-        elif details.choices:
-            option["choices"] = details.choices
-        else:
-            option["metavar"] = details.unit.upper() or name.upper().replace("_", "-")
-        group.add_argument(f"--{name.replace('_', '-')}", **option)
-
-
-def settings_from(values: Mapping[str, Any], preset: str) -> StyleSettings:
-    """Return a preset's settings with those that were given as text.
-
-    Raises
-    ------
-    ValueError
-        If a value is none that its setting can have.
-    """
-    given = {name: from_text(name, values[name]) for name in SETTINGS if values.get(name) is not None}
-    return dataclasses.replace(PRESETS[preset], **given)
 
 
 def _stylize(options: argparse.Namespace) -> None:
@@ -163,7 +140,7 @@ def _run(
     if steps_folder is not None:
         steps_folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    rows = []
+    seen: list[Seen] = []
     step = None
     with tqdm(total=settings.steps, unit="step", dynamic_ncols=True, disable=None) as bar:
         bar.set_description("Preparing")
@@ -178,7 +155,7 @@ def _run(
                 _say_features(step, settings, bar)
                 bar.set_description("Stylising")
             bar.update()
-            rows.append(_row(step, time.perf_counter() - started))
+            seen.append((step.index, step.scale, step.losses, time.perf_counter() - started))
             if step.saved:
                 bar.write(
                     f"step {step.index}: content {step.losses.content:.6g}  style {step.losses.style:.6g}  "
@@ -188,12 +165,12 @@ def _run(
                 pixels = _as_uint8(step)
                 if steps_folder is not None:
                     write_image(steps_folder / f"step-{step.index:04d}.png", pixels, made_by(step, sources))
-            step = dataclasses.replace(step, image=None)  # not to be held during the next step
+            step = dataclasses.replace(step, shown=None)  # not to be held during the next step
     assert step is not None
     write_image(output, pixels, made_by(step, sources))
     print(f"Wrote {output}")
     if report is not None:
-        _write_report(report, step, rows, time.perf_counter() - started)
+        _write_report(report, step, [_row(*each) for each in seen], time.perf_counter() - started)
 
 
 def _say_features(step: Step, asked: StyleSettings, bar: Any) -> None:
@@ -212,11 +189,10 @@ def _as_uint8(step: Step) -> npt.NDArray[Any]:
     return to_uint8(step.image)
 
 
-def _row(step: Step, seconds: float) -> dict[str, float]:
-    losses = step.losses
+def _row(index: int, scale: int, losses: Losses, seconds: float) -> dict[str, float]:
     return {
-        "step": step.index,
-        "scale": step.scale,
+        "step": index,
+        "scale": scale,
         "total": losses.total,
         "content": losses.content,
         "style": losses.style,

@@ -86,7 +86,7 @@ class StyleSettings:
     """The settings of one job; immutable and checked when made.
 
     Every field has a default, so ``StyleSettings()`` is the preset ``balanced``. What each field means, its
-    unit and its range are in :func:`setting_of`; ``docs/settings.md`` lists them.
+    unit and its range are in ``SETTINGS``; ``docs/settings.md`` lists them.
 
     Raises
     ------

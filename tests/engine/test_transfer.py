@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 import plain
+from arrays import to_array
 from napari_neural_style import PRESETS, StyleSettings, stylize
 from napari_neural_style.engine.color import luminance
-from napari_neural_style.engine.images import denormalize, normalize, resize, to_array, to_rgb, to_tensor
+from napari_neural_style.engine.images import denormalize, normalize, resize, to_rgb, to_tensor
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.self_taught import learn

@@ -135,9 +135,32 @@ def to_tensor(rgb: FloatImage) -> Tensor:
     return torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None]
 
 
-def to_array(image: Tensor) -> FloatImage:
-    """Return a tensor (1, 3, H, W) as an RGB array (H, W, 3), float32, clamped to 0..1."""
-    return np.ascontiguousarray(image.detach()[0].clamp(0, 1).permute(1, 2, 0).float().cpu().numpy())
+class Shown:
+    """A picture on its way to host memory, put there in bands; nothing waits for a GPU until it is read.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width.
+    device : torch.device
+        Where it comes from.
+    """
+
+    def __init__(self, size: tuple[int, int], device: torch.device) -> None:
+        self._picture = torch.empty((*size, 3), pin_memory=device.type == "cuda")
+        self._arrived: torch.cuda.Event | None = None
+
+    def put(self, rows: slice, band: Tensor) -> None:
+        """Fetch rows from a tensor (1, 3, h, W), clamped to 0..1."""
+        self._picture[rows].copy_(band.detach()[0].clamp(0, 1).permute(1, 2, 0), non_blocking=True)
+        if band.is_cuda:
+            self._arrived = torch.cuda.current_stream(band.device).record_event()
+
+    def array(self) -> FloatImage:
+        """Return the picture as an array (H, W, 3), float32."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._picture.numpy()
 
 
 def to_uint8(rgb: FloatImage) -> npt.NDArray[np.uint8]:

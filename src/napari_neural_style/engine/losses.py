@@ -48,7 +48,7 @@ def gram_matrix(features: Tensor, guide: Tensor | None = None) -> Tensor:
     count = by_position.shape[0] if guide is None else 1
     if by_position.dtype not in (torch.bfloat16, torch.float16):
         return by_position.T @ by_position / count
-    if by_position.is_cuda and not by_position.requires_grad:
+    if by_position.is_cuda and hasattr(torch.ops.aten.mm, "dtype"):
         return torch.mm(by_position.T, by_position, out_dtype=torch.float32) / count
     gram = by_position.new_zeros((by_position.shape[1],) * 2, dtype=torch.float32)
     for part in torch.split(by_position, _POSITIONS):

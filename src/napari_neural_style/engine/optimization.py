@@ -7,12 +7,14 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from napari_neural_style.engine.allocator import kept_memory
 from napari_neural_style.engine.color import luminance
-from napari_neural_style.engine.images import FloatImage, denormalize, normalize, size_of
+from napari_neural_style.engine.images import FloatImage, Shown, denormalize, normalize, size_of
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.objective import Weights
 from napari_neural_style.engine.optimizers import make_optimizer
@@ -43,15 +45,15 @@ class Step:
         The weighted terms before the step's update.
     saved : bool
         True on every ``save_every``-th step, on the last, and where it was asked for.
-    image : ndarray or None
-        The picture after the step's update at the working size, (H, W, 3) float32 in 0..1, when the step
-        is saved or a preview is due.
     done : float
         Share of the whole work that is done, 0..1: a step's work grows with the pixels of its scale.
     settings : StyleSettings
         The job's settings with what every ``"auto"`` became and what was turned so far.
     fingerprint : str
         SHA-256 of the features.
+    image : ndarray or None
+        The picture after the step's update at the working size, (H, W, 3) float32 in 0..1, when the step
+        is saved or a preview is due; like the losses, fetched from the device when first read.
     """
 
     index: int
@@ -59,11 +61,15 @@ class Step:
     scale: int
     losses: Losses
     saved: bool
-    image: FloatImage | None
     done: float
     settings: StyleSettings
     fingerprint: str
+    shown: Shown | None = dataclasses.field(repr=False, compare=False)
     _run: weakref.ref[Optimization] = dataclasses.field(repr=False, compare=False)
+
+    @cached_property
+    def image(self) -> FloatImage | None:  # noqa: D102
+        return None if self.shown is None else self.shown.array()
 
     def snapshot(self) -> Snapshot:
         """Return where the run stands, to go on from; before the next step is asked for.
@@ -75,15 +81,15 @@ class Step:
         """
         return self._present_run().snapshot()
 
-    def picture(self) -> FloatImage:
-        """Return the picture after this step, whether one was due or not; before the next step is asked for.
+    def pictured(self) -> Step:
+        """Return this step with its image, whether one was due or not; before the next step is asked for.
 
         Raises
         ------
         RuntimeError
             If the run has moved on or is over.
         """
-        return self._present_run().picture() if self.image is None else self.image
+        return self if self.shown is not None else dataclasses.replace(self, shown=self._present_run().picture())
 
     def _present_run(self) -> Optimization:
         run = self._run()
@@ -161,13 +167,14 @@ class Optimization:
 
     def __iter__(self) -> Iterator[Step]:
         """Run, step by step."""
-        if self._snapshot is not None:
-            self._take_up(self._snapshot)
-            self._snapshot = None
-            yield from self._stages()
-        while self._number < len(self._scales):
-            self._enter(self._number + 1)
-            yield from self._stages()
+        with kept_memory():
+            if self._snapshot is not None:
+                self._take_up(self._snapshot)
+                self._snapshot = None
+                yield from self._stages()
+            while self._number < len(self._scales):
+                self._enter(self._number + 1)
+                yield from self._stages()
 
     @property
     def _scale(self) -> Scale:
@@ -231,14 +238,14 @@ class Optimization:
                 scale=self._number,
                 losses=losses,
                 saved=saved,
-                image=self.picture() if due else None,
                 done=1.0 if last else self._done(),
                 settings=self._settings,
                 fingerprint=self._fingerprint,
+                shown=self.picture() if due else None,
                 _run=weakref.ref(self),
             )
 
-    def picture(self) -> FloatImage:
+    def picture(self) -> Shown:
         """Return the present picture at the working size, as users see it."""
         self._shown = time.monotonic()
         image = self._image

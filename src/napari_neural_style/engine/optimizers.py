@@ -38,7 +38,8 @@ def make_optimizer(image: Tensor, settings: StyleSettings) -> Optimizer:
 class Adam:
     """Adam with PyTorch's defaults (β 0.9 and 0.999), and its very numbers.
 
-    PyTorch's own loads its compiler for the first step, which takes a second and 150 MB, and two images besides.
+    PyTorch's own loads its compiler for the first step, which takes a second and 150 MB, and brings in Triton, whose
+    LLVM crashes beside that of Mesa's software OpenGL, which may draw napari's canvas.
 
     References
     ----------

@@ -13,12 +13,12 @@ from torch import Tensor
 from napari_neural_style.engine.color import luminance, match_color, with_luminance
 from napari_neural_style.engine.images import (
     FloatImage,
+    Shown,
     bands,
     denormalize,
     fit,
     resize,
     size_of,
-    to_array,
     to_tensor,
 )
 from napari_neural_style.engine.regions import EVERYWHERE, Guides, guides_of
@@ -108,15 +108,15 @@ class Pictures:
         """Return (rows of) an optimised image in 0..1 as RGB; a luminance gets the content's colours."""
         return image if image.shape[1] == 3 else with_luminance(self.original[..., rows, :], image)
 
-    def finish(self, image: Tensor) -> FloatImage:
-        """Return an optimised image, normalised, as the RGB array that users see."""
-        finished = np.empty((*self.size, 3), np.float32)
+    def finish(self, image: Tensor) -> Shown:
+        """Return an optimised image, normalised, as the RGB picture that users see."""
+        finished = Shown(self.size, image.device)
         for rows in bands(self.size):
             picture = self.as_rgb(denormalize(image[..., rows, :]), rows)
             if self.guides is not None:
                 painted = sum(guide[..., rows, :] for guide in self.guides.values()).clamp(0, 1)  # type: ignore[union-attr]
                 picture = torch.lerp(self.original[..., rows, :], picture.clamp(0, 1), painted)
-            finished[rows] = to_array(picture)
+            finished.put(rows, picture)
         return finished
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from napari_neural_style.engine.graph import Recorded
 from napari_neural_style.engine.images import size_of
 from napari_neural_style.engine.losses import (
     Target,
@@ -30,14 +31,15 @@ KEPT = 256 * 2**20
 
 def make_objective(
     trunk: Trunk, content: Tensor, brushes: Sequence[Brush], weights: Weights, guides: Guides | None, side: int
-) -> Objective:
+) -> Objective | Recorded:
     """Return the objective in tiles of a side, or in one piece where that is 0 or the content is no larger.
 
     What is held away from the trunk's device is always taken to it in tiles.
     """
     if side and (max(content.shape[-2:]) > side or content.device != trunk.device):
         return TiledObjective(trunk, content, brushes, weights, guides, side=side)
-    return Objective(trunk, content, brushes, weights, guides, side=side)
+    objective = Objective(trunk, content, brushes, weights, guides, side=side)
+    return Recorded(objective) if content.is_cuda else objective
 
 
 class TiledObjective(Objective):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
-from napari_neural_style.engine.images import normalized_rgb, size_of, to_rgb
+from napari_neural_style.engine.images import normalized_rgb, to_rgb
 from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes
 from napari_neural_style.engine.optimization import Optimization, Step, weights_of
 from napari_neural_style.engine.preparation import (
@@ -27,11 +27,11 @@ from napari_neural_style.engine.regions import checked_labels
 from napari_neural_style.engine.rescaling import rescaled
 from napari_neural_style.engine.snapshot import Snapshot, moved
 from napari_neural_style.engine.steering import Steering
-from napari_neural_style.engine.vgg import Trunk, pools_before
+from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to, pools_before
 from napari_neural_style.engine.weights import load_features, resolve_source
 from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
 
-__all__ = ["Step", "go_on", "resolved", "stylize"]
+__all__ = ["Step", "features_for", "go_on", "resolved", "stylize", "trained_features"]
 
 Progress = Callable[[str, float], None]
 Styles = npt.ArrayLike | Sequence[tuple[npt.ArrayLike, float]]
@@ -48,6 +48,7 @@ def stylize(
     value_range: tuple[float, float] | None = None,
     content_regions: npt.ArrayLike | None = None,
     style_regions: Regions = None,
+    features: Features | None = None,
     progress: Progress | None = None,
     steering: Steering | None = None,
 ) -> Iterator[Step]:
@@ -72,6 +73,9 @@ def stylize(
         label, or the whole style image's where that has no labels. Edges are soft.
     style_regions : array of int, or list of such arrays and None, optional
         Labels of the style image, or of each. Without `content_regions` the style is what is labelled above 0.
+    features : Features, optional
+        From :func:`features_for`, so that several images are painted with the same; they take the place of what
+        ``settings.features`` names.
     progress : callable, optional
         Called with a sentence and a fraction 0..1 while features are learned or loaded, before the first
         step. An exception that it raises ends the job.
@@ -96,7 +100,8 @@ def stylize(
 
     Examples
     --------
-    >>>     >>> from napari_neural_style import StyleSettings, stylize
+    >>> import numpy as np
+    >>> from napari_neural_style import StyleSettings, stylize
     >>> settings = StyleSettings(size=32, scales=1, steps=2, features="self-taught",
     ...                          style_layers={"conv1_1": 1}, content_layers={"conv1_1": 1})
     >>> random = np.random.default_rng(0)
@@ -104,7 +109,7 @@ def stylize(
     >>> [step.index for step in steps]
     [1, 2]
     """
-    settings = resolved(settings or StyleSettings())
+    settings = resolved(settings or StyleSettings(), features)
     styles = _checked_styles(style, style_regions, settings)
     if content is None and settings.mode != "texture":
         raise ValueError("content: an image is needed in every mode but texture.")
@@ -119,7 +124,49 @@ def stylize(
     del content_rgb, initial_rgb, styles  # they can be as large as the pictures made from them
     pictures = prepare(sources, settings)
     _check_sizes(pictures, settings)
-    return _run(sources, _images(pictures, settings), settings, progress, steering, None)
+    return _run(sources, _images(pictures, settings), settings, features, progress, steering, None)
+
+
+def features_for(
+    content: npt.ArrayLike,
+    style: Styles | None,
+    settings: StyleSettings | None = None,
+    *,
+    value_range: tuple[float, float] | None = None,
+    progress: Progress | None = None,
+) -> Features:
+    """Return the features that a job would use, ready to be given to several.
+
+    Parameters
+    ----------
+    content, style, settings, value_range, progress
+        As for :func:`stylize`.
+
+    Raises
+    ------
+    ValueError
+        If an image, a setting or the features cannot be used.
+    """
+    settings = resolved(settings or StyleSettings())
+    styles = _checked_styles(style, None, settings)
+    rgb = to_rgb(content, value_range, "content image")
+    pictures = prepare(gather(rgb, None, styles, None, settings, torch.device(settings.device)), settings)
+    _check_sizes(pictures, settings)
+    return _features(settings, _images(pictures, settings), progress)
+
+
+def trained_features(settings: StyleSettings) -> Features | None:
+    """Return the features of any job with these settings, or None if its images have a say in them.
+
+    Raises
+    ------
+    ValueError
+        If the features cannot be used.
+    """
+    settings = resolved(settings)
+    if settings.features == "self-taught" or settings.rescale_features:
+        return None
+    return load_features(settings, _layers(settings), [])
 
 
 def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Steering | None = None) -> Iterator[Step]:
@@ -142,16 +189,20 @@ def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Ste
     ValueError
         If the device or the features are not there any more, or the features are other ones.
     """
-    content, *styles = (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes))
-    settings = _with_tile(resolved(snapshot.settings), size_of(content), [size_of(style) for style in styles])
-    sources = moved(snapshot, _home(settings, size_of(content)))
-    return _run(sources, _images(prepare(sources, settings), settings), settings, progress, steering, snapshot)
+    settings = resolved(snapshot.settings)
+    sources = moved(snapshot, torch.device(settings.device))
+    return _run(sources, _images(prepare(sources, settings), settings), settings, None, progress, steering, snapshot)
 
 
-def resolved(settings: StyleSettings) -> StyleSettings:
+def resolved(settings: StyleSettings, features: Features | None = None) -> StyleSettings:
     """Return settings in which every ``"auto"`` is replaced by what it means here and now.
 
-    What ``tile`` becomes depends on the images: it is noted in every step's settings.
+    Parameters
+    ----------
+    settings : StyleSettings
+        Any.
+    features : Features, optional
+        Features at hand, instead of those that the settings name.
 
     Raises
     ------
@@ -159,7 +210,7 @@ def resolved(settings: StyleSettings) -> StyleSettings:
         If the device or the features that the settings name are not there.
     """
     device = resolve_device(settings.device)
-    source = resolve_source(settings.features)
+    source = resolve_source(settings.features) if features is None else features.source
     auto = AUTO_LAYERS["self-taught" if source == "self-taught" else "trained"]
     return dataclasses.replace(
         settings,
@@ -253,18 +304,26 @@ def _images(pictures: Pictures, settings: StyleSettings) -> list[Tensor]:
     return [normalized_rgb(picture) for picture in (*content, *(brush.picture for brush in pictures.brushes))]
 
 
+def _features(settings: StyleSettings, images: list[Tensor], progress: Progress | None) -> Features:
+    layers = _layers(settings)
+    features = load_features(settings, layers, images, progress)
+    return rescaled(features, images, layers, settings.pooling) if settings.rescale_features else features
+
+
 def _run(
     sources: Sources,
     images: list[Tensor],
     settings: StyleSettings,
+    features: Features | None,
     progress: Progress | None,
     steering: Steering | None,
     snapshot: Snapshot | None,
 ) -> Iterator[Step]:
     layers = _layers(settings)
-    features = load_features(settings, layers, images, progress)
-    if settings.rescale_features:
-        features = rescaled(features, images, layers, settings.pooling, int(settings.tile))
+    if features is None:
+        features = _features(settings, images, progress)
+    elif missing := set(layers_up_to(layers)) - set(features.convolutions):
+        raise ValueError(f"The features given have no {', '.join(sorted(missing))}, which the settings need.")
     images.clear()
     if snapshot is not None and features.fingerprint != snapshot.fingerprint:
         raise ValueError("This run was made with other features than are here now; it cannot be gone on with.")

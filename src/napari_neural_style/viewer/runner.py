@@ -70,7 +70,7 @@ class Runner:
         self._outputs: Outputs | None = None
         self._activity: progress | None = None
         self._clock = Clock()
-        self._began = 0.0
+        self._began = self._refreshed = 0.0
         self._words = ""
 
     @cached_property
@@ -208,7 +208,9 @@ class Runner:
     def _advance(self, fraction: float) -> None:
         value = int(fraction * _BAR)
         self.bar.value = value
-        if self._activity is not None:
+        now = time.monotonic()
+        if self._activity is not None and now - self._refreshed >= 1:  # each time, napari runs its event loop
+            self._refreshed = now
             self._activity.n = value
             self._activity.refresh()
 

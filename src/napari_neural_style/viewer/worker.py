@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import dataclasses
 import logging
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 100
 """Time between two looks at what a job has made, in milliseconds: previews come 10 times a second at the most."""
+REST = 20
+"""After a preview the viewer rests this many times as long as it took to show, so that a slow canvas, which is drawn on
+the job's own processor cores, does not slow the job down."""
 
 Report = Callable[[str, float], None]
 Work = Callable[[Report], "Generator[Step]"]
@@ -76,6 +80,8 @@ class Job:
         self._callbacks = callbacks
         self._saved: queue.Queue[Step] = queue.Queue(maxsize=2)
         self._latest: Step | None = None
+        self._preview: Step | None = None
+        self._rests_until = 0.0
         self._status: tuple[str, float] | None = None
         self._error: str | None = None
         self._stop = threading.Event()
@@ -90,6 +96,7 @@ class Job:
             self._run, _start_thread=False, _ignore_errors=True, _connect={"warned": _show_warning}
         )
         self._worker.setAutoDelete(False)
+        _made.add(self)
         self._timer = QTimer(parent)
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self._poll)
@@ -110,6 +117,10 @@ class Job:
     def wait(self, seconds: float) -> bool:
         """Wait until the thread has ended; return whether it has."""
         return self._finished.wait(seconds)
+
+    def join(self) -> None:
+        """Wait until the thread has ended; the step that it is at is finished first."""
+        self._pool.waitForDone()
 
     def pause(self) -> None:
         """Hold the job after the step it is at."""
@@ -139,11 +150,12 @@ class Job:
                     if step.saved:
                         self._hand_over(step)
                     else:
+                        self._preview = step if step.image is not None else self._preview
                         self._latest = step
                     self._resume.wait()
                     if self._stop.is_set() or self._worker.abort_requested:
                         # What is kept is the very step that the run can be gone on with from.
-                        self._latest = dataclasses.replace(step, image=step.picture())
+                        self._latest = self._preview = step.pictured()
                         break
         except Stopped:
             pass
@@ -185,16 +197,15 @@ class Job:
         if self._status is not None:
             status, self._status = self._status, None
             self._callbacks.status(*status)
-        latest, self._latest = self._latest, None
         while not self._saved.empty():
             step = self._saved.get_nowait()
             self._callbacks.step(step)
-            if latest is not None and latest.index <= step.index:
-                latest = None
+            if self._latest is not None and self._latest.index <= step.index:
+                self._latest = self._preview = None
             if not finished:
                 break  # adding a layer takes the canvas a while; one a tick leaves the window responsive
-        if latest is not None:
-            self._callbacks.step(latest)
+        if self._saved.empty() and self._latest is not None and (finished or time.monotonic() >= self._rests_until):
+            self._show_latest()
         if finished and not self._told:
             self._told = True
             self._timer.stop()
@@ -203,12 +214,40 @@ class Job:
             self._callbacks.ended(self._error)
             self._callbacks = _NOBODY
 
+    def _show_latest(self) -> None:
+        """Deliver the last preview and the last step, and rest after."""
+        latest, preview = self._latest, self._preview
+        self._latest = self._preview = None
+        started = time.monotonic()
+        if preview is not None and preview is not latest:
+            self._callbacks.step(preview)
+        if latest is not None:
+            self._callbacks.step(latest)
+
+        def drawn() -> None:
+            now = time.monotonic()
+            self._rests_until = now + REST * (now - started)
+
+        QTimer.singleShot(0, drawn)  # comes after what showing it left to be drawn
+
     def abandon(self) -> None:
         """Stop, and tell nobody any more: the widget that asked is going away."""
         self._told = True
         self._callbacks = _NOBODY
         self._timer.stop()
         self.stop()
+
+
+_made: weakref.WeakSet[Job] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """Wait for every thread: one that ends after Qt's objects are gone takes the process down with it."""
+    for job in list(_made):
+        job.stop()
+    for job in list(_made):
+        job.join()
 
 
 def _show_warning(warning: tuple[Any, ...]) -> None:

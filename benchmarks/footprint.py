@@ -1,0 +1,213 @@
+"""Memory of a step over the idle process, and how long things take before the first one.
+
+    python benchmarks/footprint.py [--size 512]
+
+Every row is measured in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+PROGRAM = """
+import sys, time
+sys.path.insert(0, {folder!r})
+import torch, psutil
+from footprint import {what}
+{what}(*{arguments!r})
+"""
+
+
+def _peak_over_idle(steps: object, count: int) -> None:
+    """Print the megabytes that the process takes over what it had, at the most, while steps are made."""
+    import resource
+
+    import psutil
+
+    idle = psutil.Process().memory_info().rss
+    for _ in range(count):
+        steps()  # type: ignore[operator]
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - idle) / 1e6)
+
+
+def _trunk_and_pictures(size: int, precision: str) -> tuple[object, ...]:
+    import torch
+
+    from napari_neural_style.engine.vgg import Trunk
+    from speed import RELATIVE, STYLE_LAYERS, learned
+
+    torch.manual_seed(0)
+    small = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128)
+    features = learned(*small)
+    trunk = Trunk(features, {"conv4_2", *STYLE_LAYERS}, RELATIVE.pooling, "cpu", getattr(torch, precision))
+    return trunk, torch.rand(1, 3, size, size), torch.rand(1, 3, size, size)
+
+
+def plain_step(size: int) -> None:
+    """Print the memory of a plain float32 step: one forward pass with autograd, frozen weights, Adam."""
+    import torch
+
+    from napari_neural_style.engine.losses import gram_matrix
+
+    trunk, content, style = _trunk_and_pictures(size, "float32")
+    torch.set_grad_enabled(True)
+    with torch.no_grad():
+        found = trunk(content)
+        wanted = found["conv4_2"].clone()
+        grams = {name: gram_matrix(value) for name, value in trunk(style).items()}
+        del found
+    image = content.clone().requires_grad_()
+    adam = torch.optim.Adam([image], lr=0.02)
+
+    def step() -> None:
+        activations = trunk(image)
+        loss = (activations["conv4_2"] - wanted).square().mean()
+        loss = loss + sum((gram_matrix(activations[name]) - gram).square().mean() for name, gram in grams.items())
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+    _peak_over_idle(step, 3)
+
+
+def our_steps(size: int, precision: str, optimizer: str) -> None:
+    """Print the memory of the engine's step."""
+    import dataclasses
+
+    from napari_neural_style.engine.images import normalize
+    from napari_neural_style.engine.objective import Objective
+    from napari_neural_style.engine.optimization import weights_of
+    from napari_neural_style.engine.optimizers import make_optimizer
+    from napari_neural_style.engine.preparation import Brush
+    from speed import RELATIVE
+
+    trunk, content, style = _trunk_and_pictures(size, precision)
+    settings = dataclasses.replace(RELATIVE, optimizer=optimizer, precision=precision)
+    objective = Objective(trunk, content, [Brush(style, 1.0)], weights_of(settings))
+    image = normalize(content).clone()
+    updates = make_optimizer(image, settings)
+
+    def step() -> None:
+        _, total, gradient = objective(image)
+        updates.update(total, gradient)
+
+    _peak_over_idle(step, 3 if optimizer == "adam" else settings.history + 5)
+
+
+def features_ready() -> None:
+    """Print the seconds until pretrained features are there from a file of the cache's layout, random numbers in it."""
+    import tempfile
+    import time
+    from pathlib import Path
+
+    import torch
+    from safetensors.torch import save_file
+
+    from napari_neural_style.engine.vgg import Trunk
+    from napari_neural_style.engine.weights import TORCHVISION_INDEX, features_from_file
+    from napari_neural_style.settings import LAYERS, STYLE_LAYERS
+
+    numbers, before = {}, 3
+    for name, count in LAYERS.items():
+        numbers[f"features.{TORCHVISION_INDEX[name]}.weight"] = torch.randn(count, before, 3, 3)
+        numbers[f"features.{TORCHVISION_INDEX[name]}.bias"] = torch.randn(count)
+        before = count
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "vgg19.safetensors"
+        save_file(numbers, path)
+        layers = {"conv4_2", *STYLE_LAYERS}
+        started = time.perf_counter()
+        Trunk(features_from_file(path, layers, "torchvision"), layers, "average")
+        print(time.perf_counter() - started)
+
+
+def first_picture(preset: str) -> None:
+    """Print the seconds from the call to the first picture, features learned anew, torch imported already."""
+    import dataclasses
+    import os
+    import tempfile
+    import time
+
+    from napari_neural_style import PRESETS, stylize
+    from napari_neural_style.viewer.samples import painting, photograph
+
+    content, style = photograph(), painting()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_NEURAL_STYLE_CACHE"] = folder
+        started = time.perf_counter()
+        settings = dataclasses.replace(PRESETS[preset], features="self-taught")
+        next(step for step in stylize(content, style, settings) if step.image is not None)
+        print(time.perf_counter() - started)
+
+
+def whole_run(preset: str) -> None:
+    """Print the seconds from the call to the last step, features learned anew, torch imported already."""
+    import os
+    import tempfile
+    import time
+
+    from napari_neural_style import PRESETS, stylize
+    from napari_neural_style.viewer.samples import painting, photograph
+
+    content, style = photograph(), painting()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_NEURAL_STYLE_CACHE"] = folder
+        started = time.perf_counter()
+        for _ in stylize(content, style, PRESETS[preset]):
+            pass
+        print(time.perf_counter() - started)
+
+
+def measured(what: str, *arguments: object) -> float:
+    """Run one of the functions above in a process of its own and return what it prints."""
+    from pathlib import Path
+
+    program = PROGRAM.format(folder=str(Path(__file__).parent), what=what, arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def import_seconds() -> float:
+    """Return how much longer a process takes that imports the package than one that does not."""
+    import time
+
+    def taken(program: str) -> float:
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", program], check=True)
+            times.append(time.perf_counter() - started)
+        return sorted(times)[2]
+
+    return taken("import napari_neural_style") - taken("pass")
+
+
+def tables(size: int) -> str:
+    """Return the tables."""
+    plain = measured("plain_step", size)
+    lines = [f"{size} × {size} px | MB over idle | of plain | bytes a pixel", "--- | --- | --- | ---"]
+    lines.append(f"plain autograd, float32, Adam | {plain:.0f} | 1 | {plain * 1e6 / size**2:.0f}")
+    for precision in ("float32", "bfloat16"):
+        for optimizer in ("adam", "lbfgs"):
+            used = measured("our_steps", size, precision, optimizer)
+            name = {"adam": "Adam", "lbfgs": "L-BFGS"}[optimizer]
+            lines.append(f"ours, {name}, {precision} | {used:.0f} | {used / plain:.2f} | {used * 1e6 / size**2:.0f}")
+    lines += ["", "before the first step | seconds", "--- | ---"]
+    lines.append(f"import of the package | {import_seconds():.2f}")
+    ready = measured("features_ready")
+    lines.append(f"pretrained features from the cache to conv5_1 (random numbers in its layout) | {ready:.2f}")
+    for preset in ("fast", "balanced"):
+        first = measured("first_picture", preset)
+        lines.append(f"first picture, preset {preset}, features learned on the way | {first:.1f}")
+    lines += ["", "whole runs, the sample pair, self-taught features | seconds", "--- | ---"]
+    for preset in ("fast", "balanced"):
+        lines.append(f"preset {preset}, learning included | {measured('whole_run', preset):.0f}")
+    return "\n".join(f"| {line} |" if line else "" for line in lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=512)
+    print(tables(parser.parse_args().size))

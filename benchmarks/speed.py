@@ -1,0 +1,254 @@
+"""Seconds a step and seconds to a loss, as ratios within one run.
+
+    python benchmarks/speed.py [--size 256 ...] [--device cpu] [--skip-losses]
+
+The baseline is the written procedure done plainly (plain.py). Features are self-taught, seeded, the same for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_neural_style import PRESETS, StyleSettings, stylize
+from napari_neural_style.engine.allocator import kept_memory
+from napari_neural_style.engine.devices import resolve_device, resolve_precision
+from napari_neural_style.engine.graph import Recorded
+from napari_neural_style.engine.images import normalize, resize, to_tensor
+from napari_neural_style.engine.objective import Objective
+from napari_neural_style.engine.optimization import weights_of
+from napari_neural_style.engine.optimizers import make_optimizer
+from napari_neural_style.engine.preparation import Brush
+from napari_neural_style.engine.vgg import POOLED_AFTER, Features, Trunk, layers_up_to
+from napari_neural_style.engine.weights import load_features
+from napari_neural_style.settings import LAYERS, STYLE_LAYERS
+from napari_neural_style.viewer.samples import painting, photograph
+from plain import network, written_procedure
+
+WRITTEN = dataclasses.replace(PRESETS["written"], features="self-taught", size=(256, 256))
+RELATIVE = dataclasses.replace(
+    PRESETS["balanced"],
+    features="self-taught",
+    size=(256, 256),
+    scales=1,
+    min_structure=0.0,
+    color="free",
+    content_layers={"conv4_2": 1.0},
+    style_layers=dict.fromkeys(STYLE_LAYERS, 1.0),
+)
+"""The preset balanced with VGG-19's five style layers and a loss that stays the same during a run."""
+
+
+def pictures(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the sample pair as squares in 0..1, (1, 3, size, size)."""
+    content, style = (resize(to_tensor(array / np.float32(255)), (size, size)) for array in (photograph(), painting()))
+    return content.float().to(device), style.float().to(device)
+
+
+def synchronized(device: torch.device) -> float:
+    """Return the time when all that was asked of a device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def timed(calls: Mapping[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
+    """Return each call's median seconds, the calls taken in turn, after one warm-up."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for repeat in range(repeats + 1):
+        for name, call in calls.items():
+            started = synchronized(device)
+            call()
+            if repeat:
+                taken[name].append(synchronized(device) - started)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def learned(content: Tensor, style: Tensor) -> Features:
+    """Return features up to conv5_1, learned from the pair."""
+    layers = {"conv4_2", *STYLE_LAYERS}
+    return load_features(WRITTEN, layers, [normalize(content), normalize(style)])
+
+
+def bare_convolutions(size: int, device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
+    """Return the convolutions of a step and no more: forward and the gradient at the input."""
+    cases, before, side = [], 3, size
+    for name in layers_up_to(["conv5_1"]):
+        options = {"device": device, "dtype": dtype}
+        x = torch.rand(1, before, side, side, **options).contiguous(memory_format=torch.channels_last)
+        weight = torch.rand(LAYERS[name], before, 3, 3, **options).contiguous(memory_format=torch.channels_last)
+        bias = torch.rand(LAYERS[name], **options)
+        cases.append((x, weight, bias, torch.rand_like(F.conv2d(x, weight, bias, padding=1))))
+        before, side = LAYERS[name], side // 2 if name in POOLED_AFTER else side
+    one, mask = (1, 1), (True, False, False)
+
+    def run() -> None:
+        for x, weight, bias, slope in cases:
+            F.conv2d(x, weight, bias, padding=1)
+            torch.ops.aten.convolution_backward(slope, x, weight, None, one, one, one, False, (0, 0), 1, mask)
+
+    return run
+
+
+def our_step(
+    settings: StyleSettings, features: Features, content: Tensor, style: Tensor, dtype: torch.dtype
+) -> Callable[[], None]:
+    """Return one step of the engine: loss, gradient and update."""
+    trunk = Trunk(features, {"conv4_2", *STYLE_LAYERS}, settings.pooling, content.device, dtype)
+    plain = Objective(trunk, content, [Brush(style, 1.0)], weights_of(settings))
+    objective = Recorded(plain) if content.is_cuda else plain
+    image = normalize(content).clone()
+    optimizer = make_optimizer(image, settings)
+
+    def run() -> None:
+        _, total, gradient = objective(image)
+        optimizer.update(total, gradient)
+
+    return run
+
+
+def step_times(size: int, device: torch.device) -> str:
+    """Return a table of seconds a step."""
+    content, style = pictures(size, device)
+    features = learned(*pictures(256, torch.device("cpu")))
+    model, names = network(features.convolutions, "reflect" if features.border == "reflect" else "zeros")
+    plain = written_procedure(model.to(device), names, normalize(content), normalize(style))
+    calls: dict[str, Callable[[], object]] = {}
+    for dtype in dict.fromkeys((torch.float32, resolve_precision("auto", device))):
+        word = str(dtype).removeprefix("torch.")
+        lbfgs = dataclasses.replace(RELATIVE, precision=word)
+        calls[f"ours, Adam, {word}"] = our_step(WRITTEN, features, content, style, dtype)
+        calls[f"ours, L-BFGS, {word}"] = our_step(lbfgs, features, content, style, dtype)
+        zeros = dataclasses.replace(features, border=(0.0, 0.0, 0.0))
+        calls[f"ours, L-BFGS, zeros at the border as in pretrained features, {word}"] = our_step(
+            lbfgs, zeros, content, style, dtype
+        )
+        calls[f"bare convolutions, {word}"] = bare_convolutions(size, device, dtype)
+    first = timed({"plain": lambda: next(plain)}, 5 if size <= 256 else 3, device)["plain"]
+    with torch.no_grad(), kept_memory():
+        times = timed(calls, 7 if size <= 256 else 5, device)
+    lines = [f"{size} × {size} px | seconds a step | times faster | × bare convolutions", "--- | --- | --- | ---"]
+    lines.append(f"the written procedure, plainly | {first:.3f} | 1 |")
+    for name, seconds in times.items():
+        bare = times[f"bare convolutions, {name.split(', ')[-1]}"]
+        lines.append(f"{name} | {seconds:.3f} | {first / seconds:.1f} | {seconds / bare:.2f}")
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+class Judge:
+    """Tells a picture's total loss in float32, with what the others were told to minimise."""
+
+    def __init__(self, settings: StyleSettings, device: torch.device) -> None:
+        content, style = pictures(256, device)
+        self.device = device
+        self.features = learned(*pictures(256, torch.device("cpu")))
+        trunk = Trunk(self.features, {"conv4_2", *STYLE_LAYERS}, settings.pooling, device)
+        self.objective = Objective(trunk, content, [Brush(style, 1.0)], weights_of(settings))
+        self.start = normalize(content)
+
+    def __call__(self, image: Tensor) -> float:
+        """Return the loss of a normalised image."""
+        return float(self.objective(image)[1])
+
+
+def ours(settings: StyleSettings) -> Iterator[tuple[float, Tensor | None]]:
+    """Yield the seconds since the start and the image, when it has its full size, after every step."""
+    spent, started = 0.0, time.perf_counter()
+    quiet = dataclasses.replace(settings, save_every=1_000_000, preview_interval=3600.0)
+    for step in stylize(photograph(), painting(), quiet):
+        spent += time.perf_counter() - started
+        image = step.snapshot().image
+        yield spent, image if tuple(image.shape[-2:]) == settings.size else None
+        started = time.perf_counter()
+
+
+def until(settings: StyleSettings, judge: Judge, loss: float) -> tuple[float, int, float]:
+    """Return the seconds and steps until a loss is reached, and the least loss seen if it never is."""
+    least = float("inf")
+    for number, (seconds, image) in enumerate(ours(settings), 1):
+        if image is not None:
+            least = min(least, judge(image))
+            if least <= loss:
+                return seconds, number, least
+    return float("nan"), number, least
+
+
+def plain_lbfgs(judge: Judge, steps: int) -> tuple[float, float]:
+    """Return the loss and the seconds of torch's L-BFGS (history 100, no line search) after so many evaluations."""
+    image = judge.start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [image], lr=1, max_iter=steps, max_eval=steps, tolerance_grad=-1, tolerance_change=-1, history_size=100
+    )
+
+    def closure() -> Tensor:
+        _, total, gradient = judge.objective(image)
+        image.grad = gradient
+        return total
+
+    started = synchronized(judge.device)
+    optimizer.step(closure)
+    seconds = synchronized(judge.device) - started
+    return judge(image.detach()), seconds
+
+
+def losses(device: torch.device) -> str:
+    """Return a table of seconds to a loss at 256 px."""
+    judge = Judge(WRITTEN, device)
+    model, names = network(judge.features.convolutions, "reflect")
+    style = pictures(256, device)[1]
+    plain = written_procedure(model.to(device), names, judge.start, normalize(style))
+    next(plain)
+    step_seconds = []
+    for _ in range(5):
+        started = synchronized(device)
+        next(plain)
+        step_seconds.append(synchronized(device) - started)
+    baseline = 500 * statistics.median(step_seconds)
+    adam = dataclasses.replace(WRITTEN, precision="float32", steps=500)
+    *_, (adam_seconds, image) = ours(adam)
+    assert image is not None
+    loss = judge(image)
+    lines = ["256 × 256 px | seconds | steps | share of the time", "--- | --- | --- | ---"]
+    lines.append(f"the written procedure, plainly: 500 Adam steps to a loss of {loss:.4g} | {baseline:.0f} | 500 | 1")
+    lines.append(f"ours, the same steps, float32 | {adam_seconds:.0f} | 500 | 1/{baseline / adam_seconds:.0f}")
+    fast = dataclasses.replace(WRITTEN, optimizer="lbfgs", steps=500)
+    seconds, steps, least = until(fast, judge, loss)
+    lines.append(f"ours, L-BFGS, to {least:.4g} | {seconds:.1f} | {steps} | 1/{baseline / seconds:.0f}")
+
+    judge = Judge(RELATIVE, device)
+    reached, plain_seconds = plain_lbfgs(judge, 300)
+    lines.append(f"plain L-BFGS, float32, 300 steps to a loss of {reached:.4g} | {plain_seconds:.0f} | 300 | 1")
+    for name, settings in (
+        ("ours, float32", dataclasses.replace(RELATIVE, precision="float32")),
+        ("ours", RELATIVE),
+        ("ours, two scales", dataclasses.replace(RELATIVE, scales=2)),
+    ):
+        seconds, steps, least = until(settings, judge, reached)
+        lines.append(f"{name}, to {least:.4g} | {seconds:.1f} | {steps} | {seconds / plain_seconds:.2f}")
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, nargs="*", default=[256, 512])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--skip-losses", action="store_true")
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    for size in options.size:
+        print(step_times(size, device), end="\n\n", flush=True)
+    if not options.skip_losses:
+        print(losses(device))
+
+
+if __name__ == "__main__":
+    main()

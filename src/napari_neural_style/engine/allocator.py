@@ -1,0 +1,51 @@
+"""Memory that a run frees and takes again at every step stays with the process while the run lasts."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# glibc's numbers (malloc.h) of what mallopt sets, and what they are by default.
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_USUAL_TRIM_THRESHOLD, _USUAL_MMAP_MAX = 128 * 1024, 65536
+
+_lock = threading.Lock()
+_users = 0
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt") else None
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Keep what is freed until the last user leaves, then give it back to the system.
+
+    Large blocks go back to the system when they are freed; the page faults of taking them again are about a tenth
+    of a step on the CPU. Does nothing where the C library is not glibc.
+    """
+    global _users
+    library = _glibc()
+    if library is None:
+        yield
+        return
+    with _lock:
+        _users += 1
+        if _users == 1:
+            library.mallopt(_MMAP_MAX, 0)
+            library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                library.mallopt(_MMAP_MAX, _USUAL_MMAP_MAX)
+                library.mallopt(_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+                library.malloc_trim(0)

@@ -1,0 +1,143 @@
+"""The list of what is finished in a folder, so that a batch that was stopped, however, goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NAME = "napari-neural-style.jsonl"
+FORMAT = 1
+
+
+class Ledger:
+    """One line of JSON for each thing that is known: the settings, which output is whose, and what is finished.
+
+    Lines are only ever added, so that a batch can end at any moment; a last line that is cut off counts as none.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the outputs go.
+
+    Raises
+    ------
+    ValueError
+        If the folder's ledger is damaged or of a newer version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        self._made_with: dict[str, Any] | None = None
+        self._outputs: dict[tuple[str, str], str] = {}
+        self._finished: dict[str, set[tuple[int, ...]]] = {}
+        if self._path.is_file():
+            self._read()
+
+    def _read(self) -> None:
+        text = self._path.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]
+        if len(whole) < len(text):
+            with self._path.open("r+b") as file:
+                file.truncate(len(whole))
+        try:
+            for line in whole.splitlines():
+                entry = json.loads(line)
+                if "format" in entry:
+                    if entry["format"] > FORMAT:
+                        raise ValueError(f"{self._path} was written by a newer version of napari-neural-style. Update.")
+                    self._made_with = entry["made_with"]
+                elif "plane" in entry:
+                    self._finished.setdefault(entry["finished"], set()).add(tuple(entry["plane"]))
+                else:
+                    self._outputs[entry["content"], entry["style"]] = entry["output"]
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{self._path} is damaged; remove it to begin anew, or choose another folder with -o."
+            ) from error
+
+    def begin(self, made_with: Mapping[str, Any]) -> None:
+        """Note what the outputs are made with: JSON types.
+
+        Raises
+        ------
+        ValueError
+            If those that are there were made with something else; the message says what differs.
+        """
+        made_with = json.loads(json.dumps(made_with))
+        if self._made_with is None:
+            self._made_with = dict(made_with)
+            self._add({"format": FORMAT, "made_with": made_with})
+            return
+        before, now = _flat(self._made_with), _flat(made_with)
+        differing = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+        if differing:
+            name = differing[0]
+            raise ValueError(
+                f"{self._path.parent} holds a batch that was made with other settings: {name} was "
+                f"{before.get(name)!r} and is {now.get(name)!r} now"
+                + (f" ({len(differing) - 1} more differ)" if differing[1:] else "")
+                + ". Choose another folder with -o, or give the same settings to go on with that one."
+            )
+
+    def output_for(self, content: Path, style: Path, name: str, suffix: str) -> str:
+        """Return the name of an output: the one it has, or the first that is free."""
+        key = str(content), str(style)
+        if key not in self._outputs:
+            taken = {output.lower() for output in self._outputs.values()}
+            number, output = 1, f"{name}{suffix}"
+            while output.lower() in taken or (self._path.parent / output).exists():
+                number += 1
+                output = f"{name}-{number}{suffix}"
+            self._outputs[key] = output
+            self._add({"content": key[0], "style": key[1], "output": output})
+        return self._outputs[key]
+
+    def outputs(self) -> set[Path]:
+        """Return the paths of all outputs, whether they are there or not."""
+        return {self._path.parent / output for output in self._outputs.values()}
+
+    def finished(self, output: str) -> set[tuple[int, ...]]:
+        """Return the planes of an output that are finished; an image is the plane ()."""
+        return set(self._finished.get(output, ()))
+
+    def finish(self, output: str, plane: tuple[int, ...]) -> None:
+        """Note that a plane is finished."""
+        self._finished.setdefault(output, set()).add(plane)
+        self._add({"finished": output, "plane": plane})
+
+    def _add(self, entry: Mapping[str, Any]) -> None:
+        with self._path.open("ab") as file:
+            file.write(json.dumps(entry).encode() + b"\n")
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings and lists as one mapping, its names joined by dots."""
+    pairs: Iterable[tuple[Any, Any]]
+    if isinstance(values, Mapping) and values:
+        pairs = values.items()
+    elif isinstance(values, list) and values:
+        pairs = enumerate(values)
+    else:
+        return {prefix: values}
+    return {k: v for name, value in pairs for k, v in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second batch out of a folder; the hold ends with the process, however that ends.
+
+    Raises
+    ------
+    ValueError
+        If one is at work there.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / f".{NAME}.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ValueError(f"Another batch is at work in {folder}. Wait for it, or choose another folder.") from error

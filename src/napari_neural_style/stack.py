@@ -1,0 +1,293 @@
+"""Stacks: the planes of an array of any size, stylised one by one so that they agree; knows nothing of napari."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_neural_style.engine.images import UnusedRangeWarning, fit, to_uint8
+from napari_neural_style.engine.optimization import Step
+from napari_neural_style.engine.steering import Steering
+from napari_neural_style.engine.transfer import Progress, Regions, Styles, features_for, stylize
+from napari_neural_style.engine.vgg import Features
+from napari_neural_style.planes import Index, Pixels, PlaneError, Planes, planes_of, read_plane
+from napari_neural_style.settings import StyleSettings
+
+__all__ = [
+    "Index",
+    "PlaneError",
+    "PlaneStep",
+    "Planes",
+    "Shared",
+    "planes_of",
+    "result_size",
+    "share",
+    "stylize_plane",
+    "stylize_stack",
+]
+
+Range = tuple[float, float]
+
+SAMPLED = 5
+"""Planes, evenly spaced, that features and the value range of a stack are taken from."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all planes of a stack have in common, so that they agree.
+
+    Attributes
+    ----------
+    features : Features
+        The network's filters, learned once where they are learned.
+    value_range : (float, float) or None
+        The values that mean 0 and 1; None is the range of the dtype.
+    """
+
+    features: Features
+    value_range: Range | None
+
+
+def share(
+    planes: Planes,
+    style: Styles | None,
+    settings: StyleSettings,
+    *,
+    features: Features | None = None,
+    value_range: Range | None = None,
+    progress: Progress | None = None,
+) -> Shared:
+    """Return what the planes of a stack have in common, from the style and a sample of them.
+
+    Features are learned from the style and one picture that has a band of every plane of the sample: style and content
+    weigh the same as for a single image, and no more memory is needed. `features` are taken as they are.
+
+    Raises
+    ------
+    ValueError
+        If no plane of the sample can be read, or the style or a setting cannot be used.
+    """
+    if settings.mode == "texture":
+        raise ValueError("A texture is made from the style alone: mode texture has no use for a stack.")
+    sample = _sample(planes)
+    if value_range is None and sample[0].dtype.kind == "f":
+        value_range = _range_of(sample)
+    edges = np.linspace(0, planes.size[0], len(sample) + 1).round().astype(int)
+    bands = [plane[top:bottom] for plane, top, bottom in zip(sample, edges, edges[1:], strict=False)]
+    content = np.concatenate(bands)
+    if features is None:
+        features = features_for(content, style, settings, value_range=value_range, progress=progress)
+    return Shared(features, value_range)
+
+
+def _sample(planes: Planes) -> list[Pixels]:
+    indices = planes.indices()
+    chosen = np.linspace(0, len(indices) - 1, min(SAMPLED, len(indices))).round().astype(int)
+    sample: list[Pixels] = []
+    reasons: list[str] = []
+    # Another plane stands in for one that cannot be read.
+    for number in dict.fromkeys([*chosen.tolist(), *range(len(indices))]):
+        if len(sample) == len(chosen) or len(reasons) == 2 * SAMPLED:
+            break
+        try:
+            sample.append(read_plane(planes, indices[number]))
+        except PlaneError as error:
+            reasons.append(str(error))
+    if not sample:
+        raise ValueError(f"No plane of the stack can be used: {reasons[0] if reasons else 'it has none.'}")
+    return sample
+
+
+def _range_of(sample: list[Pixels]) -> Range:
+    """Return one range for all planes: with its own for each a stack would flicker."""
+    low, high = min(float(plane.min()) for plane in sample), max(float(plane.max()) for plane in sample)
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    warnings.warn(
+        f"The stack's values run from {low:g} to {high:g} in {len(sample)} of its planes, not from 0 to 1: they are "
+        "stretched to that range.",
+        UnusedRangeWarning,
+        stacklevel=3,
+    )
+    return (low, high) if low < high else (low - 0.5, low + 0.5)
+
+
+def stylize_plane(
+    planes: Planes,
+    index: Index,
+    style: Styles | None,
+    settings: StyleSettings,
+    shared: Shared,
+    initial: npt.ArrayLike | None = None,
+    **options: Any,
+) -> Iterator[Step]:
+    """Stylise one plane as :func:`stylize` does, with what it shares with the others.
+
+    Raises
+    ------
+    PlaneError
+        If the plane cannot be read or is no image.
+    """
+    plane = read_plane(planes, index)
+    known: dict[str, Any] = {"value_range": shared.value_range, "features": shared.features}
+    try:
+        steps = stylize(plane, style, settings, initial=initial, **known, **options)
+    except ValueError as error:
+        raise PlaneError(str(error)) from error
+    yield from steps
+
+
+@dataclass(frozen=True)
+class PlaneStep:
+    """One step of one plane.
+
+    Attributes
+    ----------
+    index : tuple of int
+        Which plane.
+    done, total : int
+        Planes that are over, this one included if it is, and how many there will be.
+    step : Step or None
+        The plane's step; None if the plane failed.
+    picture : ndarray or None
+        The finished plane, (H, W, 3) uint8, at its last step; it is written by then.
+    failure : str
+        Why the plane has no picture: a sentence, or nothing.
+    seconds_left : float or None
+        An estimate from the planes that are over; None before the first.
+    """
+
+    index: Index
+    done: int
+    total: int
+    step: Step | None
+    picture: npt.NDArray[np.uint8] | None = None
+    failure: str = ""
+    seconds_left: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether this is the last that is heard of the plane."""
+        return self.picture is not None or bool(self.failure)
+
+    @property
+    def share_done(self) -> float:
+        """Share of all planes' work that is done, 0..1."""
+        part = 0.0 if self.over or self.step is None else self.step.done
+        return (self.done + part) / self.total
+
+
+def result_size(planes: Planes, settings: StyleSettings) -> tuple[int, int]:
+    """Return height and width of a stylised plane."""
+    return settings.size if isinstance(settings.size, tuple) else fit(planes.size, settings.size)
+
+
+def stylize_stack(
+    planes: Planes,
+    style: Styles | None,
+    settings: StyleSettings,
+    out: Any,
+    *,
+    chain: int | None = 0,
+    finished: Iterable[Index] = (),
+    only: Iterable[Index] | None = None,
+    shared: Shared | None = None,
+    value_range: Range | None = None,
+    content_regions: npt.ArrayLike | None = None,
+    style_regions: Regions = None,
+    progress: Progress | None = None,
+    steering: Steering | None = None,
+) -> Iterator[PlaneStep]:
+    """Stylise planes one by one, each written as soon as it is finished.
+
+    A plane that fails does not stop the others: its last step says why. Closing the iterator stops; what is written
+    stays, and going on with `finished` gives the same planes as without the stop.
+
+    Parameters
+    ----------
+    planes : Planes
+        What to repaint.
+    style, settings
+        As for :func:`stylize`.
+    out : array
+        Where the planes go: anything of shape ``(*planes.shape, *result_size(planes, settings), 3)``, uint8, that can
+        be written and read by index.
+    chain : int or None
+        The axis of the stack, usually time or depth, along which every plane starts from the finished one before it,
+        so that the result does not flicker. None starts each from its own content.
+    finished : iterable of index
+        Planes that `out` already has; they are not done again, and the next ones start from them.
+    only : iterable of index, optional
+        Do these planes only, those in `finished` as well.
+    shared : Shared, optional
+        From :func:`share`; found from the stack if not given.
+    value_range : (float, float), optional
+        The values that mean 0 and 1.
+    content_regions, style_regions : optional
+        As for :func:`stylize`, the same for all planes.
+    progress : callable, optional
+        Called with a sentence and a fraction 0..1 before the first step.
+    steering : Steering, optional
+        Turns settings of the plane that is being made.
+
+    Yields
+    ------
+    PlaneStep
+        One for each step of each plane, and one for a plane that failed.
+
+    Raises
+    ------
+    ValueError
+        If the style, a setting or `out` cannot be used.
+    """
+    shape = (*planes.shape, *result_size(planes, settings), 3)
+    if tuple(out.shape) != shape:
+        raise ValueError(f"The stack's result has shape {shape}, but it is to be written to one of {out.shape}.")
+    have = set(finished)
+    todo = [i for i in planes.indices() if i not in have] if only is None else sorted(set(only))
+    if not todo:
+        return
+    if shared is None:
+        shared = share(planes, style, settings, value_range=value_range, progress=progress)
+    started = time.monotonic()
+    for done, index in enumerate(todo, 1):
+        previous = before(index, have, chain)
+        steps = stylize_plane(
+            planes,
+            index,
+            style,
+            settings,
+            shared,
+            # As it is written: going on after a stop, there is nothing else.
+            None if previous is None else np.asarray(out[previous]),
+            content_regions=content_regions,
+            style_regions=style_regions,
+            steering=steering,
+        )
+        left = None if done == 1 else (time.monotonic() - started) / (done - 1) * (len(todo) - done + 1)
+        try:
+            for step in steps:
+                if step.done < 1:
+                    yield PlaneStep(index, done - 1, len(todo), step, seconds_left=left)
+        except PlaneError as error:
+            yield PlaneStep(index, done, len(todo), None, failure=str(error), seconds_left=left)
+            continue
+        assert step.image is not None
+        out[index] = picture = to_uint8(step.image)
+        have.add(index)
+        left = (time.monotonic() - started) / done * (len(todo) - done)
+        yield PlaneStep(index, done, len(todo), step, picture, seconds_left=left)
+
+
+def before(index: Index, have: set[Index], chain: int | None) -> Index | None:
+    """Return the nearest finished plane before one along the chained axis, if there is one."""
+    if chain is None:
+        return None
+    earlier = ((*index[:chain], i, *index[chain + 1 :]) for i in reversed(range(index[chain])))
+    return next((i for i in earlier if i in have), None)

@@ -1,0 +1,178 @@
+"""Stylised stacks on disk: OME-Zarr 0.5 where it has room for the axes, else a plain Zarr array."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_neural_style.contents import ChannelsLast
+
+SMALLEST = 1024
+"""Planes whose longer side is above this get smaller copies beside them, each half the one before."""
+
+
+class StackStore:
+    """Planes of a stack that are written one at a time; whole and under its own name when it is published.
+
+    Parameters
+    ----------
+    path : Path
+        Where it will be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._part = path.with_name(f".{path.name}.part")
+        self._levels: list[ChannelsLast] = []
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.path.exists() or self._part.exists()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the stack: planes, height, width, 3."""
+        return self._levels[0].shape
+
+    def create(
+        self, planes: Mapping[str, int], size: tuple[int, int], pixel: Mapping[str, float], made_by: dict[str, Any]
+    ) -> None:
+        """Begin a new stack in place of any there is.
+
+        Parameters
+        ----------
+        planes : mapping
+            The name of each axis of the stack and how many planes there are along it.
+        size : (int, int)
+            Height and width of a plane.
+        pixel : mapping
+            Size of a pixel along each axis.
+        made_by : dict
+            JSON types, kept with it.
+        """
+        shutil.rmtree(self._part, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+        attributes: dict[str, Any] = {"napari-neural-style": made_by}
+        if list(planes) in (["t"], ["z"], ["t", "z"]):
+            self._create_ome(planes, size, pixel, attributes)
+        else:
+            import zarr
+
+            shape = (*planes.values(), *size, 3)
+            array = zarr.create_array(
+                self._part,
+                shape=shape,
+                chunks=(1,) * len(planes) + _chunk(size) + (3,),
+                dtype="uint8",
+                dimension_names=[*planes, "y", "x", "rgb"],
+                attributes=attributes,
+            )
+            self._levels = [ChannelsLast(array, [*planes, "y", "x", "rgb"])]
+
+    def _create_ome(
+        self, planes: Mapping[str, int], size: tuple[int, int], pixel: Mapping[str, float], attributes: dict[str, Any]
+    ) -> None:
+        from yaozarrs import v05
+        from yaozarrs.write.v05 import prepare_image
+
+        names = [name for name in "tczyx" if name in planes or name in "cyx"]
+        kinds: dict[str, Any] = {"t": v05.TimeAxis, "c": v05.ChannelAxis}
+        sizes = _sizes(size)
+        datasets, shapes = [], []
+        for number, (height, width) in enumerate(sizes):
+            lengths = {**planes, "c": 3, "y": height, "x": width}
+            shapes.append((tuple(lengths[name] for name in names), np.uint8))
+            finer = {"y": size[0] / height, "x": size[1] / width}
+            scale = [pixel.get(name, 1.0) * finer.get(name, 1.0) for name in names]
+            datasets.append(
+                v05.Dataset(path=str(number), coordinateTransformations=[v05.ScaleTransformation(scale=scale)])
+            )
+        image = v05.Image.model_validate(
+            {
+                "multiscales": [
+                    v05.Multiscale(axes=[kinds.get(n, v05.SpaceAxis)(name=n) for n in names], datasets=datasets)
+                ],
+                "omero": {"channels": [_channel(label, color) for label, color in _COLOURS.items()]},
+            }
+        )
+        chunks = tuple({"c": 3, "y": _chunk(size)[0], "x": _chunk(size)[1]}.get(name, 1) for name in names)
+        _, arrays = prepare_image(self._part, image, shapes, chunks=chunks, writer="zarr", extra_attributes=attributes)
+        self._levels = [ChannelsLast(array, _rgb(names)) for array in arrays.values()]
+
+    def open(self) -> None:
+        """Go on with a stack that was begun.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged.
+        """
+        import zarr
+
+        path = self.path if self.path.exists() else self._part
+        try:
+            opened: Any = zarr.open(path, mode="r+")
+            if not isinstance(opened, zarr.Group):
+                self._levels = [ChannelsLast(opened, opened.metadata.dimension_names)]
+                return
+            ome: Any = opened.attrs["ome"]
+            (multiscale,) = ome["multiscales"]
+            names = _rgb([axis["name"] for axis in multiscale["axes"]])
+            self._levels = [ChannelsLast(opened[dataset["path"]], names) for dataset in multiscale["datasets"]]
+        except Exception as error:  # whatever is wrong with it
+            raise ValueError(f"{path} is damaged: {error}. Remove it and run the same command again.") from error
+
+    def __getitem__(self, index: tuple[int, ...]) -> npt.NDArray[Any]:
+        return self._levels[0][index]
+
+    def __setitem__(self, index: tuple[int, ...], plane: npt.NDArray[np.uint8]) -> None:
+        for level in self._levels:
+            height, width = level.shape[-3:-1]
+            level[index] = _shrunk(plane, (height, width))
+
+    def publish(self) -> None:
+        """Give a stack that was begun its own name."""
+        if self._part.exists():
+            self._part.replace(self.path)
+
+    def discard(self) -> None:
+        """Remove a stack that was begun and has no plane."""
+        shutil.rmtree(self._part, ignore_errors=True)
+
+
+_COLOURS = {"Red": "FF0000", "Green": "00FF00", "Blue": "0000FF"}
+
+
+def _channel(label: str, color: str) -> dict[str, Any]:
+    return {"label": label, "color": color, "active": True, "window": {"start": 0, "end": 255, "min": 0, "max": 255}}
+
+
+def _rgb(names: Sequence[str]) -> list[str]:
+    return ["rgb" if name == "c" else name for name in names]
+
+
+def _chunk(size: tuple[int, int]) -> tuple[int, int]:
+    return min(size[0], SMALLEST), min(size[1], SMALLEST)
+
+
+def _sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the size of every level, the finest first."""
+    sizes = [size]
+    while max(sizes[-1]) > SMALLEST:
+        height, width = sizes[-1]
+        sizes.append((max(1, height // 2), max(1, width // 2)))
+    return sizes
+
+
+def _shrunk(plane: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    if plane.shape[:2] == size:
+        return plane
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BOX))

@@ -1,0 +1,71 @@
+"""What makes the pictures of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from napari_neural_style.engine.optimization import Step
+
+Watch = Callable[[Step], None]
+
+
+class WorkersError(ValueError):
+    """The workers can make no picture at all."""
+
+
+class Workers(Protocol):
+    """What makes pictures: :class:`Here`, or a cluster."""
+
+    slots: int
+    """How many tasks it takes at once."""
+
+    def keep(self, value: Any) -> Any:
+        """Return what stands for a value that many tasks take; it is sent once."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Begin a task and return what stands for its result, which other tasks can take."""
+
+    def result(self, task: Any) -> Any:
+        """Return a finished task's result, or raise what it raised."""
+
+    def first_done(self, tasks: Sequence[Any]) -> Any:
+        """Wait until any of some tasks is finished, and return it."""
+
+
+class Here:
+    """Does each task at once, in this process.
+
+    Parameters
+    ----------
+    watch : callable, optional
+        Called with every step; what it raises stops the batch.
+    """
+
+    slots = 1
+
+    def __init__(self, watch: Watch | None = None) -> None:
+        self._watch = watch
+
+    def keep(self, value: Any) -> Any:
+        """Return the value itself."""
+        return value
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Do a task."""
+        done: Future[Any] = Future()
+        try:
+            ready = [a.result() if isinstance(a, Future) else a for a in arguments]
+            done.set_result(function(*ready, watch=self._watch))
+        except Exception as error:  # the caller judges it
+            done.set_exception(error)
+        return done
+
+    def result(self, task: Future[Any]) -> Any:
+        """Return a task's result, or raise what it raised."""
+        return task.result()
+
+    def first_done(self, tasks: Sequence[Future[Any]]) -> Future[Any]:
+        """Return the first task: it is done."""
+        return tasks[0]

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+from napari_neural_style.cli import main
+from napari_neural_style.files import read_image, read_made_by
+from napari_neural_style.ledger import NAME
+
+QUICK = ["--size", "32", "--scales", "1", "--steps", "3", "--device", "cpu", "--precision", "float32",
+         "--content-layers", "conv1_2", "--style-layers", "conv1_1=1"]  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path, pair, monkeypatch):
+    """Three images of the same name, a stack of four planes, and a style."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two").mkdir()
+    picture = pair[0][:48, :64]
+    for name, image in (("a.png", picture), ("a.jpg", picture[::-1]), ("two/a.png", picture[:, ::-1])):
+        Image.fromarray(image).save(tmp_path / name)
+    Image.fromarray(pair[1]).save(tmp_path / "oil.png")
+    stack = np.stack([pair[0][20:52, 10 + t : 50 + t] for t in range(4)])
+    tifffile.imwrite(tmp_path / "movie.tif", stack, photometric="rgb")
+    return tmp_path
+
+
+def made_in(folder):
+    """Return all that a batch made, as bytes by name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and NAME not in path.name
+    }
+
+
+def batch(*arguments):
+    return main(["batch", *arguments, *QUICK])
+
+
+def test_images_and_stacks_in_two_styles(files, pair, capsys):
+    Image.fromarray(pair[1][::-1]).save("sea.png")
+    assert batch("*.jpg", "a.png", "two", "movie.tif", "--style", "oil.png", "sea.png", "-o", "out") == 0
+    made = {path.name for path in (files / "out").iterdir() if not path.name.startswith(".")} - {NAME}
+    assert made == {
+        f"{name}-{style}{suffix}" for style in ("oil", "sea") for name, suffix in (("movie", ".ome.zarr"),)
+    } | {f"a-{style}{number}.png" for style in ("oil", "sea") for number in ("", "-2", "-3")}
+    assert capsys.readouterr().out.count("Wrote") == 8
+    assert main(["stylize", "a.jpg", "oil.png", "-o", "one.png", *QUICK]) == 0
+    assert (files / "one.png").read_bytes() == (files / "out" / "a-oil.png").read_bytes()
+    assert read_made_by("out/a-sea-2.png")["sources"] == {"content": "a.png", "style": "sea.png"}
+    stack = zarr.open("out/movie-oil.ome.zarr", mode="r")
+    assert stack["0"].shape == (4, 3, 26, 32)
+    assert all(plane.any() for plane in stack["0"][:])
+    assert stack.attrs["napari-neural-style"]["settings"]["steps"] == 3
+
+    before = {path: path.stat().st_mtime_ns for path in (files / "out").rglob("*.png")}
+    (files / "out" / "a-oil-3.png").unlink()
+    assert batch("*.jpg", "a.png", "two", "movie.tif", "--style", "oil.png", "sea.png", "-o", "out") == 0
+    assert "13 finished before, 1 to do" in capsys.readouterr().out
+    after = {path: path.stat().st_mtime_ns for path in (files / "out").rglob("*.png")}
+    assert {path.name for path in before if before[path] != after[path]} == {"a-oil-3.png"}
+
+
+def test_results_are_no_contents(files):
+    for _ in range(2):
+        assert batch("*.png", "--style", "oil.png", "-o", ".") == 0
+    assert {path.name for path in files.glob("*.png")} == {"a.png", "a-oil.png", "oil.png", "oil-oil.png"}
+
+
+def test_what_fails_is_listed_and_done_again_alone(files, pair, capsys):
+    (files / "broken.jpg").write_bytes(b"broken")
+    stack = np.stack([pair[0][20:52, 10 + t : 50 + t] for t in range(3)]) / 255
+    good = stack.copy()
+    stack[1] = np.nan
+    tifffile.imwrite("floats.tif", stack, photometric="rgb")
+    arguments = ("a.png", "broken.jpg", "floats.tif", "--style", "oil.png", "-o", "out")
+    assert batch(*arguments) == 1
+    printed = capsys.readouterr()
+    assert "broken.jpg: " in printed.err
+    assert "floats.tif, plane 1: The plane holds" in printed.err
+    assert "Traceback" not in printed.err
+    assert not (files / "out" / "broken-oil.png").exists()
+    planes = [plane.any() for plane in zarr.open("out/floats-oil.ome.zarr/0", mode="r")[:]]
+    assert planes == [True, False, True]
+
+    Image.fromarray(pair[0]).save("broken.jpg")
+    tifffile.imwrite("floats.tif", good, photometric="rgb")
+    assert batch(*arguments) == 0
+    assert "3 finished before, 2 to do" in capsys.readouterr().out
+    assert zarr.open("out/floats-oil.ome.zarr/0", mode="r")[1].any()
+    assert read_image("out/broken-oil.png").any()
+
+
+def test_a_stack_without_any_good_plane_leaves_nothing(files, capsys):
+    tifffile.imwrite("nan.tif", np.full((3, 32, 40), np.nan, np.float32), photometric="minisblack")
+    assert batch("nan.tif", "--style", "oil.png", "-o", "out") == 1
+    assert "nan.tif, plane 0, 1, 2: No plane of the stack can be used" in capsys.readouterr().err
+    assert made_in(files / "out") == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["a.png", "--style", "oil.png", "-o", "out", "--seed", "7"], "settings.seed was 0 and is 7 now"),
+        (["a.png", "--style", "a.jpg", "-o", "out"], "style.0 was"),
+        (["a.png", "--style", "oil.png", "-o", "out", "--no-chain"], "chain was True"),
+        (["none.png", "--style", "oil.png", "-o", "new"], "names no image"),
+        (["a.png", "--style", "none.png", "-o", "new"], "names no image"),
+        (["a.png", "--style", "oil.png", "-o", "oil.png"], "is a file"),
+        (["a.png", "--style", "oil.png", "-o", "new", "--mode", "texture"], "no use for a batch"),
+        (["a.png", "--style", "oil.png", "-o", "new", "--device", "cuda:77"], "cannot be used"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_status_2(files, capsys, arguments, words):
+    assert batch("a.png", "--style", "oil.png", "-o", "out") == 0
+    capsys.readouterr()
+    assert main(["batch", *arguments[:4], *arguments[4:], *(QUICK if "--device" not in arguments else QUICK[:6])]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+    assert not (files / "new").exists()
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_batch_that_is_killed_goes_on_and_gives_the_same_files(files, end):
+    arguments = ["a.png", "movie.tif", "a.jpg", "--style", "oil.png", "-o"]
+    assert batch(*arguments, "whole") == 0
+    command = [sys.executable, "-m", "napari_neural_style", "batch", *arguments, "out", *QUICK]
+    # The ledger has lines for the settings and the names; then come those of the pictures.
+    for pictures in (1, 3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 100
+        while process.poll() is None and time.monotonic() < deadline:
+            ledger = files / "out" / NAME
+            if ledger.is_file() and ledger.read_bytes().count(b'"finished"') >= pictures:
+                break
+            time.sleep(0.005)
+        os.kill(process.pid, end)
+        _, error = process.communicate()
+        assert process.returncode == (-9 if end == signal.SIGKILL else 130), error
+    assert (files / "out" / "a-oil.png").is_file()
+    assert not (files / "out" / "movie-oil.ome.zarr").exists()
+    assert batch(*arguments, "out") == 0
+    assert made_in(files / "out") == made_in(files / "whole")
+    finished = [json.loads(line) for line in (files / "out" / NAME).read_text().splitlines()]
+    assert sum("finished" in entry for entry in finished) == 6

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from napari_neural_style.ledger import NAME, Ledger, alone_in
+
+MADE_WITH = {"settings": {"steps": 3, "style_layers": {"conv1_1": 1.0}}, "style": ["abc"], "chain": True}
+
+
+def test_what_is_finished_is_known_again(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.begin(MADE_WITH)
+    assert ledger.output_for(Path("/in/a.png"), Path("/s.png"), "a-s", ".png") == "a-s.png"
+    ledger.finish("a-s.png", ())
+    ledger.finish("stack", (0, 3))
+    again = Ledger(tmp_path)
+    again.begin(MADE_WITH)
+    assert again.finished("a-s.png") == {()}
+    assert again.finished("stack") == {(0, 3)}
+    assert again.finished("other") == set()
+    assert again.outputs() == {tmp_path / "a-s.png"}
+
+
+def test_names_never_collide(tmp_path):
+    (tmp_path / "b-s.png").touch()
+    ledger = Ledger(tmp_path)
+    names = {
+        path: ledger.output_for(Path(path), Path("/s.png"), Path(path).stem + "-s", ".png")
+        for path in ("/one/a.png", "/one/a.jpg", "/two/a.png", "/two/A.png", "/two/b.png")
+    }
+    assert list(names.values()) == ["a-s.png", "a-s-2.png", "a-s-3.png", "A-s-4.png", "b-s-2.png"]
+    again = Ledger(tmp_path)
+    for path, name in reversed(names.items()):
+        assert again.output_for(Path(path), Path("/s.png"), "a-s", ".png") == name
+
+
+def test_every_cut_of_the_file_can_be_gone_on_with(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.begin(MADE_WITH)
+    for number in range(3):
+        ledger.finish("stack", (number,))
+    text = (tmp_path / NAME).read_bytes()
+    for end in range(len(text)):
+        (tmp_path / NAME).write_bytes(text[:end])
+        cut = Ledger(tmp_path)
+        cut.begin(MADE_WITH)
+        assert len(cut.finished("stack")) == max(0, text[:end].count(b"\n") - 1)
+        cut.finish("stack", (7,))
+        assert (7,) in Ledger(tmp_path).finished("stack")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"settings": {"steps": 4, "style_layers": {"conv1_1": 1.0}}}, r"settings.steps was 3 and is 4 now\. Choose"),
+        ({"style": ["abd", "c"]}, r"style.0 was 'abc' and is 'abd' now \(1 more differ\)"),
+        ({"chain": False}, "chain was True"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path, changed, words):
+    Ledger(tmp_path).begin(MADE_WITH)
+    with pytest.raises(ValueError, match=words):
+        Ledger(tmp_path).begin({**MADE_WITH, **changed})
+
+
+@pytest.mark.parametrize("text", ["{}\n", "3\n", "nonsense\n", '{"format": 1}\n', '{"format": 99}\n'])
+def test_damage_gets_a_sentence(tmp_path, text):
+    (tmp_path / NAME).write_text(text)
+    with pytest.raises(ValueError, match=r"damaged; remove it|newer version"):
+        Ledger(tmp_path)
+
+
+def test_two_batches_do_not_share_a_folder(tmp_path):
+    with alone_in(tmp_path), pytest.raises(ValueError, match="Another batch"), alone_in(tmp_path):
+        pass
+    with alone_in(tmp_path):
+        pass

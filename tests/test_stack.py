@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import dataclasses
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+
+from napari_neural_style import StyleSettings, stylize
+from napari_neural_style.engine.images import UnusedRangeWarning, to_uint8
+from napari_neural_style.stack import planes_of, result_size, share, stylize_stack
+
+
+@pytest.fixture
+def small(quick) -> StyleSettings:
+    return dataclasses.replace(quick, size=32, steps=3)
+
+
+@pytest.fixture(scope="module")
+def movie(pair) -> np.ndarray:
+    """Four planes of smooth motion, (T, H, W, 3)."""
+    return np.stack([pair[0][20:52, 10 + t : 50 + t] for t in range(4)])
+
+
+def blank(planes, settings):
+    return np.zeros((*planes.shape, *result_size(planes, settings), 3), np.uint8)
+
+
+def over(steps):
+    return {step.index: step for step in steps if step.over}
+
+
+def test_only_the_plane_asked_for_is_read():
+    read = []
+
+    def block(numbers, block_info):
+        read.append(block_info[0]["chunk-location"][:2])
+        return numbers
+
+    values = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    lazy = da.from_array(values, chunks=(1, 1, 4, 5)).map_blocks(block, dtype=values.dtype, meta=values)
+    planes = planes_of(lazy, (1,), at=(1, 0, 0, 0))
+    assert (planes.shape, planes.size) == ((3,), (4, 5))
+    assert read == []
+    np.testing.assert_array_equal(planes.read((2,)), values[1, 2])
+    assert read == [(1, 2)]
+
+
+def test_any_axes_are_planes():
+    values = np.arange(2 * 3 * 4 * 5 * 3).reshape(2, 3, 4, 5, 3)
+    planes = planes_of(values, (3, 0), channels=True, shown=(2, 1))
+    assert (planes.shape, planes.size) == ((5, 2), (4, 3))
+    np.testing.assert_array_equal(planes.read((4, 1)), values[1, :, :, 4].swapaxes(0, 1))
+    assert planes.indices()[:3] == [(0, 0), (0, 1), (1, 0)]
+    for axes, shown in [((0, 0), None), ((4,), None), ((0,), (0, 1)), ((-1,), None)]:
+        with pytest.raises(ValueError, match="cannot be stacked"):
+            planes_of(values, axes, channels=True, shown=shown)
+
+
+def test_a_stack_of_one_plane_is_that_image(pair, movie, small):
+    planes = planes_of(movie[:1], (0,), channels=True)
+    out = blank(planes, small)
+    steps = list(stylize_stack(planes, pair[1], small, out))
+    *_, alone = stylize(movie[0], pair[1], small)
+    np.testing.assert_array_equal(out[0], to_uint8(alone.image))
+    np.testing.assert_array_equal(steps[-1].picture, out[0])
+    assert [(s.done, s.total, s.step.index) for s in steps] == [(0, 1, 1), (0, 1, 2), (1, 1, 3)]
+    assert [s.share_done for s in steps] == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+def test_planes_agree_and_start_from_the_one_before(pair, movie, small):
+    planes = planes_of(movie, (0,), channels=True)
+    chained, alone = blank(planes, small), blank(planes, small)
+    ends = over(stylize_stack(planes, pair[1], small, chained))
+    assert len({end.step.fingerprint for end in ends.values()}) == 1
+    assert ends[0,].seconds_left > 0
+    assert ends[3,].seconds_left == 0
+    list(stylize_stack(planes, pair[1], small, alone, chain=None))
+    np.testing.assert_array_equal(chained[0], alone[0])
+    moved, moved_alone = (np.abs(np.diff(out.astype(float), axis=0)).mean() for out in (chained, alone))
+    assert moved < moved_alone
+
+
+def test_only_the_chained_axis_is_a_chain(pair, movie, small):
+    planes = planes_of(movie[:4].reshape(2, 2, *movie.shape[1:]), (0, 1), channels=True)
+    out, other = blank(planes, small), blank(planes, small)
+    shared = share(planes, pair[1], small)
+    list(stylize_stack(planes, pair[1], small, out, chain=0, shared=shared))
+    list(stylize_stack(planes, pair[1], small, other, chain=0, shared=shared, only=[(0, 1), (1, 1)]))
+    np.testing.assert_array_equal(out[:, 1], other[:, 1])
+    assert not other[:, 0].any()
+
+
+@pytest.mark.parametrize("after", [1, 5])
+def test_going_on_after_a_stop_gives_the_same_stack(pair, movie, small, after, tmp_path):
+    planes = planes_of(da.from_array(movie, chunks=(1, -1, -1, -1)), (0,), channels=True)
+    whole = blank(planes, small)
+    list(stylize_stack(planes, pair[1], small, whole))
+    out = zarr.create_array(tmp_path / "out.zarr", shape=whole.shape, dtype="uint8", chunks=(1, *whole.shape[1:]))
+    steps = stylize_stack(planes, pair[1], small, out)
+    finished = {step.index for step, _ in zip(steps, range(after), strict=False) if step.over}
+    steps.close()
+    assert len(finished) == after // 3
+    rest = over(stylize_stack(planes, pair[1], small, out, finished=finished))
+    assert set(rest) | finished == set(planes.indices())
+    np.testing.assert_array_equal(out[:], whole)
+    assert list(stylize_stack(planes, pair[1], small, out, finished=planes.indices())) == []
+
+
+def test_a_plane_that_fails_stops_no_other_and_can_be_done_again(pair, movie, small):
+    stack = movie / 255
+    stack[1] = np.nan
+    good = planes_of(stack, (0,), channels=True)
+
+    def read(index):
+        if index == (2,):
+            raise OSError("the chunk is damaged")
+        return good.read(index)
+
+    planes = dataclasses.replace(good, read=read)
+    out = blank(planes, small)
+    ends = over(stylize_stack(planes, pair[1], small, out))
+    failures = {index: end.failure for index, end in ends.items() if end.failure}
+    assert set(failures) == {(1,), (2,)}
+    assert "NaN" in failures[1,]
+    assert "the chunk is damaged" in failures[2,]
+    assert ends[3,].done == ends[3,].total == 4
+    assert out[0].any()
+    assert out[3].any()
+    assert not out[1:3].any()
+    before = out.copy()
+    again = over(stylize_stack(good, pair[1], small, out, finished=[(0,), (3,)], only=[(2,)]))
+    assert again[2,].picture.any()
+    np.testing.assert_array_equal(out[[0, 1, 3]], before[[0, 1, 3]])
+
+    with pytest.raises(ValueError, match=r"No plane of the stack can be used: .*NaN"):
+        share(planes_of(np.full((3, 32, 32), np.nan), (0,)), pair[1], small)
+
+
+def test_floats_have_one_range_for_all_planes(pair, small):
+    ramp = np.linspace(0, 100, 32 * 32, dtype=np.float32).reshape(32, 32)
+    planes = planes_of(np.stack([ramp, ramp / 2, ramp / 4]), (0,))
+    with pytest.warns(UnusedRangeWarning, match="from 0 to 100 in 3 of its planes"):
+        shared = share(planes, pair[1], small)
+    assert shared.value_range == (0, 100)
+    assert share(planes, pair[1], small, value_range=(0, 50)).value_range == (0, 50)
+    assert share(planes_of(np.zeros((2, 32, 32), np.uint8), (0,)), pair[1], small).value_range is None
+
+
+def test_what_cannot_run_gets_a_sentence(pair, movie, small):
+    planes = planes_of(movie, (0,), channels=True)
+    with pytest.raises(ValueError, match="has shape"):
+        list(stylize_stack(planes, pair[1], small, np.zeros((4, 8, 8, 3), np.uint8)))
+    with pytest.raises(ValueError, match="no use for a stack"):
+        share(planes, pair[1], dataclasses.replace(small, mode="texture"))
+    with pytest.raises(ValueError, match="an image is needed"):
+        share(planes, None, small)
+    features = share(planes, pair[1], small).features
+    deeper = dataclasses.replace(small, style_layers={"conv2_2": 1})
+    with pytest.raises(ValueError, match="have no conv2_2"):
+        list(stylize(movie[0], pair[1], deeper, features=features))
