@@ -148,7 +148,9 @@ def test_a_batch_that_is_killed_goes_on_and_gives_the_same_files(files, end):
             time.sleep(0.005)
         os.kill(process.pid, end)
         _, error = process.communicate()
-        assert process.returncode == (-9 if end == signal.SIGKILL else 130), error
+        # Python ends by the signal itself where it was in the midst of exec(), which dataclasses use.
+        assert process.returncode in (-end, 130), error
+        assert b"Traceback" not in error
     assert (files / "out" / "a-oil.png").is_file()
     assert not (files / "out" / "movie-oil.ome.zarr").exists()
     assert batch(*arguments, "out") == 0

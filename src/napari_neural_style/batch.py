@@ -42,7 +42,7 @@ def make(
     style: Pixels,
     settings: StyleSettings,
     shared: Shared | None,
-    initial: Pixels | None,
+    previous: tuple[Index, Pixels] | None,
     sources: dict[str, str],
     watch: Watch | None = None,
 ) -> Made:
@@ -55,7 +55,7 @@ def make(
     """
     if content.stacked:
         assert shared is not None
-        steps = stylize_plane(content.planes(), index, style, settings, shared, initial)
+        steps = stylize_plane(content.planes(), index, style, settings, shared, previous)
     else:
         features = None if shared is None else shared.features
         steps = stylize(content.planes().read(()), style, settings, features=features)
@@ -239,14 +239,14 @@ class Batch:
         return {"content": Path(job.content.path).name, "style": self._styles[job.style].name}
 
     def _begin(self, workers: Workers, job: _Job, index: Index, style: Any, shared: Any) -> Any:
-        initial = None
+        previous = None
         if job.store is not None:
             shared = job.shared
             finished = self._ledger.finished(job.output.name)
-            previous = before(index, finished, job.content.chain if self._chain else None)
+            at = before(index, finished, job.content.chain if self._chain else None)
             # As it is written: going on after a stop, there is nothing else.
-            initial = None if previous is None else job.store[previous]
-        return workers.submit(make, job.content, index, style, self.settings, shared, initial, self._sources(job))
+            previous = None if at is None else (at, job.store[at])
+        return workers.submit(make, job.content, index, style, self.settings, shared, previous, self._sources(job))
 
     def _take(self, job: _Job, index: Index, workers: Workers, task: Any) -> Outcome:
         """Write what a task made, or say why there is nothing to write."""

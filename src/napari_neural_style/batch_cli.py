@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,8 @@ from napari_neural_style.options import add_settings, settings_from
 if TYPE_CHECKING:
     from napari_neural_style.batch import Batch, Outcome
     from napari_neural_style.engine.optimization import Step
-    from napari_neural_style.workers import Watch, Workers
+    from napari_neural_style.settings import StyleSettings
+    from napari_neural_style.workers import Workers
 
 
 def add(commands: Any) -> None:
@@ -39,48 +42,81 @@ def add(commands: Any) -> None:
         default=True,
         help="start every plane of a stack from the one before, so that the result does not flicker (default: yes)",
     )
+    batch.add_argument(
+        "--workers", type=int, metavar="N", help="processes that share the work (default: one for every GPU, else one)"
+    )
+    batch.add_argument("--scheduler", metavar="ADDRESS", help="use a Dask cluster, such as tcp://host:8786")
     add_settings(batch)
     batch.set_defaults(run=_batch)
 
 
 def _batch(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
     from napari_neural_style.batch import Batch
     from napari_neural_style.contents import find
     from napari_neural_style.engine.devices import resolve_device
     from napari_neural_style.ledger import alone_in
-    from napari_neural_style.workers import Here
 
     settings = settings_from(vars(options), options.preset)
     folder = Path(options.output).absolute()
     contents = find(options.contents)
     batch = Batch(find(options.style), settings, options.chain)
-    resolve_device(settings.device)
+    if options.scheduler is None:
+        resolve_device(settings.device)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{options.output!r} is a file; give a folder with -o.")
-    folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder):
-        batch.plan(contents, folder)
-        if batch.finished_before:
-            print(f"{batch.finished_before} finished before, {batch.total} to do", flush=True)
-        return _run(batch, Here)
+    with tqdm(unit="picture", dynamic_ncols=True, disable=None) as bar, _workers(options, settings, bar) as workers:
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder):
+            batch.plan(contents, folder)
+            if batch.finished_before:
+                bar.write(f"{batch.finished_before} finished before, {batch.total} to do", file=sys.stdout)
+            return _run(batch, workers, bar)
 
 
-def _run(batch: Batch, workers: Callable[[Watch], Workers]) -> int:
-    from tqdm import tqdm
+@contextmanager
+def _workers(options: argparse.Namespace, settings: StyleSettings, bar: Any) -> Iterator[Workers]:
+    """Give what the options ask for: a cluster, processes here, or this process alone."""
+    from napari_neural_style.engine.devices import available_devices
+    from napari_neural_style.workers import Here
 
+    if options.workers is not None and (options.workers < 1 or options.scheduler is not None):
+        raise ValueError("--workers is 1 or more, and not given together with --scheduler, whose workers are there.")
+    if options.scheduler is not None:
+        from napari_neural_style.cluster import cluster_at
+
+        with cluster_at(options.scheduler) as cluster:
+            yield cluster
+        return
+    gpus = sum(name.startswith("cuda:") for name in available_devices()) if settings.device in ("auto", "cuda") else 0
+    count = options.workers or max(1, gpus if find_spec("distributed") else 1)
+    if options.workers is None and count < gpus:
+        bar.write(f"One of {gpus} GPUs is used; for all get: python -m pip install 'napari-neural-style[cluster]'")
+    if count > 1:
+        from napari_neural_style.cluster import local_cluster
+
+        with local_cluster(count, gpus) as cluster:
+            yield cluster
+        return
+
+    def watch(step: Step) -> None:
+        bar.set_postfix_str(f"step {step.index}/{step.total}")
+
+    yield Here(watch)
+
+
+def _run(batch: Batch, workers: Workers, bar: Any) -> int:
     failed: list[Outcome] = []
-    with tqdm(total=batch.total, unit="picture", dynamic_ncols=True, disable=None) as bar:
-
-        def watch(step: Step) -> None:
-            bar.set_postfix_str(f"step {step.index}/{step.total}")
-
-        for outcome in batch.run(workers(watch)):
-            bar.update()
-            if outcome.failure:
-                failed.append(outcome)
-            if outcome.written is not None:
-                bar.write(f"Wrote {outcome.written}", file=sys.stdout)
-                sys.stdout.flush()
+    bar.reset(batch.total)
+    for outcome in batch.run(workers):
+        bar.update()
+        if outcome.failure:
+            failed.append(outcome)
+        if outcome.written is not None:
+            bar.write(f"Wrote {outcome.written}", file=sys.stdout)
+            sys.stdout.flush()
+    bar.close()
     for line in _listed(failed):
         print(f"napari-neural-style: {line}", file=sys.stderr)
     if failed:

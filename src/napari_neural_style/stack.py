@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_neural_style.engine.images import UnusedRangeWarning, fit, to_uint8
+from napari_neural_style.engine.images import UnusedRangeWarning, fit, to_rgb, to_uint8
 from napari_neural_style.engine.optimization import Step
 from napari_neural_style.engine.steering import Steering
-from napari_neural_style.engine.transfer import Progress, Regions, Styles, features_for, stylize
+from napari_neural_style.engine.transfer import Progress, Regions, Styles, content_for, features_for, stylize
 from napari_neural_style.engine.vgg import Features
+from napari_neural_style.motion import carried
 from napari_neural_style.planes import Index, Pixels, PlaneError, Planes, planes_of, read_plane
 from napari_neural_style.settings import StyleSettings
 
@@ -124,10 +125,21 @@ def stylize_plane(
     style: Styles | None,
     settings: StyleSettings,
     shared: Shared,
-    initial: npt.ArrayLike | None = None,
+    previous: tuple[Index, npt.NDArray[np.uint8]] | None = None,
     **options: Any,
 ) -> Iterator[Step]:
     """Stylise one plane as :func:`stylize` does, with what it shares with the others.
+
+    Parameters
+    ----------
+    planes, index
+        Which plane of which stack.
+    style, settings, options
+        As for :func:`stylize`.
+    shared : Shared
+        From :func:`share`.
+    previous : (index, ndarray), optional
+        A finished plane to start from, (H, W, 3).
 
     Raises
     ------
@@ -137,6 +149,11 @@ def stylize_plane(
     plane = read_plane(planes, index)
     known: dict[str, Any] = {"value_range": shared.value_range, "features": shared.features}
     try:
+        initial = None
+        if previous is not None:
+            other = read_plane(planes, previous[0])
+            contents = [content_for(image, style, settings, shared.value_range) for image in (other, plane)]
+            initial = carried(to_rgb(previous[1]), *contents)
         steps = stylize(plane, style, settings, initial=initial, **known, **options)
     except ValueError as error:
         raise PlaneError(str(error)) from error
@@ -219,8 +236,9 @@ def stylize_stack(
         Where the planes go: anything of shape ``(*planes.shape, *result_size(planes, settings), 3)``, uint8, that can
         be written and read by index.
     chain : int or None
-        The axis of the stack, usually time or depth, along which every plane starts from the finished one before it,
-        so that the result does not flicker. None starts each from its own content.
+        The axis of the stack, usually time or depth, along which every plane starts with the paint of the finished one
+        before it, moved as the content moves, so that the result does not flicker. None starts each from its own
+        content.
     finished : iterable of index
         Planes that `out` already has; they are not done again, and the next ones start from them.
     only : iterable of index, optional
@@ -265,7 +283,7 @@ def stylize_stack(
             settings,
             shared,
             # As it is written: going on after a stop, there is nothing else.
-            None if previous is None else np.asarray(out[previous]),
+            None if previous is None else (previous, np.asarray(out[previous])),
             content_regions=content_regions,
             style_regions=style_regions,
             steering=steering,

@@ -18,8 +18,9 @@ class WorkersError(ValueError):
 class Workers(Protocol):
     """What makes pictures: :class:`Here`, or a cluster."""
 
-    slots: int
-    """How many tasks it takes at once."""
+    @property
+    def slots(self) -> int:
+        """How many tasks it takes at once."""
 
     def keep(self, value: Any) -> Any:
         """Return what stands for a value that many tasks take; it is sent once."""

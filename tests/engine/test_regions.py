@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from arrays import to_array
 from napari_neural_style import stylize
-from napari_neural_style.engine.images import resize, to_rgb, to_tensor
+from napari_neural_style.engine.images import resize, to_array, to_rgb, to_tensor
 from napari_neural_style.engine.losses import gram_matrix
 from napari_neural_style.engine.regions import guides_of, length, pooled
 

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels, Shapes
 
-from arrays import to_array
-from napari_neural_style.engine.images import resize, to_rgb, to_tensor
+from napari_neural_style.engine.images import resize, to_array, to_rgb, to_tensor
 from napari_neural_style.viewer.areas import WHOLE, labels_reader, shapes_reader, window_of
 from napari_neural_style.viewer.layers import Plane, image_of, placed_like
 from window import KEY, press, run_to_the_end, wait_until

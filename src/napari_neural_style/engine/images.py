@@ -163,6 +163,13 @@ class Shown:
         return self._picture.numpy()
 
 
+def to_array(image: Tensor) -> FloatImage:
+    """Return a tensor (1, 3, H, W) as an RGB array (H, W, 3), float32, clamped to 0..1."""
+    shown = Shown((image.shape[-2], image.shape[-1]), image.device)
+    shown.put(slice(None), image)
+    return shown.array()
+
+
 def to_uint8(rgb: FloatImage) -> npt.NDArray[np.uint8]:
     """Return an RGB array in 0..1 as uint8, rounded."""
     found = np.empty(rgb.shape, np.uint8)

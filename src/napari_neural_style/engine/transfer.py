@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
-from napari_neural_style.engine.images import normalized_rgb, to_rgb
+from napari_neural_style.engine.images import FloatImage, normalized_rgb, to_array, to_rgb
 from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes
 from napari_neural_style.engine.optimization import Optimization, Step, weights_of
 from napari_neural_style.engine.preparation import (
@@ -31,7 +31,7 @@ from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to, pools_
 from napari_neural_style.engine.weights import load_features, resolve_source
 from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
 
-__all__ = ["Step", "features_for", "go_on", "resolved", "stylize", "trained_features"]
+__all__ = ["Step", "content_for", "features_for", "go_on", "resolved", "stylize", "trained_features"]
 
 Progress = Callable[[str, float], None]
 Styles = npt.ArrayLike | Sequence[tuple[npt.ArrayLike, float]]
@@ -148,11 +148,34 @@ def features_for(
         If an image, a setting or the features cannot be used.
     """
     settings = resolved(settings or StyleSettings())
-    styles = _checked_styles(style, None, settings)
-    rgb = to_rgb(content, value_range, "content image")
-    pictures = prepare(gather(rgb, None, styles, None, settings, torch.device(settings.device)), settings)
+    pictures = _pictures(content, style, settings, value_range)
     _check_sizes(pictures, settings)
     return _features(settings, _images(pictures, settings), progress)
+
+
+def content_for(
+    content: npt.ArrayLike,
+    style: Styles | None,
+    settings: StyleSettings,
+    value_range: tuple[float, float] | None = None,
+) -> FloatImage:
+    """Return a content as a job uses it: at the working size, in the style's palette if it is to take that.
+
+    Returns
+    -------
+    ndarray
+        Shape (H, W, 3), float32 in 0..1.
+    """
+    pictures = _pictures(content, style, dataclasses.replace(settings, device="cpu"), value_range)
+    return to_array(pictures.content if pictures.content.shape[1] == 3 else pictures.original)
+
+
+def _pictures(
+    content: npt.ArrayLike, style: Styles | None, settings: StyleSettings, value_range: tuple[float, float] | None
+) -> Pictures:
+    styles = _checked_styles(style, None, settings)
+    rgb = to_rgb(content, value_range, "content image")
+    return prepare(gather(rgb, None, styles, None, settings, torch.device(settings.device)), settings)
 
 
 def trained_features(settings: StyleSettings) -> Features | None:
