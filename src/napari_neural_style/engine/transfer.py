@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
-from napari_neural_style.engine.images import normalized_rgb, to_rgb
+from napari_neural_style.engine.images import normalized_rgb, size_of, to_rgb
 from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes
 from napari_neural_style.engine.optimization import Optimization, Step, weights_of
 from napari_neural_style.engine.preparation import (
@@ -150,6 +150,9 @@ def features_for(
     settings = resolved(settings or StyleSettings())
     styles = _checked_styles(style, None, settings)
     rgb = to_rgb(content, value_range, "content image")
+    settings = _with_tile(
+        settings, working_size(rgb, settings), [style_size(s.rgb.shape[:2], settings) for s in styles]
+    )
     pictures = prepare(gather(rgb, None, styles, None, settings, torch.device(settings.device)), settings)
     _check_sizes(pictures, settings)
     return _features(settings, _images(pictures, settings), progress)
@@ -189,13 +192,16 @@ def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Ste
     ValueError
         If the device or the features are not there any more, or the features are other ones.
     """
-    settings = resolved(snapshot.settings)
-    sources = moved(snapshot, torch.device(settings.device))
+    content, *styles = (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes))
+    settings = _with_tile(resolved(snapshot.settings), size_of(content), [size_of(style) for style in styles])
+    sources = moved(snapshot, _home(settings, size_of(content)))
     return _run(sources, _images(prepare(sources, settings), settings), settings, None, progress, steering, snapshot)
 
 
 def resolved(settings: StyleSettings, features: Features | None = None) -> StyleSettings:
     """Return settings in which every ``"auto"`` is replaced by what it means here and now.
+
+    What ``tile`` becomes depends on the images: it is noted in every step's settings.
 
     Parameters
     ----------
@@ -307,7 +313,9 @@ def _images(pictures: Pictures, settings: StyleSettings) -> list[Tensor]:
 def _features(settings: StyleSettings, images: list[Tensor], progress: Progress | None) -> Features:
     layers = _layers(settings)
     features = load_features(settings, layers, images, progress)
-    return rescaled(features, images, layers, settings.pooling) if settings.rescale_features else features
+    if not settings.rescale_features:
+        return features
+    return rescaled(features, images, layers, settings.pooling, int(settings.tile))
 
 
 def _run(
