@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
-from napari_neural_style.engine.images import FloatImage, normalized_rgb, to_array, to_rgb
+from napari_neural_style.engine.images import FloatImage, normalized_rgb, size_of, to_array, to_rgb
 from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes
 from napari_neural_style.engine.optimization import Optimization, Step, weights_of
 from napari_neural_style.engine.preparation import (
@@ -149,6 +149,7 @@ def features_for(
     """
     settings = resolved(settings or StyleSettings())
     pictures = _pictures(content, style, settings, value_range)
+    settings = _with_tile(settings, pictures.size, [size_of(brush.picture) for brush in pictures.brushes])
     _check_sizes(pictures, settings)
     return _features(settings, _images(pictures, settings), progress)
 
@@ -212,13 +213,16 @@ def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Ste
     ValueError
         If the device or the features are not there any more, or the features are other ones.
     """
-    settings = resolved(snapshot.settings)
-    sources = moved(snapshot, torch.device(settings.device))
+    content, *styles = (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes))
+    settings = _with_tile(resolved(snapshot.settings), size_of(content), [size_of(style) for style in styles])
+    sources = moved(snapshot, _home(settings, size_of(content)))
     return _run(sources, _images(prepare(sources, settings), settings), settings, None, progress, steering, snapshot)
 
 
 def resolved(settings: StyleSettings, features: Features | None = None) -> StyleSettings:
     """Return settings in which every ``"auto"`` is replaced by what it means here and now.
+
+    What ``tile`` becomes depends on the images: it is noted in every step's settings.
 
     Parameters
     ----------
@@ -330,7 +334,9 @@ def _images(pictures: Pictures, settings: StyleSettings) -> list[Tensor]:
 def _features(settings: StyleSettings, images: list[Tensor], progress: Progress | None) -> Features:
     layers = _layers(settings)
     features = load_features(settings, layers, images, progress)
-    return rescaled(features, images, layers, settings.pooling) if settings.rescale_features else features
+    if not settings.rescale_features:
+        return features
+    return rescaled(features, images, layers, settings.pooling, int(settings.tile))
 
 
 def _run(
