@@ -66,8 +66,11 @@ def test_images_and_stacks_in_two_styles(files, pair, capsys):
 
     before = {path: path.stat().st_mtime_ns for path in (files / "out").rglob("*.png")}
     (files / "out" / "a-oil-3.png").unlink()
+    # As if it was killed after the last plane.
+    (files / "out" / "movie-sea.ome.zarr").rename(files / "out" / ".movie-sea.ome.zarr.part")
     assert batch("*.jpg", "a.png", "two", "movie.tif", "--style", "oil.png", "sea.png", "-o", "out") == 0
     assert "13 finished before, 1 to do" in capsys.readouterr().out
+    assert (files / "out" / "movie-sea.ome.zarr").is_dir()
     after = {path: path.stat().st_mtime_ns for path in (files / "out").rglob("*.png")}
     assert {path.name for path in before if before[path] != after[path]} == {"a-oil-3.png"}
 

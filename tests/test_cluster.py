@@ -20,6 +20,7 @@ from napari_neural_style import cluster
 from napari_neural_style.batch import Batch
 from napari_neural_style.cli import main
 from napari_neural_style.cluster import cluster_at, gpu_of, local_cluster
+from napari_neural_style.ledger import NAME
 from napari_neural_style.workers import Here, WorkersError
 from test_batch_cli import QUICK, made_in
 
@@ -162,6 +163,29 @@ def test_no_scheduler_and_no_distributed_get_a_sentence(files, monkeypatch, caps
     assert "pip install 'napari-neural-style[cluster]'" in capsys.readouterr().err
 
 
+def test_ctrl_c_in_a_terminal_ends_the_workers_too(files):
+    """There the workers get the signal as well."""
+    command = [sys.executable, "-m", "napari_neural_style", "batch", "0.png", "1.png", "--style", "oil.png",
+               "-o", "out", "--workers", "2", *QUICK, "--steps", "1000000"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    while not (files / "out" / NAME).is_file() and process.poll() is None:
+        time.sleep(0.1)
+    time.sleep(2)
+    group = os.getpgid(process.pid)
+    os.killpg(group, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT), error
+    assert b"Traceback" not in error
+    deadline = time.monotonic() + 30
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(0.1)
+
+
 def test_each_worker_has_a_gpu_of_its_own():
+    with local_cluster(2, 2) as workers:
+        names = workers._client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
+    assert sorted(names.values()) == ["0", "1"]
     assert [gpu_of(number, 2, None) for number in range(4)] == ["0", "1", "0", "1"]
     assert [gpu_of(number, 2, "3,5") for number in range(3)] == ["3", "5", "3"]

@@ -157,5 +157,7 @@ def test_what_cannot_be_read_gets_a_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"name one array in it \(pixels\)"):
         look_at(tmp_path / "g.zarr")
     assert look_at(tmp_path / "g.zarr" / "pixels").shape == VALUES.shape
+    with pytest.raises(ValueError, match="an image has y and x"):
+        look_at(write_zarr(tmp_path / "m.zarr", VALUES[0, ..., 0], ["t", "z", "y"]))
     with pytest.raises(ValueError, match="one axis"):
         look_at(write_zarr(tmp_path / "l.zarr", np.zeros(4)))

@@ -140,7 +140,7 @@ class Batch:
         self.finished_before = 0
 
     def plan(self, contents: Sequence[Path], folder: Path) -> None:
-        """Find out what there is to make; nothing of it is read yet.
+        """Find out what there is to make; of contents only headers are read.
 
         Parameters
         ----------
@@ -177,6 +177,8 @@ class Batch:
             finished = self._ledger.finished(name) if exists else set()
             todo = [index for index in content.planes().indices() if index not in finished]
             self.finished_before += len(finished)
+            if store is not None and not todo:
+                store.publish()  # if it was stopped just before
             self._jobs.append(_Job(content, number, folder / name, todo, store, left=len(todo)))
 
     def run(self, workers: Workers) -> Iterator[Outcome]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -202,8 +203,7 @@ def local_cluster(count: int, gpus: int) -> Iterator[Cluster]:
         env=dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads),
     )
     with processes, _connected(processes) as client:
-        if gpus > 1:
-            client.register_plugin(_one_gpu_each(gpus))
+        client.register_plugin(_of_this_machine(gpus))
         yield from _until_done(client)
 
 
@@ -254,16 +254,19 @@ def _distributed() -> Any:
     return distributed
 
 
-def _one_gpu_each(gpus: int) -> Any:
+def _of_this_machine(gpus: int) -> Any:
+    """Return what prepares each of the worker processes of this machine, again if it is started again."""
     from distributed import WorkerPlugin
 
-    class OneGpu(WorkerPlugin):
-        """Shows each worker one GPU, before PyTorch looks."""
-
+    class OfThisMachine(WorkerPlugin):
         def setup(self, worker: Worker) -> None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(int(worker.name), gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+            # A terminal's Ctrl-C reaches the workers as well; the command ends them.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if gpus > 1:  # before PyTorch looks
+                visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+                os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(int(worker.name), gpus, visible)
 
-    return OneGpu()
+    return OfThisMachine()
 
 
 def gpu_of(number: int, gpus: int, visible: str | None) -> str:

@@ -161,6 +161,8 @@ def look_at(path: Path) -> Content:
     try:
         with _opened(str(path)) as (array, axes, pixel):
             order = sorted(range(len(axes)), key=lambda axis: axes[axis] == "rgb")
+            if not {"y", "x"} <= set(axes):
+                raise _NoImageError(f"Its axes are {', '.join(axes)}; an image has y and x.")
             named = tuple(axes[axis] for axis in order), tuple(int(array.shape[axis]) for axis in order)
             content = Content(str(path), *named, tuple(pixel[axis] for axis in order))
     except _NoImageError:
