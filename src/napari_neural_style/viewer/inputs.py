@@ -11,10 +11,13 @@ from napari.layers import Image, Labels
 
 from napari_neural_style.viewer.areas import WHOLE, area_choices
 from napari_neural_style.viewer.fields import Choices, labelled
+from napari_neural_style.viewer.plane_choice import PlaneChoice
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
+
+    from napari_neural_style.settings import StyleSettings
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class Inputs:
     Attributes
     ----------
     main : list
-        Content, style, and the button that swaps them.
+        Content, its planes, style, and the button that swaps them.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -149,7 +152,8 @@ class Inputs:
         self.content = _layer_field(viewer, Image, "content", "content layer", "The image layer to repaint.")
         self.style = _layer_field(viewer, Image, "style", "style layer", "The image layer whose style it takes.")
         self.swap = PushButton(text="⇅ Swap content and style", tooltip="Exchange the two layers.")
-        self.main = [self.content, self.style, self.swap]
+        self.plane_choice = PlaneChoice(viewer, self.content)
+        self.main = [self.content, self.plane_choice.planes, self.plane_choice.chained, self.style, self.swap]
         self.swap.changed.connect(self._swap)
 
     @cached_property
@@ -159,6 +163,10 @@ class Inputs:
 
     def _swap(self) -> None:
         self.content.value, self.style.value = self.style.value, self.content.value
+
+    def axes(self, settings: StyleSettings) -> tuple[int, ...]:
+        """Return the axes of the content to go along, none for the plane that is shown."""
+        return () if settings.mode == "texture" else self.plane_choice.axes
 
     def styles(self) -> list[StyleChoice]:
         """Return the chosen styles; those without a layer are left out."""

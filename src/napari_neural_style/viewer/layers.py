@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,23 +108,39 @@ def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatIma
     if layer.ndim < 2:
         raise ValueError(f"{layer.name!r} has one dimension; an image has two.")
     plane = plane or shown_plane(layer)
-    at = tuple(slice(None) if axis in plane.axes else i for axis, i in enumerate(plane.index))
-    pixels = _level(layer)[at]
-    name, rgb, transposed, window = layer.name, layer.rgb, plane.axes[0] > plane.axes[1], plane.window
-    look = None if rgb else _Look(tuple(layer.contrast_limits), layer.gamma, layer.colormap)
+    read = pixels_reader_of(layer, plane)
+    index, name, value_range = plane.index, layer.name, None if layer.rgb else (0.0, 1.0)
 
-    def read() -> FloatImage:
-        from napari_neural_style.engine.images import check_finite, to_rgb
+    def read_image() -> FloatImage:
+        from napari_neural_style.engine.images import to_rgb
 
-        array = np.asarray(pixels)
-        if transposed:
+        return to_rgb(read(index), value_range, name=f"layer {name!r}")
+
+    return read_image
+
+
+def pixels_reader_of(layer: Image, plane: Plane) -> Callable[[Sequence[int]], npt.NDArray[Any]]:
+    """Return a function that reads a plane like another, given where it lies along every axis of the layer.
+
+    It returns RGB or RGBA as they are, and a single channel in its colours, 0..1. Safe to call on another thread; what
+    the layer looks like now is noted at once.
+    """
+    data, name, (down, across), window = _level(layer), layer.name, plane.axes, plane.window
+    look = None if layer.rgb else _Look(tuple(layer.contrast_limits), layer.gamma, layer.colormap)
+
+    def read(index: Sequence[int]) -> npt.NDArray[Any]:
+        from napari_neural_style.engine.images import check_finite
+
+        at = tuple(slice(None) if axis in (down, across) else i for axis, i in enumerate(index))
+        array = np.asarray(data[at])
+        if down > across:
             array = array.swapaxes(0, 1)
         if window is not None:
             array = array[window[0] : window[2], window[1] : window[3]]
         if look is None:
-            return to_rgb(array, name=f"layer {name!r}")
+            return array
         check_finite(array, f"layer {name!r}")
-        return to_rgb(look.through(array), (0.0, 1.0), name=f"layer {name!r}")
+        return look.through(array)
 
     return read
 
@@ -172,17 +188,23 @@ def placed_like(
     scale is the layer's times r, and the first pixel's centre moves by (r - 1) / 2 of the layer's pixels.
     """
     down, across = plane.axes
-    top, left, bottom, right = plane.window or (0, 0, *plane_shape(layer, plane))
-    ratio = np.ones(layer.ndim)
-    ratio[[down, across]] = np.divide((bottom - top, right - left), picture.shape[:2])
-    first = np.array(plane.index, dtype=float)
-    first[[down, across]] = (ratio[[down, across]] - 1) / 2 + (top, left)
-    to_world = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear)
     shown = picture if down < across else picture.swapaxes(0, 1)
     height, width = shown.shape[:2]
     shape = [1] * layer.ndim
     shape[min(down, across)], shape[max(down, across)] = height, width
-    keywords = {
+    return np.ascontiguousarray(shown).reshape(*shape, 3), place_on(layer, plane, picture.shape[:2])
+
+
+def place_on(layer: Image, plane: Plane, size: tuple[int, ...]) -> dict[str, Any]:
+    """Return the place in the world of a picture of some height and width on a plane, as :func:`placed_like` does."""
+    down, across = plane.axes
+    top, left, bottom, right = plane.window or (0, 0, *plane_shape(layer, plane))
+    ratio = np.ones(layer.ndim)
+    ratio[[down, across]] = np.divide((bottom - top, right - left), size)
+    first = np.array(plane.index, dtype=float)
+    first[[down, across]] = (ratio[[down, across]] - 1) / 2 + (top, left)
+    to_world = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear)
+    return {
         "rgb": True,
         "scale": np.asarray(layer.scale) * ratio,
         "translate": np.asarray(layer.translate) + to_world.linear_matrix @ first,
@@ -192,7 +214,6 @@ def placed_like(
         "units": layer.units,
         "axis_labels": layer.axis_labels,
     }
-    return np.ascontiguousarray(shown).reshape(*shape, 3), keywords
 
 
 def source_name(layer: Image) -> str:

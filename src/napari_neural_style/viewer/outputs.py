@@ -126,6 +126,14 @@ class Outputs:
         if self._live not in self._viewer.layers:
             self._viewer.add_layer(self._live)
 
+    def words(self, step: Step) -> list[str]:
+        """Return how far the run is."""
+        return [f"Step {step.index} of {step.total}", f"loss {step.losses.total:.4g}"]
+
+    def how_it_ended(self, stopped: bool) -> str:
+        """Return how the run ended, in a sentence."""
+        return "Stopped; the picture so far is kept." if stopped else "Done."
+
     def _name(self, step: Step) -> str:
         return f"{self._place.title} · step {step.index}"
 

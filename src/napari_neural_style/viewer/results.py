@@ -12,6 +12,7 @@ from napari_neural_style.viewer.compare import Comparison
 from napari_neural_style.viewer.fields import labelled
 from napari_neural_style.viewer.outputs import STEPS_AS
 from napari_neural_style.viewer.provenance import made_by_of, open_layer, sources_of
+from napari_neural_style.viewer.stack_outputs import unfinished
 
 if TYPE_CHECKING:
     import napari
@@ -35,6 +36,10 @@ class Results:
             text="Copy as command", tooltip="Copy the command line that makes the selected result again."
         )
         self.go_on = PushButton(text="Go on", tooltip="Go on with the stopped run that the selected layer shows.")
+        self.missing = PushButton(
+            text="Run missing planes",
+            tooltip="Paint the planes that the selected stack does not have: those that failed, or that Stop left out.",
+        )
         self.compare = PushButton(text="Compare", tooltip="Content and selected result side by side, and back.")
         self.steps_as = ComboBox(
             name="steps_as",
@@ -48,7 +53,7 @@ class Results:
         ]
         for pair in pairs:
             pair.margins = (0, 0, 0, 0)
-        self.body: Container[Any] = Container(widgets=[*pairs, labelled(self.steps_as)], labels=False)
+        self.body: Container[Any] = Container(widgets=[*pairs, self.missing, labelled(self.steps_as)], labels=False)
         self.body.margins = (0, 0, 0, 0)
         self.compare.changed.connect(self.toggle_comparison)
 
@@ -66,6 +71,7 @@ class Results:
         for button in (self.use, self.copy):
             button.enabled = made_by is not None
         self.go_on.enabled = bool(made_by and made_by.get("run"))
+        self.missing.enabled = unfinished(layer) is not None
         self.compare.enabled = self._comparison.on or self._content_of(layer) is not None
         self.compare.text = "End comparing" if self._comparison.on else "Compare"
 

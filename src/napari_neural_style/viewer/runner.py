@@ -13,7 +13,6 @@ from napari.utils.notifications import show_info
 from psygnal import Signal
 
 from napari_neural_style.viewer.curve import LossCurve
-from napari_neural_style.viewer.outputs import Outputs
 from napari_neural_style.viewer.queue import Queue
 from napari_neural_style.viewer.worker import Callbacks, Clock, Job, Report, Work, timed
 
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
     from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.viewer.outputs import Outputs
+    from napari_neural_style.viewer.stack_outputs import StackOutputs
     from napari_neural_style.viewer.tasks import Task
 
 _BAR = 1000
@@ -67,7 +68,7 @@ class Runner:
         self._steering: Steering | None = None
         self._turned: dict[str, Any] = {}
         self._steps_as = ""
-        self._outputs: Outputs | None = None
+        self._outputs: Outputs | StackOutputs | None = None
         self._activity: progress | None = None
         self._clock = Clock()
         self._began = self._refreshed = 0.0
@@ -109,8 +110,9 @@ class Runner:
         from napari_neural_style.engine.steering import Steering
 
         steering = Steering()
-        self._task, self._steering, self._turned = task, steering, {}
-        self._outputs = Outputs(self._viewer, task.place, steps_as)
+        self._task, self._turned = task, {}
+        self._steering = steering if task.steerable else None
+        self._outputs = task.outputs(self._viewer, steps_as)
         self.curve.clear()
         self._start(lambda report: task.work(report, steering), "Style transfer")
         return True
@@ -191,17 +193,19 @@ class Runner:
         self._say(message)
         self._advance(fraction)
 
-    def _on_step(self, step: Step) -> None:
-        if self._outputs is not None:
-            self._outputs.show(step)
+    def _on_step(self, step: Any) -> None:
+        if self._outputs is None:
+            return
+        self._outputs.show(step)
         self._advance(step.done)
         losses, seconds = step.losses, time.monotonic() - self._began
-        self.curve.add(step.index, seconds, losses.total, losses.content, losses.style)
+        if losses is not None:
+            self.curve.add(step.index, seconds, losses.total, losses.content, losses.style)
         if self.job is None or self.job.stopping:
             return
         left = self._clock.left(step.done)
-        words = [f"Step {step.index} of {step.total}", f"loss {losses.total:.4g}"]
-        words += [] if left is None else [f"{timed(left)} left"]
+        words = self._outputs.words(step)
+        words += [] if left is None else [f"about {timed(left)} left"]
         words += [f"{self.waiting} waiting"] if self.waiting else []
         self._say(("Paused. " if self.job.paused else "") + " · ".join(words))
 
@@ -216,10 +220,13 @@ class Runner:
 
     def _on_end(self, error: str | None) -> None:
         stopped = self.job is not None and self.job.stopping
+        words = "Stopped." if stopped else "Done."
+        if self._outputs is not None:
+            words = self._outputs.how_it_ended(stopped)
         self._end()
         if error:
             show_info(error)
-        self.ended.emit(error or ("Stopped; the picture so far is kept." if stopped else "Done."))
+        self.ended.emit(error or words)
         task = self.queue.take() if self.waiting else None
         if task is not None and self._owner is not None:
             self.begin(task, self._steps_as, self._owner)

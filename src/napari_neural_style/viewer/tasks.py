@@ -15,8 +15,11 @@ from napari_neural_style.settings import StyleSettings, to_text
 from napari_neural_style.viewer.areas import labels_reader, shapes_reader, window_of
 from napari_neural_style.viewer.inputs import Inputs, StyleChoice
 from napari_neural_style.viewer.layers import Plane, plane_shape, reader_of, shown_plane, source_name
-from napari_neural_style.viewer.outputs import Place
+from napari_neural_style.viewer.outputs import Outputs, Place
+from napari_neural_style.viewer.plane_choice import axis_names
 from napari_neural_style.viewer.provenance import made_by_of, sources_of
+from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
+from napari_neural_style.viewer.stacks import Stack
 from napari_neural_style.viewer.worker import Report
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.viewer.worker import AnyStep
 
 KEPT_RUNS = 5
 """How many stopped runs can be gone on with; the oldest files go first."""
@@ -40,16 +44,19 @@ class Task:
         What it is called in the queue.
     settings : StyleSettings
         Its settings.
-    place : Place
-        Where its pictures go.
+    outputs : callable
+        Called with the viewer and how saved steps are kept; returns what shows its steps.
     work : callable
         Called on a thread with a callback for progress and the steering; yields steps.
+    steerable : bool
+        Whether settings can be turned while it runs.
     """
 
     title: str
     settings: StyleSettings
-    place: Place
-    work: Callable[[Report, Steering], Generator[Step]]
+    outputs: Callable[[ViewerModel, str], Outputs | StackOutputs]
+    work: Callable[[Report, Steering], Generator[AnyStep]]
+    steerable: bool = True
 
 
 def runs_folder() -> Path:
@@ -59,6 +66,8 @@ def runs_folder() -> Path:
 
 def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings) -> str:
     """Return why the chosen layers cannot be run, or nothing."""
+    if inputs.axes(settings) and "more" in inputs.__dict__ and inputs.more.start_from.value is not None:
+        return "Every plane of a stack starts from its own content: choose nothing as start from, or this plane."
     used = [] if settings.mode == "content" else [style.layer for style in inputs.styles()]
     needed = 1 if settings.mode == "texture" else len(used) + 1
     if settings.mode != "texture" and inputs.content.value is not None:
@@ -91,8 +100,7 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     area = inputs.more.area.value
     plane = dataclasses.replace(plane, window=window_of(area, content, plane))
     read_content = reader_of(content, plane)
-    read_regions = labels_reader(inputs.more.content_regions.value, content, plane)
-    read_shapes = shapes_reader(area, content, plane)
+    read_regions = _regions_reader(inputs, content, plane)
     start = inputs.more.start_from.value
     read_start = None if start is None else reader_of(start, shown_plane(start, viewer.dims))
     read_styles = [_style_readers(viewer, style) for style in styles]
@@ -106,27 +114,59 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     names = " + ".join(source_name(style.layer) for style in styles)
     layers = "" if settings.content_layers == "auto" else f" {to_text(settings.content_layers)}"
     title = f"{sources['content']} × {names}" if styles else f"{sources['content']} · content{layers}"
+    if axes := inputs.axes(settings):
+        called, chained = axis_names(content, viewer.dims), bool(inputs.plane_choice.chained.value)
+        stack = Stack(content, plane, axes, called, chained, read_styles, read_regions, settings)
+        return _stack_task(stack, title, sources)
     place = Place(content, plane, title, sources, _new_run())
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         stylize = _stylize_after(report)
-        labels = None if read_regions is None else read_regions()
-        if read_shapes is not None:
-            inside = read_shapes()
-            labels = inside if labels is None else labels * inside
         steps = stylize(
             read_content(),
             [(read(), weight) for read, weight, _ in read_styles],
             settings,
             initial=None if read_start is None else read_start(),
-            content_regions=labels,
+            content_regions=None if read_regions is None else read_regions(),
             style_regions=[None if regions is None else regions() for _, _, regions in read_styles],
             progress=report,
             steering=steering,
         )
         yield from _to_go_on(steps, place)
 
-    return Task(title, settings, place, work)
+    return Task(title, settings, _outputs_at(place), work)
+
+
+def _regions_reader(inputs: Inputs, content: Image, plane: Plane) -> Callable[[], Any] | None:
+    """Return what reads the content's regions, 0 outside of the area; None where there are neither."""
+    read_regions = labels_reader(inputs.more.content_regions.value, content, plane)
+    read_shapes = shapes_reader(inputs.more.area.value, content, plane)
+    if read_regions is None or read_shapes is None:
+        return read_regions or read_shapes
+    return lambda: read_regions() * read_shapes()
+
+
+def _stack_task(stack: Stack, title: str, sources: dict[str, Any], layer: Image | None = None) -> Task:
+    def outputs(viewer: ViewerModel, steps_as: str) -> StackOutputs:
+        return StackOutputs(viewer, stack, title, sources, layer)
+
+    missing = stack.total - stack.done
+    return Task(f"{title} · {missing} planes", stack.settings, outputs, stack.work, steerable=False)
+
+
+def missing_task(layer: Image) -> Task:
+    """Return a task for the planes that a layer's stack does not have yet.
+
+    Raises
+    ------
+    ValueError
+        If there are none; the message says what to do.
+    """
+    stack = unfinished(layer)
+    if stack is None:
+        raise ValueError(f"{layer.name!r} has no missing planes. Select the layer of a stack that was stopped.")
+    title = str(layer.name).partition(" · planes")[0].partition(" · live")[0]
+    return _stack_task(stack, title, dict(sources_of(layer)), layer)
 
 
 def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[StyleChoice]) -> Task:
@@ -154,7 +194,7 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
         )
         yield from _to_go_on(steps, place)
 
-    return Task(title, settings, place, work)
+    return Task(title, settings, _outputs_at(place), work)
 
 
 def go_on_task(viewer: ViewerModel, layer: Image) -> Task:
@@ -183,7 +223,7 @@ def go_on_task(viewer: ViewerModel, layer: Image) -> Task:
 
         yield from _to_go_on(go_on(read_snapshot(path), progress=report, steering=steering), place)
 
-    return Task(f"{title} (going on)", settings, place, work)
+    return Task(f"{title} (going on)", settings, _outputs_at(place), work)
 
 
 def _stylize_after(report: Report) -> Any:
@@ -212,6 +252,10 @@ def _forget_old_runs() -> None:
     found = sorted(runs_folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found[KEPT_RUNS:]:
         path.unlink(missing_ok=True)
+
+
+def _outputs_at(place: Place) -> Callable[[ViewerModel, str], Outputs]:
+    return lambda viewer, steps_as: Outputs(viewer, place, steps_as)
 
 
 def _new_run() -> str:

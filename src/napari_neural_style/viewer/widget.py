@@ -25,7 +25,7 @@ from napari_neural_style.viewer.queue import Queue
 from napari_neural_style.viewer.results import Results
 from napari_neural_style.viewer.runner import STARTING, Runner
 from napari_neural_style.viewer.sections import Section
-from napari_neural_style.viewer.tasks import Task, go_on_task, make_task, why_no_task
+from napari_neural_style.viewer.tasks import Task, go_on_task, make_task, missing_task, why_no_task
 from napari_neural_style.viewer.worker import Job
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class StyleTransferWidget(Container):
         self.bar = self._runner.bar
         self._inputs = Inputs(self._viewer)
         self.content, self.style, self.swap = self._inputs.content, self._inputs.style, self._inputs.swap
+        self.planes, self.chained = self._inputs.plane_choice.planes, self._inputs.plane_choice.chained
         self._presets = PresetFields()
         self.preset, self.style_strength = self._presets.preset, self._presets.strength
         self._fields = Fields()
@@ -100,6 +101,7 @@ class StyleTransferWidget(Container):
         results.use.changed.connect(self._use_settings)
         results.copy.changed.connect(self._copy_command)
         results.go_on.changed.connect(self._go_on)
+        results.missing.changed.connect(self._run_missing)
         return results
 
     @property
@@ -152,13 +154,14 @@ class StyleTransferWidget(Container):
             (self.save_now, self._runner.save_now),
         ):
             button.changed.connect(press)
-        for field in (self.content, self.style):
+        for field in (self.content, self.style, self.planes):
             field.changed.connect(self._on_change)
         self._runner.changed.connect(self._update)
         self._runner.said.connect(self._on_said)
         self._runner.ended.connect(self._on_ended)
         self._viewer.dims.events.ndisplay.connect(self._update)
         self._viewer.dims.events.order.connect(self._update)
+        self._viewer.dims.events.axis_labels.connect(self._update)
         self._viewer.layers.selection.events.active.connect(self._update)
         self.native_parent_changed.connect(self._on_parent_changed)
         self.native.setObjectName("napari-neural-style")
@@ -263,6 +266,7 @@ class StyleTransferWidget(Container):
         use_preferences()
         if not hasattr(self, "run"):
             return
+        self._inputs.plane_choice.follow()
         running = self._job is not None
         self.pause.enabled = self.stop.enabled = running
         self.save_now.enabled = self._runner.steerable
@@ -272,6 +276,7 @@ class StyleTransferWidget(Container):
         self._question.visible = wants and not running and not pretrained_path().is_file()
         mode = self._fields["mode"].value
         self.content.enabled, self.style.enabled = mode != "texture", mode != "content"
+        self.planes.enabled = self.chained.enabled = mode != "texture"
         self._fields["style_scale"].enabled = mode != "content"
         self.style_strength.enabled = self._fields["color"].enabled = mode == "transfer"
         reason = self.why_not_run()
@@ -327,6 +332,15 @@ class StyleTransferWidget(Container):
             return
         try:
             self._begin(go_on_task(self._viewer, layer))
+        except ValueError as error:
+            self._tell(str(error))
+
+    def _run_missing(self) -> None:
+        layer = self._results.selected()
+        if layer is None:
+            return
+        try:
+            self._begin(missing_task(layer))
         except ValueError as error:
             self._tell(str(error))
 

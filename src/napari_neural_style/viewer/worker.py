@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_warning
@@ -19,6 +19,9 @@ from qtpy.QtCore import QCoreApplication, QObject, QThreadPool, QTimer
 
 if TYPE_CHECKING:
     from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.viewer.stacks import StackStep
+
+    AnyStep: TypeAlias = Step | StackStep
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ REST = 20
 the job's own processor cores, does not slow the job down."""
 
 Report = Callable[[str, float], None]
-Work = Callable[[Report], "Generator[Step]"]
+Work = Callable[[Report], "Generator[AnyStep]"]
 
 
 class Stopped(BaseException):
@@ -51,7 +54,7 @@ class Callbacks:
     """
 
     status: Report
-    step: Callable[[Step], None]
+    step: Callable[[Any], None]
     ended: Callable[[str | None], None]
 
 
@@ -78,9 +81,9 @@ class Job:
     def __init__(self, work: Work, callbacks: Callbacks, parent: QObject) -> None:
         self._work: Work | None = work
         self._callbacks = callbacks
-        self._saved: queue.Queue[Step] = queue.Queue(maxsize=2)
-        self._latest: Step | None = None
-        self._preview: Step | None = None
+        self._saved: queue.Queue[AnyStep] = queue.Queue(maxsize=2)
+        self._latest: AnyStep | None = None
+        self._preview: AnyStep | None = None
         self._rests_until = 0.0
         self._status: tuple[str, float] | None = None
         self._error: str | None = None
@@ -167,7 +170,7 @@ class Job:
             self._work = None
             self._finished.set()
 
-    def _hand_over(self, step: Step) -> None:
+    def _hand_over(self, step: AnyStep) -> None:
         """Wait until the main thread has room for a saved step: none is lost, and none pile up."""
         while not self._stop.is_set():
             try:

@@ -1,0 +1,184 @@
+"""The one layer that a run over a stack adds, and fills plane by plane."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+
+from napari_neural_style.files import KEY
+from napari_neural_style.viewer.layers import place_on, shown_plane
+from napari_neural_style.viewer.stack_array import StackArray
+from napari_neural_style.viewer.stacks import Stack, StackStep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_neural_style.stack import Index
+
+MOST_NAMED = 8
+"""Failed planes of one reason that are named; the layer's metadata hold all."""
+
+
+class StackOutputs:
+    """Shows planes in a layer as they are painted.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Where the layer goes.
+    stack : Stack
+        What is painted.
+    title : str
+        First part of the layer's name.
+    sources : dict
+        Names of what it is made from.
+    layer : napari.layers.Image, optional
+        The layer of an earlier run of the same stack.
+    """
+
+    def __init__(
+        self, viewer: ViewerModel, stack: Stack, title: str, sources: dict[str, Any], layer: Image | None = None
+    ) -> None:
+        self._viewer = viewer
+        self._stack = stack
+        self._title = title
+        self._sources = sources
+        self._layer = layer
+
+    def show(self, step: StackStep) -> None:
+        """Show what a step has painted, if the viewer is at its plane."""
+        from napari_neural_style.engine.images import to_uint8
+
+        array, plane = self._stack.array, step.plane
+        if array is None:
+            return
+        if plane.failure:
+            self._stack.failures[plane.index] = plane.failure
+        elif plane.over:
+            self._stack.failures.pop(plane.index, None)
+        shown = self._shown()
+        if plane.over:
+            array.preview = None
+        elif step.image is not None:
+            array.preview = plane.index, to_uint8(step.image)
+        if self._layer is None:
+            self._add(array, step)
+        elif shown is None or shown == plane.index:
+            self._layer.refresh(extent=False, thumbnail=plane.over)
+        if plane.over:
+            self._note(step)
+
+    def _shown(self) -> Index | None:
+        """Return the index of the plane that the viewer shows; None if it shows none, or parts of several."""
+        if self._layer is None:
+            return None
+        try:
+            plane = shown_plane(self._layer, self._viewer.dims)
+        except ValueError:
+            return None
+        return tuple(plane.index[axis] for axis in self._stack.axes) if plane.axes == self._stack.plane.axes else None
+
+    def _add(self, array: StackArray, step: StackStep) -> None:
+        place = place_on(self._stack.layer, self._stack.plane, array.planes.shape[-3:-1])
+        self._layer = Image(array, name=f"{self._title} · live", multiscale=False, **place)
+        self._note(step)
+        self._viewer.add_layer(self._layer)
+
+    def _note(self, step: StackStep) -> None:
+        """Keep in the layer's metadata what makes the planes."""
+        from napari_neural_style.engine.provenance import versions
+
+        assert self._layer is not None
+        one = step.plane.step
+        if KEY not in self._layer.metadata or one is not None:
+            self._layer.metadata[KEY] = {
+                "settings": (one or step).settings.to_dict(),
+                "sources": dict(self._sources),
+                "features_fingerprint": "" if one is None else one.fingerprint,
+                "versions": versions(),
+            }
+        self._note_planes()
+
+    def _note_planes(self) -> None:
+        """Keep in the layer's metadata how far the stack is."""
+        stack = self._stack
+        assert self._layer is not None
+        fixed = {
+            str(axis): i for axis, i in enumerate(stack.plane.index) if axis not in (*stack.axes, *stack.plane.axes)
+        }
+        self._layer.metadata[KEY]["stack"] = {
+            "axes": list(stack.axes),
+            "names": stack.names,
+            "planes": list(stack.shape),
+            "position": fixed,
+            "chained": None if stack.chain is None else stack.names[stack.chain],
+            "done": stack.done,
+            "failed": {self._named(index): reason for index, reason in sorted(stack.failures.items())},
+            "path": str(stack.path),
+        }
+
+    def words(self, step: StackStep) -> list[str]:
+        """Return how far the run is."""
+        plane = step.plane
+        number = plane.done + (not plane.over)
+        words = [f"Plane {number} of {plane.total} ({self._named(plane.index)})"]
+        if plane.step is not None and not plane.over:
+            words.append(f"step {plane.step.index} of {plane.step.total}")
+        return words
+
+    def how_it_ended(self, stopped: bool) -> str:
+        """Return what there is and what is missing."""
+        stack = self._stack
+        if stopped and not stack.done:
+            return "Stopped before the first plane was done."
+        words = f"{stack.done} of {stack.total} planes done"
+        if stack.done == stack.total:
+            return f"Done: {words}."
+        if stack.failures:
+            words += f"; {len(stack.failures)} failed: {self._failures()}"
+        if stopped:
+            words = f"Stopped; {words}"
+        return f"{words.rstrip('.')}. Results › Run missing planes does the others."
+
+    def _failures(self) -> str:
+        by_reason: dict[str, list[Index]] = {}
+        for index, reason in sorted(self._stack.failures.items()):
+            by_reason.setdefault(reason, []).append(index)
+        return " ".join(f"{self._list(planes)}: {reason}" for reason, planes in by_reason.items())
+
+    def _list(self, planes: Iterable[Index]) -> str:
+        named = [self._named(index) for index in planes]
+        more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+        return "; ".join(named[:MOST_NAMED]) + more
+
+    def _named(self, index: Index) -> str:
+        return ", ".join(f"{name}={i}" for name, i in zip(self._stack.names, index, strict=True))
+
+    def finish(self) -> None:
+        """Give the layer its last name; one that has no plane goes, one that was deleted comes back."""
+        stack, layer = self._stack, self._layer
+        if stack.array is not None:
+            stack.array.preview = None
+        if layer is None:
+            return
+        if not stack.done:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+            return
+        self._note_planes()
+        layer.name = f"{self._title} · planes"
+        if layer not in self._viewer.layers:
+            self._viewer.add_layer(layer)
+        layer.refresh(extent=False)
+        if stack.done == stack.total:
+            stack.release()
+
+
+def unfinished(layer: Layer | None) -> Stack | None:
+    """Return the stack that a layer shows, if planes of it are missing."""
+    data = None if layer is None else layer.data
+    return data.stack if isinstance(data, StackArray) and data.filled else None
