@@ -77,8 +77,7 @@ def our_steps(size: int, precision: str, optimizer: str) -> None:
     import dataclasses
 
     from napari_neural_style.engine.images import normalize
-    from napari_neural_style.engine.objective import Objective
-    from napari_neural_style.engine.optimization import weights_of
+    from napari_neural_style.engine.objective import Objective, weights_of
     from napari_neural_style.engine.optimizers import make_optimizer
     from napari_neural_style.engine.preparation import Brush
     from speed import RELATIVE

@@ -23,8 +23,7 @@ from napari_neural_style.engine.allocator import kept_memory
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
 from napari_neural_style.engine.graph import Recorded
 from napari_neural_style.engine.images import normalize, resize, to_tensor
-from napari_neural_style.engine.objective import Objective
-from napari_neural_style.engine.optimization import weights_of
+from napari_neural_style.engine.objective import Objective, weights_of
 from napari_neural_style.engine.optimizers import make_optimizer
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.vgg import POOLED_AFTER, Features, Trunk, layers_up_to

@@ -14,7 +14,7 @@ from napari_neural_style.options import add_settings, settings_from
 
 if TYPE_CHECKING:
     from napari_neural_style.batch import Batch, Outcome
-    from napari_neural_style.engine.optimization import Step
+    from napari_neural_style.engine.step import Step
     from napari_neural_style.settings import StyleSettings
     from napari_neural_style.workers import Workers
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, ImportError) as error:
         print(f"napari-neural-style: {error}", file=sys.stderr)
         return 2
-    except (OSError, MemoryError) as error:
+    except (OSError, MemoryError, ArithmeticError) as error:
         print(f"napari-neural-style: {error or 'out of memory; choose a smaller --size'}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -141,20 +141,22 @@ def _run(
         steps_folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     seen: list[Seen] = []
+    given_up: list[Exception] = []
     step = None
     with tqdm(total=settings.steps, unit="step", dynamic_ncols=True, disable=None) as bar:
         bar.set_description("Preparing")
-        for step in stylize(
+        steps = stylize(
             content,
             style,
             settings,
             initial=initial,
             progress=lambda message, _: bar.set_description(message),
-        ):
+        )
+        for step in _until_given_up(steps, given_up):
             if step.index == 1:
                 _say_features(step, settings, bar)
                 bar.set_description("Stylising")
-            bar.update()
+            bar.update(step.index - bar.n)
             seen.append((step.index, step.scale, step.losses, time.perf_counter() - started))
             if step.saved:
                 bar.write(
@@ -166,11 +168,24 @@ def _run(
                 if steps_folder is not None:
                     write_image(steps_folder / f"step-{step.index:04d}.png", pixels, made_by(step, sources))
             step = dataclasses.replace(step, shown=None)  # not to be held during the next step
-    assert step is not None
+    if step is None or (given_up and not step.saved):
+        raise given_up[0]
     write_image(output, pixels, made_by(step, sources))
     print(f"Wrote {output}")
     if report is not None:
         _write_report(report, step, [_row(*each) for each in seen], time.perf_counter() - started)
+    if given_up:
+        raise given_up[0]
+
+
+def _until_given_up(steps: Iterator[Step], given_up: list[Exception]) -> Iterator[Step]:
+    """Yield the steps until there are no more or the run cannot go on, which is noted."""
+    from napari_neural_style.engine.recovery import DivergedError, OutOfMemoryError
+
+    try:
+        yield from steps
+    except (DivergedError, OutOfMemoryError) as error:
+        given_up.append(error)
 
 
 def _say_features(step: Step, asked: StyleSettings, bar: Any) -> None:
@@ -202,6 +217,8 @@ def _row(index: int, scale: int, losses: Losses, seconds: float) -> dict[str, fl
 
 
 def _write_report(path: Path, step: Step, rows: list[dict[str, float]], seconds: float) -> None:
+    import torch
+
     from napari_neural_style.engine.provenance import peak_memory_bytes, versions
 
     first = rows[0]["seconds"]
@@ -212,6 +229,8 @@ def _write_report(path: Path, step: Step, rows: list[dict[str, float]], seconds:
         "precision": step.settings.precision,
         "features": {"source": step.settings.features, "fingerprint": step.fingerprint},
         "versions": versions(),
+        "notes": list(step.notes),
+        "threads": torch.get_num_threads(),
         "steps": rows,
         "seconds": round(seconds, 4),
         "seconds_per_step": round(per_step, 6),

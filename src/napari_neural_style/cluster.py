@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_neural_style import __version__
-from napari_neural_style.engine.optimization import Step
+from napari_neural_style.engine.step import Step
 from napari_neural_style.workers import WorkersError
 
 if TYPE_CHECKING:

@@ -54,6 +54,8 @@ class Setting:
         Shown in the dock's main part; the others are under Advanced.
     live : bool
         Can be turned while a job runs, see ``changes``.
+    relief : bool
+        A job turns it itself where memory runs out or numbers go wrong.
     """
 
     help: str
@@ -63,6 +65,7 @@ class Setting:
     unit: str = ""
     basic: bool = False
     live: bool = False
+    relief: bool = False
 
     @property
     def tooltip(self) -> str:
@@ -178,16 +181,17 @@ class StyleSettings:
         "Rescale the network so that every filter's mean activation over the two images is 1, "
         "as in Gatys et al. (2016).",
     )
-    optimizer: str = _setting("lbfgs", "Optimiser of the pixels.", choices=("lbfgs", "adam"))
+    optimizer: str = _setting("lbfgs", "Optimiser of the pixels.", choices=("lbfgs", "adam"), relief=True)
     learning_rate: float = _setting(
         1.0,
         "Step size: for adam in units of the normalised image (about 0.02 to 1), for lbfgs a factor on "
         "its own step (1).",
         low=1e-6,
         high=1e3,
+        relief=True,
     )
     history: int = _setting(
-        20, "Steps that lbfgs remembers; each costs two images of memory.", low=1, high=1000, unit="steps"
+        20, "Steps that lbfgs remembers; each costs two images of memory.", low=1, high=1000, unit="steps", relief=True
     )
     initial: str = _setting("content", "What the optimisation starts from.", choices=("content", "noise"))
     pooling: str = _setting("average", "How the network pools.", choices=("max", "average"))
@@ -229,6 +233,7 @@ class StyleSettings:
         "Arithmetic of the convolutions: auto is bfloat16 where the hardware has it, else float32. Gram "
         "matrices and losses are always float32.",
         choices=("auto", "float32", "bfloat16"),
+        relief=True,
     )
     tile: int | str = _setting(
         "auto",
@@ -236,12 +241,14 @@ class StyleSettings:
         "is the same. auto takes tiles where the whole picture would not fit, 0 never does.",
         high=16384,
         unit="px",
+        relief=True,
     )
     seed: int = _setting(0, "Seed of noise and of self-taught features.", low=0, high=2**63 - 1)
     changes: Changes = _setting(
         {},
         "What is turned while the job runs, and from which step on, such as 100:style_weight=40,color=content;"
-        "200:variation_weight=0.1. Turning a control during a run adds to it.",
+        "200:variation_weight=0.1. Turning a control during a run adds to it, and so does the run itself where "
+        "memory runs out (tile, history) or numbers go wrong (optimizer, learning_rate, precision).",
     )
 
     def __post_init__(self) -> None:
@@ -359,7 +366,7 @@ def _checked_layers(name: str, value: Any) -> LayerWeights:
 def _checked_changes(value: Any) -> Changes:
     if not isinstance(value, Mapping):
         raise ValueError(f"changes must be a mapping of steps to what is turned there, not {value!r}.")
-    live = [name for name, details in SETTINGS.items() if details.live]
+    live = [name for name, details in SETTINGS.items() if details.live or details.relief]
     checked: dict[int, dict[str, Any]] = {}
     for step, turned in value.items():
         digits = isinstance(step, str) and step.isascii() and step.isdigit()
@@ -369,6 +376,8 @@ def _checked_changes(value: Any) -> Changes:
         for name in turned:
             if name not in live:
                 raise ValueError(f"changes: {name!r} cannot be turned during a job; these can: {', '.join(live)}.")
+            if name in ("tile", "precision") and turned[name] in ("auto", "bfloat16"):
+                raise ValueError(f"changes: {name} cannot be turned to {turned[name]} during a job.")
         if turned:
             checked[int(number)] = {name: _checked(name, new, SETTINGS[name]) for name, new in turned.items()}
     return dict(sorted(checked.items()))

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_neural_style.engine.images import UnusedRangeWarning, fit, to_rgb, to_uint8
-from napari_neural_style.engine.optimization import Step
 from napari_neural_style.engine.steering import Steering
+from napari_neural_style.engine.step import Step
 from napari_neural_style.engine.transfer import Progress, Regions, Styles, content_for, features_for, stylize
 from napari_neural_style.engine.vgg import Features
 from napari_neural_style.motion import carried

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from napari_neural_style.engine.optimization import Step
+from napari_neural_style.engine.step import Step
 
 Watch = Callable[[Step], None]
 

@@ -49,3 +49,10 @@ def kept_memory() -> Iterator[None]:
                 library.mallopt(_MMAP_MAX, _USUAL_MMAP_MAX)
                 library.mallopt(_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
                 library.malloc_trim(0)
+
+
+def give_back() -> None:
+    """Give memory that is free in this process back to the system."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)

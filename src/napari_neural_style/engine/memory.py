@@ -8,15 +8,16 @@ import torch
 
 from napari_neural_style.engine.tiles import halo_of
 from napari_neural_style.engine.vgg import layers_up_to, pools_before
-from napari_neural_style.settings import LAYERS, StyleSettings
+from napari_neural_style.settings import LAYERS, SETTINGS, StyleSettings
 
 # Measured by benchmarks/tiling.py --constants, rounded up.
 STEP = {"float32": (1250, 2.1), "bfloat16": (1000, 0.8)}
 """Bytes that a step takes for every pixel, and for every activation of the layers up to the deepest, by precision."""
 FORWARD = {"float32": 800, "bfloat16": 410}
 """Bytes for every pixel that a pass without gradient takes: most are conv1_2's, so that depth does not matter."""
-PICTURES = 5
-"""Images at the working size that a run holds besides the optimiser's: prepared ones, the optimised one, a gradient."""
+PICTURES = 6
+"""Images at the working size that a run holds besides the optimiser's: prepared ones, the optimised one, the one to go
+back to, a gradient."""
 ADAM = 2
 """Images that Adam holds."""
 PAIR = 2
@@ -28,6 +29,8 @@ USABLE = 0.8
 """Share of the free memory that a run may take."""
 HOST_TILE = 512 * 2**20
 """Bytes that a tile may take on the CPU: larger ones are hardly faster."""
+LEAST_TILE = 64
+"""Smallest side that tiles are made where memory runs out."""
 SIDES = (2048, 1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
 """Sides that a tile may have, the largest first."""
 
@@ -114,3 +117,37 @@ def check_room(size: tuple[int, int], settings: StyleSettings, free: int) -> Non
             f"At {size[0]} × {size[1]} pixels the images and the memory of {settings.optimizer} take "
             f"{state / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Choose a smaller size{smaller}."
         )
+
+
+def fitting_size(size: tuple[int, int], layers: Iterable[str], settings: StyleSettings, free: int) -> int:
+    """Return the longer side of a picture that fits in the smallest tiles, below three quarters of `size`; 0 if none.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width that do not fit.
+    layers, settings, free
+        As for :func:`chosen_tile`.
+    """
+    layers = list(layers)
+    tile = (LEAST_TILE + 2 * halo_of(layers)) ** 2
+    longer = 3 * max(size) // 4
+    while longer >= SETTINGS["size"].low:
+        pixels = round(longer * longer * min(size) / max(size))
+        state = state_bytes(pixels, settings.optimizer, settings.history)
+        if state + step_bytes(min(pixels, tile), layers, settings.precision) <= USABLE * free:
+            return longer
+        longer = 9 * longer // 10
+    return 0
+
+
+def too_large(size: tuple[int, int], layers: Iterable[str], settings: StyleSettings, device: torch.device) -> str:
+    """Return the sentence for a run that the memory that is free on a device does not hold, however small its tiles."""
+    free = free_bytes(device)
+    fits = fitting_size(size, layers, settings, free)
+    cure = f"Choose a size of {fits} or less" if fits else "Close other programs, or choose another device"
+    smaller = "" if settings.optimizer == "adam" else ", or the optimizer adam"
+    return (
+        f"At {size[0]} × {size[1]} pixels memory runs out even in the smallest tiles; {free / 1e9:.2g} GB are free. "
+        f"{cure}{smaller}."
+    )

@@ -23,6 +23,7 @@ from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.regions import EVERYWHERE, Guides
 from napari_neural_style.engine.tiles import Tile, tiles_of
 from napari_neural_style.engine.vgg import Trunk
+from napari_neural_style.settings import StyleSettings
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,20 @@ class Weights:
     content_layers: Mapping[str, float]
     style_layers: Mapping[str, float]
     normalization: str
+
+
+def weights_of(settings: StyleSettings) -> Weights:
+    """Return the weights of the terms; a mode is a weight of 0."""
+    assert not isinstance(settings.content_layers, str)
+    assert not isinstance(settings.style_layers, str)
+    return Weights(
+        content=0.0 if settings.mode == "texture" else settings.content_weight,
+        style=0.0 if settings.mode == "content" else settings.style_weight,
+        variation=settings.variation_weight,
+        content_layers=settings.content_layers,
+        style_layers=settings.style_layers,
+        normalization=settings.normalization,
+    )
 
 
 class Objective:

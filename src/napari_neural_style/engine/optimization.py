@@ -6,22 +6,38 @@ import dataclasses
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from napari_neural_style.engine.allocator import kept_memory
 from napari_neural_style.engine.color import luminance
-from napari_neural_style.engine.images import FloatImage, Shown, denormalize, normalize, size_of
+from napari_neural_style.engine.graph import Recorded
+from napari_neural_style.engine.images import Shown, denormalize, normalize, size_of
 from napari_neural_style.engine.losses import Losses
-from napari_neural_style.engine.objective import Weights
+from napari_neural_style.engine.memory import too_large
+from napari_neural_style.engine.objective import Objective, weights_of
 from napari_neural_style.engine.optimizers import make_optimizer
 from napari_neural_style.engine.preparation import Sources, at_scale, prepare
 from napari_neural_style.engine.pyramid import Scale, enlarge, schedule
+from napari_neural_style.engine.recovery import (
+    STEP_RULE,
+    DivergedError,
+    OutOfMemoryError,
+    T,
+    Watch,
+    WentWrongError,
+    less_memory,
+    safer,
+    say,
+    with_less,
+)
 from napari_neural_style.engine.snapshot import Snapshot
 from napari_neural_style.engine.steering import Steering
+from napari_neural_style.engine.step import Step
 from napari_neural_style.engine.structure import SIGMA, ContentBoost, structure
 from napari_neural_style.engine.tiling import make_objective
 from napari_neural_style.engine.vgg import Trunk
@@ -29,87 +45,6 @@ from napari_neural_style.settings import StyleSettings
 
 PLATEAU = 10
 """Steps over which `min_improvement` is averaged."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One step of the optimisation.
-
-    Attributes
-    ----------
-    index, total : int
-        Number of the step, from 1, and how many there will be.
-    scale : int
-        Number of the scale, from 1 (the coarsest).
-    losses : Losses
-        The weighted terms before the step's update.
-    saved : bool
-        True on every ``save_every``-th step, on the last, and where it was asked for.
-    done : float
-        Share of the whole work that is done, 0..1: a step's work grows with the pixels of its scale.
-    settings : StyleSettings
-        The job's settings with what every ``"auto"`` became and what was turned so far.
-    fingerprint : str
-        SHA-256 of the features.
-    image : ndarray or None
-        The picture after the step's update at the working size, (H, W, 3) float32 in 0..1, when the step
-        is saved or a preview is due; like the losses, fetched from the device when first read.
-    """
-
-    index: int
-    total: int
-    scale: int
-    losses: Losses
-    saved: bool
-    done: float
-    settings: StyleSettings
-    fingerprint: str
-    shown: Shown | None = dataclasses.field(repr=False, compare=False)
-    _run: weakref.ref[Optimization] = dataclasses.field(repr=False, compare=False)
-
-    @cached_property
-    def image(self) -> FloatImage | None:  # noqa: D102
-        return None if self.shown is None else self.shown.array()
-
-    def snapshot(self) -> Snapshot:
-        """Return where the run stands, to go on from; before the next step is asked for.
-
-        Raises
-        ------
-        RuntimeError
-            If the run has moved on or is over.
-        """
-        return self._present_run().snapshot()
-
-    def pictured(self) -> Step:
-        """Return this step with its image, whether one was due or not; before the next step is asked for.
-
-        Raises
-        ------
-        RuntimeError
-            If the run has moved on or is over.
-        """
-        return self if self.shown is not None else dataclasses.replace(self, shown=self._present_run().picture())
-
-    def _present_run(self) -> Optimization:
-        run = self._run()
-        if run is None or run.index != self.index:
-            raise RuntimeError("The run has moved on: ask before the next step.")
-        return run
-
-
-def weights_of(settings: StyleSettings) -> Weights:
-    """Return the weights of the terms; a mode is a weight of 0."""
-    assert not isinstance(settings.content_layers, str)
-    assert not isinstance(settings.style_layers, str)
-    return Weights(
-        content=0.0 if settings.mode == "texture" else settings.content_weight,
-        style=0.0 if settings.mode == "content" else settings.style_weight,
-        variation=settings.variation_weight,
-        content_layers=settings.content_layers,
-        style_layers=settings.style_layers,
-        normalization=settings.normalization,
-    )
 
 
 class Optimization:
@@ -121,8 +56,8 @@ class Optimization:
         The images.
     settings : StyleSettings
         Resolved.
-    trunk : Trunk
-        The network.
+    make_trunk : callable
+        From a precision to the network.
     fingerprint : str
         SHA-256 of the features.
     smallest : int
@@ -137,14 +72,13 @@ class Optimization:
         self,
         sources: Sources,
         settings: StyleSettings,
-        trunk: Trunk,
+        make_trunk: Callable[[str], Trunk],
         fingerprint: str,
         smallest: int,
         steering: Steering | None = None,
         snapshot: Snapshot | None = None,
     ) -> None:
         self._sources = sources
-        self._trunk = trunk
         self._fingerprint = fingerprint
         self._steering = steering or Steering()
         self._snapshot = snapshot
@@ -156,7 +90,12 @@ class Optimization:
             for step, turned in settings.changes.items():
                 if step <= snapshot.index:
                     self._now = dataclasses.replace(self._now, **turned)
+        self._trunk = make_trunk(self._now.precision)
+        # It holds the filters' own numbers, which are not needed again where those are computed with.
+        self._make_trunk = None if self._now.precision == "float32" else make_trunk
         self._pictures = prepare(sources, self._now)
+        self._here = self._pictures
+        self._objective: Objective | Recorded | None = None
         self._boost = ContentBoost(settings.min_structure if settings.mode == "transfer" else 0.0)
         self._recent: deque[Tensor] = deque(maxlen=PLATEAU + 1)
         self._scales = schedule(self._pictures.size, settings.scales, settings.steps, smallest)
@@ -164,17 +103,35 @@ class Optimization:
         self._scale_step = 0
         self._image = self._pictures.start
         self._shown = -float("inf")
+        self._watch = Watch()
+        self._save_now = False
+        self._latest: Step | None = None
+        self._notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Step]:
         """Run, step by step."""
         with kept_memory():
-            if self._snapshot is not None:
-                self._take_up(self._snapshot)
-                self._snapshot = None
-                yield from self._stages()
-            while self._number < len(self._scales):
-                self._enter(self._number + 1)
-                yield from self._stages()
+            try:
+                yield from self._run()
+                return
+            except (OutOfMemoryError, DivergedError) as error:
+                failed = error.with_traceback(None)
+            self._objective = None
+            if (last := self._last()) is not None:
+                yield last
+            try:
+                raise failed
+            finally:
+                del failed  # else it and this frame hold each other
+
+    def _run(self) -> Iterator[Step]:
+        if self._snapshot is not None:
+            self._within_memory(partial(self._take_up, self._snapshot), self._index + 1)
+            self._snapshot = None
+            yield from self._stages()
+        while self._number < len(self._scales):
+            self._within_memory(partial(self._enter, self._number + 1), self._index + 1)
+            yield from self._stages()
 
     @property
     def _scale(self) -> Scale:
@@ -182,68 +139,160 @@ class Optimization:
 
     def _enter(self, number: int) -> None:
         """Begin a scale with what the one before made."""
-        self._number, self._scale_step = number, 0
-        self._look_at(self._scale)
-        entry = normalize(self._here.start)
-        self._image = (entry if number == 1 else enlarge(self._image, entry)).contiguous()
-        self._optimizer = make_optimizer(self._image, self._now)
+        self._objective = None
+        scale = self._scales[number - 1]
+        here = at_scale(self._pictures, scale.size, scale.fraction)
+        entry = normalize(here.start)
+        image = (entry if number == 1 else enlarge(self._image, entry)).contiguous()
+        self._optimizer = make_optimizer(image, self._now)
+        self._number, self._scale_step, self._here, self._image = number, 0, here, image
         self._recent.clear()
+        self._keep(self._index)
 
     def _take_up(self, snapshot: Snapshot) -> None:
         """Stand where a snapshot was taken."""
         self._number, self._scale_step = snapshot.scale, snapshot.scale_step
         self._boost.factor = snapshot.boost
-        self._look_at(self._scale)
+        self._here = at_scale(self._pictures, self._scale.size, self._scale.fraction)
         device = self._sources.content.device
         self._image = snapshot.image.to(device).clone()
         self._optimizer = make_optimizer(self._image, self._now)
         self._optimizer.restore({name: value.to(device) for name, value in snapshot.optimizer.items()})
+        self._recent.clear()
         self._recent.extend(torch.tensor(loss) for loss in snapshot.recent)
+        self._keep(self._index)
 
-    def _look_at(self, scale: Scale) -> None:
-        """Compute the targets of a scale."""
-        here = at_scale(self._pictures, scale.size, scale.fraction)
-        self._here = here
-        weights, side = weights_of(self._now), int(self._settings.tile)
-        self._objective = make_objective(self._trunk, here.content, here.brushes, weights, here.guides, side)
-        self._weigh()
+    def _keep(self, index: int) -> None:
+        """Keep the image as one to go back to, made in `index` steps."""
+        self._watch.keep(self._image, index, self._scale_step - (self._index - index), self._boost.factor)
+
+    def _evaluate(self) -> tuple[Losses, Tensor, Tensor]:
+        """Return the losses, their total and its gradient; the targets are computed at the first time."""
+        if self._objective is None:
+            weights, here = weights_of(self._now), self._here
+            side = int(self._now.tile)
+            self._objective = make_objective(self._trunk, here.content, here.brushes, weights, here.guides, side)
+            self._weigh()
+        return self._objective(self._image)
 
     def _weigh(self) -> None:
         """Give the objective the weights of now."""
         weights = weights_of(self._now)
-        self._objective.weigh(weights.content * self._boost.factor, weights.style, weights.variation)
+        if self._objective is not None:
+            self._objective.weigh(weights.content * self._boost.factor, weights.style, weights.variation)
 
     def _stages(self) -> Iterator[Step]:
         """Run the steps that are left of the present scale."""
         while self._scale_step < self._scale.steps:
-            self._index += 1
-            self._scale_step += 1
-            save_now = self._steer()
-            if self._boost.due(self._index) and self._boost.look(self._structure()):
-                self._weigh()
-                self._objective_changed()
-            losses, total, gradient = self._objective(self._image)
-            self._optimizer.update(total, gradient)
-            del gradient
-            self._recent.append(total)
-            ended = self._on_a_plateau()
-            last = self._index == self._settings.steps or (ended and self._number == len(self._scales))
-            saved = save_now or last or self._index % self._now.save_every == 0
-            if ended:
-                self._scale_step = self._scale.steps
-            due = saved or time.monotonic() - self._shown >= self._now.preview_interval
-            yield Step(
-                index=self._index,
-                total=self._settings.steps,
-                scale=self._number,
-                losses=losses,
-                saved=saved,
-                done=1.0 if last else self._done(),
-                settings=self._settings,
-                fingerprint=self._fingerprint,
-                shown=self.picture() if due else None,
-                _run=weakref.ref(self),
+            try:
+                step = self._step()
+            except WentWrongError as error:
+                self._go_back(error.evaluating)
+                continue
+            if self._latest is None or step.index > self._latest.index:
+                self._latest = dataclasses.replace(step, shown=None)
+                self._save_now &= not step.saved
+                yield step
+            del step  # its picture is not to be held during the next one
+
+    def _step(self) -> Step:
+        """Evaluate, update, and return what is to be told."""
+        self._index += 1
+        self._scale_step += 1
+        at = self._index
+        self._within_memory(self._steer, at)
+        if self._boost.due(at) and self._boost.look(self._within_memory(self._structure, at)):
+            self._weigh()
+            self._objective_changed()
+        looks = self._watch.due(at, self._image)
+        losses, total, gradient = self._within_memory(self._evaluate, at)
+        self._watch.evaluated(total, gradient, self._now.optimizer == "lbfgs")
+        if looks:
+            self._watch.check(evaluating=True)
+            self._keep(at - 1)
+        self._within_memory(partial(self._optimizer.update, total, gradient), at, updating=True)
+        del gradient
+        self._watch.moved(self._image)
+        self._recent.append(total)
+        ended = self._scale_step == self._scale.steps or self._on_a_plateau()
+        last = at == self._settings.steps or (ended and self._number == len(self._scales))
+        saved = self._save_now or last or at % self._now.save_every == 0
+        due = saved or time.monotonic() - self._shown >= self._now.preview_interval
+        if looks or due or ended:
+            self._watch.check()
+        if ended:
+            self._scale_step = self._scale.steps
+        return Step(
+            index=at,
+            total=self._settings.steps,
+            scale=self._number,
+            losses=losses,
+            saved=saved,
+            done=1.0 if last else self._done(),
+            settings=self._settings,
+            fingerprint=self._fingerprint,
+            shown=self._within_memory(self.picture, at + 1) if due else None,
+            _run=weakref.ref(self),
+            notes=self._notes,
+        )
+
+    def _within_memory(self, work: Callable[[], T], at: int, updating: bool = False) -> T:
+        """Do some work; where memory runs out, turn what takes less from step `at` on."""
+        return with_less(work, partial(self._take_less, at, updating))
+
+    def _take_less(self, at: int, updating: bool) -> None:
+        here = self._here
+        longest = max(max(size_of(picture)) for picture in (here.content, *(brush.picture for brush in here.brushes)))
+        turned = less_memory(self._now, longest, updating)
+        if not turned:
+            raise OutOfMemoryError(too_large(self._pictures.size, self._trunk.layers, self._now, self._trunk.device))
+        if "tile" in turned:
+            self._objective = None
+            at += updating  # this step's evaluation is done
+        else:
+            self._optimizer.remember(turned["history"])
+        self._now = dataclasses.replace(self._now, **turned)
+        self._turn_itself(f"Memory ran out at step {self._index}", at, turned)
+
+    def _go_back(self, evaluating: bool) -> None:
+        """Go back to the last image at which numbers were right, and turn what is safer from there on."""
+        wrong, kept = self._index, self._watch.kept
+        assert kept is not None
+        self._watch.failed(wrong)
+        self._index, self._scale_step, self._boost.factor = kept.index, kept.scale_step, kept.boost
+        self._image.copy_(kept.image)
+        self._weigh()
+        turned = safer(self._now, self._watch.failures, evaluating and wrong == kept.index + 1)
+        if not turned:
+            raise DivergedError(
+                f"Numbers went wrong at step {wrong}, and {self._watch.failures - 1} safer ways did not help. Choose "
+                "smaller weights and learning_rate, or other features."
             )
+        self._turn_itself(
+            f"Numbers went wrong at step {wrong}: the run went back to step {kept.index}", kept.index + 1, turned
+        )
+
+    def _turn_itself(self, reason: str, at: int, turned: dict[str, Any]) -> None:
+        self._record(at, turned)
+        self._notes += (say(reason, turned),)
+
+    def _record(self, at: int, turned: dict[str, Any]) -> None:
+        """Note what is turned from a step on."""
+        changes = {**self._settings.changes, at: {**self._settings.changes.get(at, {}), **turned}}
+        self._settings = dataclasses.replace(self._settings, changes=changes)
+
+    def _last(self) -> Step | None:
+        """Return the last step with its picture, as a saved one, where a run cannot go on and it was not saved."""
+        last = self._latest
+        if last is None:
+            return None
+        index = min(self._index, last.index)
+        if last.saved and last.index == index:
+            return None
+        try:
+            return dataclasses.replace(last, index=index, saved=True, shown=self.picture(), notes=self._notes)
+        except (MemoryError, RuntimeError):
+            return None
 
     def picture(self) -> Shown:
         """Return the present picture at the working size, as users see it."""
@@ -264,6 +313,7 @@ class Optimization:
 
     def _objective_changed(self) -> None:
         self._optimizer.objective_changed()
+        self._watch.objective_changed()
         self._recent.clear()
 
     def _on_a_plateau(self) -> bool:
@@ -274,30 +324,44 @@ class Optimization:
         first, last = float(self._recent[0]), float(self._recent[-1])
         return first - last < least * PLATEAU * first
 
-    def _steer(self) -> bool:
-        """Turn what is to be turned at this step; return whether to save it."""
+    def _steer(self) -> None:
+        """Turn what is to be turned at this step."""
         turned, save_now = self._steering.take()
+        self._save_now |= save_now
         if turned:
-            turned = {**self._settings.changes.get(self._index, {}), **turned}
-            changes = {**self._settings.changes, self._index: turned}
-            self._settings = dataclasses.replace(self._settings, changes=changes)
+            self._record(self._index, turned)
         turned = dict(self._settings.changes.get(self._index, {}))
-        before = self._now
-        self._now = dataclasses.replace(before, **turned)
-        if self._now.color != before.color:
-            self._recolor()
-        elif any(name.endswith("_weight") for name in turned):
+        if not turned:
+            return
+        self._watch.check()
+        before, now = self._now, dataclasses.replace(self._now, **turned)
+        if now.precision != before.precision:
+            assert self._make_trunk is not None
+            self._trunk, self._objective = self._make_trunk(now.precision), None
+        if now.color != before.color:
+            self._recolor(now)
+        elif now.tile != before.tile:
+            self._objective = None
+        self._now = now
+        if now.color == before.color and any(name.endswith("_weight") for name in turned):
             self._weigh()
             self._objective_changed()
-        return save_now
+        self._optimizer.remember(now.history)
+        if not turned.keys().isdisjoint(STEP_RULE):
+            self._optimizer = make_optimizer(self._image, now)
+            self._recent.clear()
+        self._keep(self._index - 1)
 
-    def _recolor(self) -> None:
+    def _recolor(self, now: StyleSettings) -> None:
         """Go on in other colours: the picture keeps what is painted, the targets are new."""
+        self._objective = None
         shown = self._here.as_rgb(denormalize(self._image))
-        self._pictures = prepare(self._sources, self._now)
-        self._look_at(self._scale)
-        self._image = normalize(shown if self._here.content.shape[1] == 3 else luminance(shown)).contiguous()
-        self._optimizer = make_optimizer(self._image, self._now)
+        pictures = prepare(self._sources, now)
+        here = at_scale(pictures, self._scale.size, self._scale.fraction)
+        image = normalize(shown if here.content.shape[1] == 3 else luminance(shown)).contiguous()
+        self._optimizer = make_optimizer(image, now)
+        self._pictures, self._here, self._image = pictures, here, image
+        self._watch.objective_changed()
         self._recent.clear()
 
     @property

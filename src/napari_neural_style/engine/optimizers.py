@@ -13,13 +13,19 @@ from napari_neural_style.settings import StyleSettings
 
 
 class Optimizer(Protocol):
-    """Changes an image in place, given the loss and gradient at it."""
+    """Changes an image in place, given the loss and gradient at it.
+
+    An update that fails for want of memory can be made again: it changes nothing before it has all it takes.
+    """
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step."""
 
     def objective_changed(self) -> None:
         """Conclude nothing from the last loss: it was another objective's."""
+
+    def remember(self, history: int) -> None:
+        """Remember no more steps than that from here on."""
 
     def state(self) -> dict[str, Tensor]:
         """Return all that it remembers."""
@@ -59,6 +65,9 @@ class Adam:
     def objective_changed(self) -> None:
         """Go on: Adam compares no losses."""
 
+    def remember(self, history: int) -> None:
+        """Go on: Adam remembers no steps."""
+
     def state(self) -> dict[str, Tensor]:
         """Return the moments and the count of steps."""
         return {
@@ -74,14 +83,17 @@ class Adam:
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step."""
+        size = size_of(self._image)
+        room = torch.empty_like(self._image[..., next(bands(size)), :])
         self._steps += 1
         first, second = self._BETAS
         self._mean.lerp_(gradient, 1 - first)
         self._square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
         rate = self._rate / (1 - first**self._steps)
         unbiased = (1 - second**self._steps) ** 0.5
-        for rows in bands(size_of(self._image)):
-            root = self._square[..., rows, :].sqrt().div_(unbiased).add_(self._EPSILON)
+        for rows in bands(size):
+            square = self._square[..., rows, :]
+            root = torch.sqrt(square, out=room[..., : square.shape[-2], :]).div_(unbiased).add_(self._EPSILON)
             self._image[..., rows, :].addcdiv_(self._mean[..., rows, :], root, value=-rate)
 
 
@@ -130,13 +142,20 @@ class LBFGS:
                 return
             change = gradient - last_gradient
             curvature = (self._step * change).sum()
-            if curvature > self._CURVATURE * change.square().sum():
+            bent = bool(curvature > self._CURVATURE * change.square().sum())
+            if bent and not (self._pairs and self._pairs[-1][0] is self._step):
                 self._pairs.append((self._step, change, curvature))
                 del self._pairs[: -self._history]
+        step = self._direction(gradient) * self._rate
         self._accepted = (loss, gradient)
         self._trials = 0
-        self._step = self._direction(gradient) * self._rate
-        self._image += self._step
+        self._step = step
+        self._image += step
+
+    def remember(self, history: int) -> None:
+        """Remember no more steps than that from here on."""
+        self._history = history
+        del self._pairs[:-history]
 
     def state(self) -> dict[str, Tensor]:
         """Return the history, the last loss and gradient, and the step being tried."""
@@ -157,17 +176,17 @@ class LBFGS:
 
     def _shorten(self, loss: Tensor, last_loss: Tensor, last_gradient: Tensor) -> None:
         """Go back to where a parabola through both losses and the slope has its minimum, a tenth to a half."""
-        self._trials += 1
-        self._image -= self._step
-        if self._trials > self._MOST_TRIALS:
+        if self._trials >= self._MOST_TRIALS:
             self._pairs.clear()
-            self._trials = 0
-            self._step = self._direction(last_gradient) * self._rate
+            trials, step = 0, self._direction(last_gradient) * self._rate
         else:
             slope = (last_gradient * self._step).sum()
             factor = -slope / (2 * (loss - last_loss - slope))
-            self._step = self._step * torch.nan_to_num(factor, nan=0.1, posinf=0.1, neginf=0.1).clamp(0.1, 0.5)
-        self._image += self._step
+            factor = torch.nan_to_num(factor, nan=0.1, posinf=0.1, neginf=0.1).clamp(0.1, 0.5)
+            trials, step = self._trials + 1, self._step * factor
+        self._image -= self._step
+        self._image += step
+        self._trials, self._step = trials, step
 
     def _direction(self, gradient: Tensor) -> Tensor:
         if not self._pairs:

@@ -42,7 +42,9 @@ def made_by(step: Step, sources: Mapping[str, str]) -> dict[str, Any]:
             "variation": losses.variation,
         },
         "features_fingerprint": step.fingerprint,
+        "threads": torch.get_num_threads(),
         "versions": versions(),
+        **({"notes": list(step.notes)} if step.notes else {}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import cast
 
 import numpy.typing as npt
@@ -13,7 +14,8 @@ from torch import Tensor
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
 from napari_neural_style.engine.images import FloatImage, normalized_rgb, size_of, to_array, to_rgb
 from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes
-from napari_neural_style.engine.optimization import Optimization, Step, weights_of
+from napari_neural_style.engine.objective import weights_of
+from napari_neural_style.engine.optimization import Optimization
 from napari_neural_style.engine.preparation import (
     Pictures,
     Sources,
@@ -27,6 +29,7 @@ from napari_neural_style.engine.regions import checked_labels
 from napari_neural_style.engine.rescaling import rescaled
 from napari_neural_style.engine.snapshot import Snapshot, moved
 from napari_neural_style.engine.steering import Steering
+from napari_neural_style.engine.step import Step
 from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to, pools_before
 from napari_neural_style.engine.weights import load_features, resolve_source
 from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
@@ -356,7 +359,12 @@ def _run(
     images.clear()
     if snapshot is not None and features.fingerprint != snapshot.fingerprint:
         raise ValueError("This run was made with other features than are here now; it cannot be gone on with.")
-    trunk = Trunk(features, layers, settings.pooling, settings.device, getattr(torch, settings.precision))
+    make_trunk = partial(_trunk, features, layers, settings)
     fingerprint, smallest = features.fingerprint, _smallest_side(settings)
-    del features
-    yield from Optimization(sources, settings, trunk, fingerprint, smallest, steering, snapshot)
+    run = Optimization(sources, settings, make_trunk, fingerprint, smallest, steering, snapshot)
+    del features, make_trunk, sources
+    yield from run
+
+
+def _trunk(features: Features, layers: set[str], settings: StyleSettings, precision: str) -> Trunk:
+    return Trunk(features, layers, settings.pooling, settings.device, getattr(torch, precision))

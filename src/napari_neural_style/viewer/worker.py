@@ -260,6 +260,10 @@ def _show_warning(warning: tuple[Any, ...]) -> None:
 
 def _sentence(error: Exception) -> str:
     """Return what to tell users of a fault that is not theirs; the log gets the traceback."""
+    from napari_neural_style.engine.recovery import DivergedError, OutOfMemoryError
+
+    if isinstance(error, (DivergedError, OutOfMemoryError)):
+        return str(error)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "There is not enough memory for this size. Choose a smaller size, or another device."
     log.error("Style transfer failed", exc_info=error)

@@ -1,0 +1,86 @@
+"""What a run tells after each of its steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from napari_neural_style.engine.images import FloatImage, Shown
+from napari_neural_style.engine.losses import Losses
+from napari_neural_style.engine.snapshot import Snapshot
+from napari_neural_style.settings import StyleSettings
+
+if TYPE_CHECKING:
+    from napari_neural_style.engine.optimization import Optimization
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step of the optimisation.
+
+    Attributes
+    ----------
+    index, total : int
+        Number of the step, from 1, and how many there will be.
+    scale : int
+        Number of the scale, from 1 (the coarsest).
+    losses : Losses
+        The weighted terms before the step's update.
+    saved : bool
+        True on every ``save_every``-th step, on the last, and where it was asked for.
+    done : float
+        Share of the whole work that is done, 0..1: a step's work grows with the pixels of its scale.
+    settings : StyleSettings
+        The job's settings with what every ``"auto"`` became and what was turned so far.
+    fingerprint : str
+        SHA-256 of the features.
+    image : ndarray or None
+        The picture after the step's update at the working size, (H, W, 3) float32 in 0..1, when the step
+        is saved or a preview is due; like the losses, fetched from the device when first read.
+    notes : tuple of str
+        What the run turned by itself so far, in sentences: where memory ran out or numbers went wrong.
+    """
+
+    index: int
+    total: int
+    scale: int
+    losses: Losses
+    saved: bool
+    done: float
+    settings: StyleSettings
+    fingerprint: str
+    shown: Shown | None = dataclasses.field(repr=False, compare=False)
+    _run: weakref.ref[Optimization] = dataclasses.field(repr=False, compare=False)
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def image(self) -> FloatImage | None:  # noqa: D102
+        return None if self.shown is None else self.shown.array()
+
+    def snapshot(self) -> Snapshot:
+        """Return where the run stands, to go on from; before the next step is asked for.
+
+        Raises
+        ------
+        RuntimeError
+            If the run has moved on or is over.
+        """
+        return self._present_run().snapshot()
+
+    def pictured(self) -> Step:
+        """Return this step with its image, whether one was due or not; before the next step is asked for.
+
+        Raises
+        ------
+        RuntimeError
+            If the run has moved on or is over.
+        """
+        return self if self.shown is not None else dataclasses.replace(self, shown=self._present_run().picture())
+
+    def _present_run(self) -> Optimization:
+        run = self._run()
+        if run is None or run.index != self.index:
+            raise RuntimeError("The run has moved on: ask before the next step.")
+        return run
