@@ -159,6 +159,11 @@ def test_failed_planes_are_listed_and_run_again_alone(viewer, dock, movie):
     run_to_the_end(dock)
     result = viewer.layers[-1]
     assert dock.message.value.startswith("18 of 20 planes done; 2 failed: t=3; t=7: It cannot be read: the chunk")
+    dock.planes.value = ()
+    viewer.layers.selection = {result}
+    dock._sections["results"].open()
+    press(dock._results.use)
+    assert dock.planes.value == (0,)
     assert set(result.metadata[KEY]["stack"]["failed"]) == {"t=3", "t=7"}
     assert not result.data[3].any()
     kept = np.asarray(result.data)

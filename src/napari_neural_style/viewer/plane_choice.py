@@ -87,6 +87,12 @@ class PlaneChoice:
         self.planes.visible = len(seen) > 1
         self.chained.visible = self.planes.visible and bool(self.axes)
 
+    def choose(self, axes: Any) -> None:
+        """Take the axes of a result, where the content layer has them; else the plane that is shown."""
+        wanted = tuple(axes) if isinstance(axes, (list, tuple)) else THIS
+        self.follow()
+        self.planes.value = wanted if wanted in self.planes.choices else THIS
+
     def _choices(self, widget: Any = None) -> list[tuple[str, tuple[int, ...]]]:
         """Return the words for every set of axes, those with the most planes first."""
         found = [("this plane", THIS)]

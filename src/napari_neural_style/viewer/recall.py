@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
     styles = sources.get("styles") or [[sources.get("style"), 1.0]]
     regions = sources.get("style_regions") or [None] * len(styles)
     choose(inputs.content, sources.get("content"), Image)
+    inputs.plane_choice.choose(_stack_of(made_by).get("axes"))
     inputs.more.content_regions.value = inputs.more.start_from.value = None
     inputs.more.area.value = WHOLE
     choose(inputs.more.content_regions, sources.get("content_regions"), Labels)
@@ -92,8 +94,16 @@ def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
     listed = ", ".join(called.get(name, name.replace("_", " ")) for name in lost)
     unknown = [name for name, path in (("CONTENT.png", content), ("STYLE.png", style)) if path is None]
     words = [f"Put the files' names in place of {' and '.join(unknown)}."] if unknown else []
+    if _stack_of(made_by):
+        words.append("It makes one image; `napari-neural-style batch` makes stacks.")
     words += [f"The command does not hold: {listed}."] if lost else []
     return command, " ".join(words)
+
+
+def _stack_of(made_by: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return which planes a result has, empty for a single picture."""
+    stack = made_by.get("stack")
+    return stack if isinstance(stack, Mapping) else {}
 
 
 def _path_of(viewer: napari.viewer.Viewer, name: Any) -> Path | None:

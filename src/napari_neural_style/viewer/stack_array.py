@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_neural_style.stack_store import StackStore
-
 if TYPE_CHECKING:
+    from napari_neural_style.stack_store import StackStore
     from napari_neural_style.viewer.stacks import Stack
 
 Index = tuple[int, ...]
