@@ -143,11 +143,7 @@ def fitting_size(size: tuple[int, int], layers: Iterable[str], settings: StyleSe
 
 def too_large(size: tuple[int, int], layers: Iterable[str], settings: StyleSettings, device: torch.device) -> str:
     """Return the sentence for a run that the memory that is free on a device does not hold, however small its tiles."""
-    free = free_bytes(device)
-    fits = fitting_size(size, layers, settings, free)
+    fits = fitting_size(size, layers, settings, free_bytes(device))
     cure = f"Choose a size of {fits} or less" if fits else "Close other programs, or choose another device"
     smaller = "" if settings.optimizer == "adam" else ", or the optimizer adam"
-    return (
-        f"At {size[0]} × {size[1]} pixels memory runs out even in the smallest tiles; {free / 1e9:.2g} GB are free. "
-        f"{cure}{smaller}."
-    )
+    return f"At {size[0]} × {size[1]} pixels memory runs out even in the smallest tiles. {cure}{smaller}."

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -91,6 +92,17 @@ def with_less(work: Callable[[], T], take_less: Callable[[], None]) -> T:
         # Only here is what the work held let go: the error's traceback had it.
         release()
         take_less()
+
+
+@contextmanager
+def saying_what_fits(words: Callable[[], str]) -> Iterator[None]:
+    """Let memory that runs out end in a sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(words()) from None
 
 
 def release() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
 from napari_neural_style.engine.images import FloatImage, normalized_rgb, size_of, to_array, to_rgb
-from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes
+from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes, too_large
 from napari_neural_style.engine.objective import weights_of
 from napari_neural_style.engine.optimization import Optimization
 from napari_neural_style.engine.preparation import (
@@ -25,6 +25,7 @@ from napari_neural_style.engine.preparation import (
     style_size,
     working_size,
 )
+from napari_neural_style.engine.recovery import saying_what_fits
 from napari_neural_style.engine.regions import checked_labels
 from napari_neural_style.engine.rescaling import rescaled
 from napari_neural_style.engine.snapshot import Snapshot, moved
@@ -123,9 +124,10 @@ def stylize(
     initial_rgb = None if initial is None else to_rgb(initial, name="initial image")
     size = working_size(content_rgb, settings)
     settings = _with_tile(settings, size, [style_size(style.rgb.shape[:2], settings) for style in styles])
-    sources = gather(content_rgb, labels, styles, initial_rgb, settings, _home(settings, size))
-    del content_rgb, initial_rgb, styles  # they can be as large as the pictures made from them
-    pictures = prepare(sources, settings)
+    with saying_what_fits(partial(_too_large, size, settings)):
+        sources = gather(content_rgb, labels, styles, initial_rgb, settings, _home(settings, size))
+        del content_rgb, initial_rgb, styles  # they can be as large as the pictures made from them
+        pictures = prepare(sources, settings)
     _check_sizes(pictures, settings)
     return _run(sources, _images(pictures, settings), settings, features, progress, steering, None)
 
@@ -302,6 +304,10 @@ def _checked_styles(style: Styles | None, regions: Regions, settings: StyleSetti
     return styles
 
 
+def _too_large(size: tuple[int, int], settings: StyleSettings) -> str:
+    return too_large(size, _layers(settings), settings, torch.device(settings.device))
+
+
 def _smallest_side(settings: StyleSettings) -> int:
     """Return the shortest side that the deepest layer in use can see; 2 pixels of it are needed."""
     return 2 * 2 ** max(pools_before(layer) for layer in _layers(settings))
@@ -352,8 +358,10 @@ def _run(
     snapshot: Snapshot | None,
 ) -> Iterator[Step]:
     layers = _layers(settings)
+    too_large_here = partial(_too_large, size_of(sources.content), settings)
     if features is None:
-        features = _features(settings, images, progress)
+        with saying_what_fits(too_large_here):
+            features = _features(settings, images, progress)
     elif missing := set(layers_up_to(layers)) - set(features.convolutions):
         raise ValueError(f"The features given have no {', '.join(sorted(missing))}, which the settings need.")
     images.clear()
@@ -361,7 +369,8 @@ def _run(
         raise ValueError("This run was made with other features than are here now; it cannot be gone on with.")
     make_trunk = partial(_trunk, features, layers, settings)
     fingerprint, smallest = features.fingerprint, _smallest_side(settings)
-    run = Optimization(sources, settings, make_trunk, fingerprint, smallest, steering, snapshot)
+    with saying_what_fits(too_large_here):
+        run = Optimization(sources, settings, make_trunk, fingerprint, smallest, steering, snapshot)
     del features, make_trunk, sources
     yield from run
 
