@@ -88,9 +88,9 @@ def test_an_optimiser_without_memory_remembers_less(pair, large, monkeypatch):
 
 @pytest.mark.parametrize(("name", "call"), [("enlarge", 1), ("at_scale", 2), ("make_optimizer", 2)])
 def test_a_scale_that_cannot_be_entered_and_a_picture_that_cannot_be_shown(pair, large, monkeypatch, name, call):
-    from napari_neural_style.engine import optimization
+    from napari_neural_style.engine import position
 
-    real, calls = getattr(optimization, name), count(1)
+    real, calls = getattr(position, name), count(1)
 
     def without_memory(*arguments):
         if next(calls) == call:
@@ -99,7 +99,7 @@ def test_a_scale_that_cannot_be_entered_and_a_picture_that_cannot_be_shown(pair,
 
     settings = dataclasses.replace(large, size=128, scales=2, optimizer="adam", learning_rate=0.05, tile=128)
     with monkeypatch.context() as patched:
-        patched.setattr(optimization, name, without_memory)
+        patched.setattr(position, name, without_memory)
         with pytest.warns(RecoveredWarning, match="Memory ran out"):
             *_, end = stylize(*pair, dataclasses.replace(settings, size=256))
     assert end.index == 8
