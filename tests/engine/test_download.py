@@ -101,7 +101,11 @@ def test_a_torchvision_of_another_build_gets_a_sentence(monkeypatch, capsys, tmp
     (tmp_path / "torchvision.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert main(["features", "download"]) == 2
-    assert "same build" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "same build" in said
+    assert "pip install --force-reinstall torch torchvision" in said
+    assert "Traceback" not in said
+    assert len(said.splitlines()) == 1
 
 
 def test_command_line(server, whole_file, capsys):

@@ -5,30 +5,21 @@ from __future__ import annotations
 import dataclasses
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from napari_neural_style.engine.allocator import kept_memory
-from napari_neural_style.engine.color import luminance
-from napari_neural_style.engine.graph import Recorded
-from napari_neural_style.engine.images import Shown, denormalize, normalize, size_of
-from napari_neural_style.engine.losses import Losses
+from napari_neural_style.engine.images import size_of
 from napari_neural_style.engine.memory import too_large
-from napari_neural_style.engine.objective import Objective, weights_of
 from napari_neural_style.engine.optimizers import make_optimizer
-from napari_neural_style.engine.preparation import Sources, at_scale, prepare
-from napari_neural_style.engine.pyramid import Scale, enlarge, schedule
+from napari_neural_style.engine.position import Position
+from napari_neural_style.engine.preparation import Sources
 from napari_neural_style.engine.recovery import (
     STEP_RULE,
     DivergedError,
     OutOfMemoryError,
     T,
-    Watch,
     WentWrongError,
     less_memory,
     safer,
@@ -38,16 +29,11 @@ from napari_neural_style.engine.recovery import (
 from napari_neural_style.engine.snapshot import Snapshot
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
-from napari_neural_style.engine.structure import SIGMA, ContentBoost, structure
-from napari_neural_style.engine.tiling import make_objective
 from napari_neural_style.engine.vgg import Trunk
 from napari_neural_style.settings import StyleSettings
 
-PLATEAU = 10
-"""Steps over which `min_improvement` is averaged."""
 
-
-class Optimization:
+class Optimization(Position):
     """Runs a job's steps.
 
     Parameters
@@ -78,32 +64,9 @@ class Optimization:
         steering: Steering | None = None,
         snapshot: Snapshot | None = None,
     ) -> None:
-        self._sources = sources
-        self._fingerprint = fingerprint
+        super().__init__(sources, settings, make_trunk, fingerprint, smallest, snapshot)
         self._steering = steering or Steering()
         self._snapshot = snapshot
-        self._settings = settings
-        self._now = settings
-        self._index = 0
-        if snapshot is not None:
-            self._index = snapshot.index
-            for step, turned in settings.changes.items():
-                if step <= snapshot.index:
-                    self._now = dataclasses.replace(self._now, **turned)
-        self._trunk = make_trunk(self._now.precision)
-        # It holds the filters' own numbers, which are not needed again where those are computed with.
-        self._make_trunk = None if self._now.precision == "float32" else make_trunk
-        self._pictures = prepare(sources, self._now)
-        self._here = self._pictures
-        self._objective: Objective | Recorded | None = None
-        self._boost = ContentBoost(settings.min_structure if settings.mode == "transfer" else 0.0)
-        self._recent: deque[Tensor] = deque(maxlen=PLATEAU + 1)
-        self._scales = schedule(self._pictures.size, settings.scales, settings.steps, smallest)
-        self._number = 0
-        self._scale_step = 0
-        self._image = self._pictures.start
-        self._shown = -float("inf")
-        self._watch = Watch()
         self._save_now = False
         self._latest: Step | None = None
         self._notes: tuple[str, ...] = ()
@@ -132,54 +95,6 @@ class Optimization:
         while self._number < len(self._scales):
             self._within_memory(partial(self._enter, self._number + 1), self._index + 1)
             yield from self._stages()
-
-    @property
-    def _scale(self) -> Scale:
-        return self._scales[self._number - 1]
-
-    def _enter(self, number: int) -> None:
-        """Begin a scale with what the one before made."""
-        self._objective = None
-        scale = self._scales[number - 1]
-        here = at_scale(self._pictures, scale.size, scale.fraction)
-        entry = normalize(here.start)
-        image = (entry if number == 1 else enlarge(self._image, entry)).contiguous()
-        self._optimizer = make_optimizer(image, self._now)
-        self._number, self._scale_step, self._here, self._image = number, 0, here, image
-        self._recent.clear()
-        self._keep(self._index)
-
-    def _take_up(self, snapshot: Snapshot) -> None:
-        """Stand where a snapshot was taken."""
-        self._number, self._scale_step = snapshot.scale, snapshot.scale_step
-        self._boost.factor = snapshot.boost
-        self._here = at_scale(self._pictures, self._scale.size, self._scale.fraction)
-        device = self._sources.content.device
-        self._image = snapshot.image.to(device).clone()
-        self._optimizer = make_optimizer(self._image, self._now)
-        self._optimizer.restore({name: value.to(device) for name, value in snapshot.optimizer.items()})
-        self._recent.clear()
-        self._recent.extend(torch.tensor(loss) for loss in snapshot.recent)
-        self._keep(self._index)
-
-    def _keep(self, index: int) -> None:
-        """Keep the image as one to go back to, made in `index` steps."""
-        self._watch.keep(self._image, index, self._scale_step - (self._index - index), self._boost.factor)
-
-    def _evaluate(self) -> tuple[Losses, Tensor, Tensor]:
-        """Return the losses, their total and its gradient; the targets are computed at the first time."""
-        if self._objective is None:
-            weights, here = weights_of(self._now), self._here
-            side = int(self._now.tile)
-            self._objective = make_objective(self._trunk, here.content, here.brushes, weights, here.guides, side)
-            self._weigh()
-        return self._objective(self._image)
-
-    def _weigh(self) -> None:
-        """Give the objective the weights of now."""
-        weights = weights_of(self._now)
-        if self._objective is not None:
-            self._objective.weigh(weights.content * self._boost.factor, weights.style, weights.variation)
 
     def _stages(self) -> Iterator[Step]:
         """Run the steps that are left of the present scale."""
@@ -294,36 +209,6 @@ class Optimization:
         except (MemoryError, RuntimeError):
             return None
 
-    def picture(self) -> Shown:
-        """Return the present picture at the working size, as users see it."""
-        self._shown = time.monotonic()
-        image = self._image
-        if size_of(image) != self._pictures.size:
-            image = enlarge(image, normalize(self._pictures.start))
-        return self._pictures.finish(image)
-
-    def _done(self) -> float:
-        """Return the share of the work that is done: a step's grows with the pixels of its scale."""
-        work = [scale.size[0] * scale.size[1] * scale.steps for scale in self._scales]
-        done = sum(work[: self._number]) - work[self._number - 1] * (1 - self._scale_step / self._scale.steps)
-        return done / sum(work)
-
-    def _structure(self) -> float:
-        return structure(denormalize(self._image), self._here.original, SIGMA * self._scale.fraction)
-
-    def _objective_changed(self) -> None:
-        self._optimizer.objective_changed()
-        self._watch.objective_changed()
-        self._recent.clear()
-
-    def _on_a_plateau(self) -> bool:
-        """Tell whether the loss fell by less than `min_improvement` a step over the recent steps."""
-        least = self._now.min_improvement
-        if not least or len(self._recent) <= PLATEAU:
-            return False
-        first, last = float(self._recent[0]), float(self._recent[-1])
-        return first - last < least * PLATEAU * first
-
     def _steer(self) -> None:
         """Turn what is to be turned at this step."""
         turned, save_now = self._steering.take()
@@ -351,35 +236,3 @@ class Optimization:
             self._optimizer = make_optimizer(self._image, now)
             self._recent.clear()
         self._keep(self._index - 1)
-
-    def _recolor(self, now: StyleSettings) -> None:
-        """Go on in other colours: the picture keeps what is painted, the targets are new."""
-        self._objective = None
-        shown = self._here.as_rgb(denormalize(self._image))
-        pictures = prepare(self._sources, now)
-        here = at_scale(pictures, self._scale.size, self._scale.fraction)
-        image = normalize(shown if here.content.shape[1] == 3 else luminance(shown)).contiguous()
-        self._optimizer = make_optimizer(image, now)
-        self._pictures, self._here, self._image = pictures, here, image
-        self._watch.objective_changed()
-        self._recent.clear()
-
-    @property
-    def index(self) -> int:
-        """Steps done."""
-        return self._index
-
-    def snapshot(self) -> Snapshot:
-        """Return where the run stands; to be called between two steps."""
-        return Snapshot(
-            settings=self._settings,
-            fingerprint=self._fingerprint,
-            index=self._index,
-            scale=self._number,
-            scale_step=self._scale_step,
-            boost=self._boost.factor,
-            recent=tuple(float(loss) for loss in self._recent),
-            sources=self._sources,
-            image=self._image.clone(),
-            optimizer=self._optimizer.state(),
-        )
