@@ -148,7 +148,7 @@ def test_a_tiff_keeps_the_pixel_size(manager, tmp_path):
     layer.save(str(tmp_path / "cells.tif"))
     with tifffile.TiffFile(tmp_path / "cells.tif") as file:
         across, down = (file.pages[0].tags[f"{axis}Resolution"].value for axis in "XY")
-        assert (across[0] / across[1], down[0] / down[1]) == pytest.approx((1e4 / 0.325, 1e4 / 0.5))
+        assert (across[0] / across[1], down[0] / down[1]) == pytest.approx((1e4 / 0.325, 1e4 / 0.5), rel=1e-5)
         assert file.pages[0].tags["ResolutionUnit"].value == 3
 
 
