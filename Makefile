@@ -1,19 +1,24 @@
 # Two commands do everything on a machine with Python 3.11 or newer, make and a package registry:
 #   make demo   stylise the sample pair (in napari where there is a screen)
 #   make test   run the tests on a real X server
-# Further ones, for those who change things: test-lowest, docs, package, pictures, bench, bench-gpu, clean (see CONTRIBUTING.md).
+# Further ones, for those who change things: soak, test-lowest, docs, package, pictures, bench, bench-gpu, clean (see CONTRIBUTING.md).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-lowest docs package pictures bench bench-gpu clean
+.PHONY: demo test soak test-lowest docs package pictures bench bench-gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/napari-neural-style demo
 
 test: $(VENV)/installed-dev
 	./scripts/with-screen $(BIN)/python -m pytest
+
+# Faults in large numbers, and long runs: about an hour. SOAK=0.1 makes a tenth of the cases.
+SOAK ?= 1
+soak: $(VENV)/installed-dev
+	SOAK=$(SOAK) ./scripts/with-screen $(BIN)/python -m pytest --timeout 7200 tests/faults tests/engine/test_download.py
 
 # The lowest versions have no wheels for the newest Pythons: make test-lowest PYTHON=python3.11
 test-lowest: $(LOWEST)/installed-dev

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import counts
 import napari_neural_style.cache
 from napari_neural_style import StyleSettings
 
@@ -19,6 +20,21 @@ os.environ["NAPARI_CONFIG"] = str(Path(_napari_settings.name) / "settings.yaml")
 pytest_plugins = ["loopback"]
 
 REAL_FEATURES = Path(__file__).parents[2] / "shared" / "data" / "vgg19_caffe_conv1_1_to_conv3_4.safetensors"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes hours, unless `make soak` asks for it."""
+    if not counts.SOAK:
+        left_out = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for what, number in sorted(counts.ran.items()):
+        terminalreporter.write_line(f"{number:7,} {what}")
+    if counts.ran:
+        terminalreporter.write_line(f"{counts.ran.total():7,} faults and odd inputs in all")
 
 
 def pytest_unconfigure() -> None:

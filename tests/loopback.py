@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -30,36 +31,82 @@ def whole_file(tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
-@pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
-    """Serve its `files`; of an address that ends in ?cut only the first half comes."""
+class Handler(BaseHTTPRequestHandler):
+    """Serves its server's `files`, by ranges too, with the fault that an address names behind a question mark.
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            name, _, fault = self.path[1:].partition("?")
-            body = self.server.files.get(name)
-            if body is None:
-                self.send_error(404, "Not Found")
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
+    cut: half of what is left to send. cut=N: N bytes of it. norange: whole, whatever is asked for. slow: in 40 pieces
+    with pauses. stall: half, then nothing. length: says more than it sends. redirect=URL: sends on.
+    """
+
+    def do_GET(self) -> None:
+        # A proxy is asked for whole addresses.
+        path, _, query = self.path.partition("?")
+        name = path.rpartition("/")[2]
+        fault, _, value = query.partition("=")
+        body = self.server.files.get(name)
+        self.server.asked.append((self.path, self.headers.get("Range")))
+        if fault == "redirect":
+            self.send_response(302)
+            self.send_header("Location", value)
             self.end_headers()
-            self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
+            return
+        if body is None:
+            self.send_error(404, "Not Found")
+            return
+        begin = 0 if fault == "norange" else int((self.headers.get("Range") or "bytes=0-")[6:-1])
+        if begin and begin >= len(body):
+            self.send_error(416, "Range Not Satisfiable")
+            return
+        self.send_response(206 if begin else 200)
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin}-{len(body) - 1}/{len(body)}")
+        rest = body[begin:]
+        self.send_header("Content-Length", str(len(rest) + (10 if fault == "length" else 0)))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            self.send_body(rest, fault, value)
 
-        def log_message(self, *args: object) -> None:
-            pass
+    def send_body(self, rest: bytes, fault: str, value: str) -> None:
+        if fault == "cut":
+            self.wfile.write(rest[: int(value) if value else len(rest) // 2])
+        elif fault == "stall":
+            self.wfile.write(rest[: len(rest) // 2])
+            self.server.released.wait(60)
+        elif fault == "slow":
+            piece = len(rest) // 40 + 1
+            for start in range(0, len(rest), piece):
+                self.wfile.write(rest[start : start + piece])
+                self.server.released.wait(0.05)
+        else:
+            self.wfile.write(rest)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files = {}
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.asked: list[tuple[str, str | None]] = []
+        self.released = threading.Event()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
+    server.released.set()
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-def address(server: ThreadingHTTPServer, body: bytes, digest: str | None = None) -> str:
+def address(server: Server, body: bytes, digest: str | None = None) -> str:
     name = f"vgg19-{digest or hashlib.sha256(body).hexdigest()[:8]}.pth"
     server.files[name] = body
     return f"http://127.0.0.1:{server.server_port}/{name}"

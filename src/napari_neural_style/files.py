@@ -22,6 +22,9 @@ KEY = "napari-neural-style"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 _EXIF_DESCRIPTION = 0x010E
+_LARGE = 2**28
+_MOST_PACKED = 1100
+"""Bytes that one byte of a TIFF becomes at the most; deflate cannot do more, and a file that says so is a trap."""
 
 
 class _NotOneImageError(ValueError):
@@ -84,6 +87,11 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
 
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
+        if series.nbytes > max(_LARGE, _MOST_PACKED * path.stat().st_size):
+            raise _NotOneImageError(
+                f"{str(path)!r} unpacks to more pixels than an image of its kind should: shape {series.shape} out of "
+                f"{path.stat().st_size:,} bytes."
+            )
         axes, array = series.axes, series.asarray()
         page = file.pages[0]
         palette = getattr(page, "colormap", None)

@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import hashlib
-import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-from http.client import HTTPException, HTTPResponse
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from safetensors.torch import save_file
+from filelock import FileLock, Timeout
 
 from napari_neural_style.cache import pretrained_path
+from napari_neural_style.engine.fetch import DownloadError, Received, fetch, is_safe
+from napari_neural_style.engine.tensors import write_tensors
+from napari_neural_style.engine.vgg import fingerprint_of
 from napari_neural_style.engine.weights import (
     TORCHVISION_INDEX,
     features_from_file,
     hash_in,
+    is_whole,
     torchvision_url,
 )
 from napari_neural_style.settings import LAYERS
 
-Received = Callable[[int, int], None]
+__all__ = ["DownloadError", "download_pretrained"]
 
-_CHUNK = 1 << 20
-_TIMEOUT = 60
-
-
-class DownloadError(OSError):
-    """The features could not be fetched or kept; the message is a sentence for users."""
+LOCK = ".download.lock"
 
 
 def download_pretrained(received: Received | None = None, url: str | None = None) -> Path:
-    """Download torchvision's VGG-19 and keep its sixteen convolutions in the cache folder.
+    """Download torchvision's VGG-19 and keep its sixteen convolutions in the cache folder, unless they are there.
+
+    One process downloads at a time; the others wait and find the file there. What was received before a cut, a stop or
+    a kill is kept in a hidden file, and the next call goes on from it.
 
     Parameters
     ----------
     received : callable, optional
-        Called with the bytes received and expected (0 if unknown) after every piece; an exception that it
-        raises cancels the download and leaves nothing behind.
+        Called with the bytes received and expected (0 if unknown) after every piece; what it raises ends the
+        download.
     url : str, optional
         Another address of the same file; its name ends in the first digits of its SHA-256, as torch.hub's do.
 
@@ -56,76 +54,83 @@ def download_pretrained(received: Received | None = None, url: str | None = None
     """
     url = url or torchvision_url()
     expected = hash_in(url)
-    parts = urlsplit(url)
-    loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    if not expected or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
+    if not expected or not is_safe(url):
         raise DownloadError(f"{url} is no https address of a file whose name carries its hash.")
     target = pretrained_path()
+    part = target.with_name(f".vgg19-{expected}.pth.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="download-", dir=target.parent) as folder:
-            whole = Path(folder) / "vgg19.pth"
-            digest = _fetch(url, whole, received)
-            if not digest.startswith(expected):
-                raise DownloadError(
-                    f"What came from {parts.hostname} is not the expected file (its SHA-256 begins with "
-                    f"{digest[: len(expected)]}, not {expected}); it was removed. Try again later."
-                )
-            kept = Path(folder) / target.name
-            _keep_convolutions(whole, kept, digest)
-            kept.replace(target)
+        part.open("ab").close()  # where no file can be made, the lock waits for ever
+        with _alone(target.parent, received):
+            if not target.is_file() or not is_whole(target):
+                digest = _fetched(url, expected, part, received)
+                _keep_convolutions(part, target, digest)
+            part.unlink(missing_ok=True)
+    except DownloadError:
+        raise
     except OSError as error:
-        if isinstance(error, DownloadError):
-            raise
+        if error.errno in _FULL:
+            part.unlink(missing_ok=True)  # what came must not be what fills the disk
         raise DownloadError(_sentence(error, target.parent)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            if not part.stat().st_size:
+                part.unlink()
     return target
 
 
-def _fetch(url: str, path: Path, received: Received | None) -> str:
-    """Write what an address holds to a file and return its SHA-256."""
-    digest = hashlib.sha256()
-    host = urlsplit(url).hostname
+@contextlib.contextmanager
+def _alone(folder: Path, received: Received | None) -> Iterator[None]:
+    """Wait until no other process downloads; the hold ends with the process, however that ends."""
+    lock = FileLock(folder / LOCK)
+    while True:
+        try:
+            lock.acquire(timeout=0.5)
+            break
+        except Timeout:
+            if received is not None:
+                received(0, 0)
     try:
-        response: HTTPResponse
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, path.open("wb") as file:
-            total = int(response.headers.get("Content-Length") or 0)
-            done = 0
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                digest.update(chunk)
-                done += len(chunk)
-                if received is not None:
-                    received(done, total)
-    except urllib.error.HTTPError as error:
-        raise DownloadError(f"{host} answered {error.code} {error.reason}. Try again later.") from error
-    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise DownloadError(
-            f"The download from {host} failed ({reason}). Check the network and try again; self-taught features need "
-            "none."
-        ) from error
-    if total and done < total:
-        raise DownloadError(
-            f"The connection to {host} was cut after {done:,} of {total:,} bytes. Check the network and try again."
-        )
-    return digest.hexdigest()
+        yield
+    finally:
+        lock.release()
 
 
-def _keep_convolutions(whole: Path, kept: Path, digest: str) -> None:
+def _fetched(url: str, expected: str, part: Path, received: Received | None) -> str:
+    """Fetch the file and return its SHA-256; where an earlier part of it was no good, it is fetched anew."""
+    tries = 2 if part.stat().st_size else 1
+    for _ in range(tries):
+        digest = fetch(url, part, received)
+        if digest.startswith(expected):
+            return digest
+        part.unlink()
+    raise DownloadError(
+        f"What came from {urlsplit(url).hostname} is not the expected file (its SHA-256 begins with "
+        f"{digest[: len(expected)]}, not {expected}); it was removed. Try again later."
+    )
+
+
+def _keep_convolutions(part: Path, target: Path, digest: str) -> None:
     try:
-        features = features_from_file(whole, LAYERS, "torchvision")
+        features = features_from_file(part, LAYERS, "torchvision")
     except ValueError as error:
+        part.unlink()
         raise DownloadError(str(error)) from error
     numbers = {}
+    metadata = {"convention": "torchvision", "sha256-of-source": digest}
     for layer, (weight, bias) in features.convolutions.items():
         stem = f"features.{TORCHVISION_INDEX[layer]}"
         numbers[f"{stem}.weight"], numbers[f"{stem}.bias"] = weight.contiguous(), bias.contiguous()
-    save_file(numbers, kept, {"convention": "torchvision", "sha256-of-source": digest})
+        metadata[layer] = fingerprint_of({layer: (weight, bias)})
+    write_tensors(target, numbers, metadata)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _sentence(error: OSError, folder: Path) -> str:
-    if error.errno == errno.ENOSPC:
+    if error.errno in _FULL:
         return f"The disk of {folder} is full: the download needs 630 MB for a moment, 80 MB afterwards."
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ENOENT):
         return f"{folder} cannot be written to. Set NAPARI_NEURAL_STYLE_CACHE to a folder that can."
     return f"The features could not be kept in {folder}: {error}."

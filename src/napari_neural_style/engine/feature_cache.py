@@ -8,12 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from napari_neural_style.cache import cache_folder
+from napari_neural_style.engine.tensors import write_tensors
 from napari_neural_style.engine.vgg import Features, fingerprint_of
-from napari_neural_style.whole import whole_file
 
 KEPT = 32
 """How many sets of features are kept; the least recently used go first."""
@@ -68,10 +67,9 @@ def store(key: str, features: Features) -> None:
     numbers = {}
     for layer, (weight, bias) in features.convolutions.items():
         numbers[f"{layer}.weight"], numbers[f"{layer}.bias"] = weight.contiguous(), bias.contiguous()
+    metadata = {"layers": ",".join(features.convolutions), "fingerprint": features.fingerprint}
     with contextlib.suppress(OSError):
-        folder().mkdir(parents=True, exist_ok=True)
-        with whole_file(folder() / f"{key}.safetensors") as part:
-            save_file(numbers, part, {"layers": ",".join(features.convolutions), "fingerprint": features.fingerprint})
+        write_tensors(folder() / f"{key}.safetensors", numbers, metadata)
         for old in entries()[KEPT:]:
             old.unlink(missing_ok=True)
 

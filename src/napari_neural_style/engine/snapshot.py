@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from napari_neural_style.engine.preparation import Brush, Sources
+from napari_neural_style.engine.tensors import write_tensors
 from napari_neural_style.settings import StyleSettings
-from napari_neural_style.whole import whole_file
 
 FORMAT = 1
 
@@ -80,14 +79,9 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     state["format"] = FORMAT
     state["settings"] = snapshot.settings.to_dict()
     state["weights"] = [brush.weight for brush in sources.brushes]
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Distinct memory for every name: safetensors refuses tensors that share it.
     numbers = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    with whole_file(path) as part:
-        try:
-            save_file(numbers, part, {"state": json.dumps(state)})
-        except SafetensorError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
+    write_tensors(path, numbers, {"state": json.dumps(state)})
 
 
 def read_snapshot(path: Path) -> Snapshot:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from napari_neural_style.cache import pretrained_path
 from napari_neural_style.engine.vgg import Trunk
-from napari_neural_style.engine.weights import features_from_file, resolve_source
+from napari_neural_style.engine.weights import pretrained_features, resolve_source
 
 PUBLISHED: dict[str, tuple[float, float]] = {
     "conv1_1": (3.71, 896),
@@ -58,7 +57,7 @@ def verify_pretrained() -> list[Comparison]:
         If they are not on this machine or cannot be read.
     """
     resolve_source("pretrained")
-    features = features_from_file(pretrained_path(), PUBLISHED, "torchvision")
+    features = pretrained_features(PUBLISHED)
     image = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     activations = Trunk(features, PUBLISHED, "max")(image)
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from napari_neural_style.cache import pretrained_path
@@ -89,8 +90,39 @@ def load_features(
             feature_cache.store(key, features)
         return features
     if settings.features == "pretrained":
-        return features_from_file(pretrained_path(), layers, "torchvision", source="pretrained")
+        return pretrained_features(layers)
     return features_from_file(Path(settings.features), layers, settings.convention)
+
+
+def pretrained_features(layers: Iterable[str]) -> Features:
+    """Return the features that the download keeps.
+
+    Raises
+    ------
+    ValueError
+        If they are not what was kept; they are removed then, so that they can be downloaded again.
+    """
+    layers, path = layers_up_to(layers), pretrained_path()
+    if not is_whole(path, layers):
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise ValueError(f"The pretrained features in {path} are damaged and no longer used. {DOWNLOAD_HINT}")
+    return features_from_file(path, layers, "torchvision", source="pretrained")
+
+
+def is_whole(path: Path, layers: Iterable[str] = LAYERS) -> bool:
+    """Tell whether layers of the file that the download keeps have the hashes that were noted with them."""
+    try:
+        with safe_open(path, "pt") as file:
+            noted = file.metadata() or {}
+            for layer in layers:
+                stem = f"features.{TORCHVISION_INDEX[layer]}"
+                pair = file.get_tensor(f"{stem}.weight"), file.get_tensor(f"{stem}.bias")
+                if noted.get(layer) != fingerprint_of({layer: pair}):
+                    return False
+    except SafetensorError:
+        return False
+    return True
 
 
 def features_from_file(

@@ -1,0 +1,31 @@
+"""Files of numbers, written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from napari_neural_style.whole import whole_file
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write contiguous tensors that share no memory, as safetensors; the folder is made if it is not there.
+
+    Raises
+    ------
+    OSError
+        If they cannot be written, with the system's number for a full disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as part:
+        try:
+            save_file(dict(tensors), part, dict(metadata))
+        except SafetensorError as error:
+            # It says in words only what the system said.
+            full = any(f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+            raise OSError(errno.ENOSPC if full else errno.EIO, f"{path} cannot be written: {error}") from error
