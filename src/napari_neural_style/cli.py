@@ -159,14 +159,14 @@ def _run(
             bar.update(step.index - bar.n)
             seen.append((step.index, step.scale, step.losses, time.perf_counter() - started))
             if step.saved:
+                pixels = _as_uint8(step)
+                if steps_folder is not None:
+                    write_image(steps_folder / f"step-{step.index:04d}.png", pixels, made_by(step, sources))
                 bar.write(
                     f"step {step.index}: content {step.losses.content:.6g}  style {step.losses.style:.6g}  "
                     f"total {step.losses.total:.6g}",
                     file=sys.stdout,
                 )
-                pixels = _as_uint8(step)
-                if steps_folder is not None:
-                    write_image(steps_folder / f"step-{step.index:04d}.png", pixels, made_by(step, sources))
             step = dataclasses.replace(step, shown=None)  # not to be held during the next step
     if step is None or (given_up and not step.saved):
         raise given_up[0]

@@ -42,6 +42,32 @@ class Plane:
     window: Window | None = None
 
 
+@dataclass(frozen=True)
+class Spot:
+    """Where a layer lay when it was asked: what becomes of it later does not move what is placed there.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of its pixels, channels not counted.
+    world : dict
+        The keywords of `napari.layers.Image` that say where it lies.
+    """
+
+    shape: tuple[int, ...]
+    world: dict[str, Any]
+
+
+def spot_of(layer: Image | Spot) -> Spot:
+    """Return where a layer lies now."""
+    if isinstance(layer, Spot):
+        return layer
+    copied = {name: np.array(getattr(layer, name)) for name in ("scale", "translate", "rotate", "shear")}
+    copied["affine"] = np.array(layer.affine.affine_matrix)
+    shape = tuple(int(n) for n in _level(layer).shape[: layer.ndim])
+    return Spot(shape, {**copied, "units": layer.units, "axis_labels": layer.axis_labels})
+
+
 def shown_plane(layer: Image, dims: Dims | None = None) -> Plane:
     """Return which plane of a layer a viewer shows; without its dims, the first one over the last two axes.
 
@@ -162,14 +188,14 @@ class _Look:
 
 
 def placed_like(
-    layer: Image, plane: Plane, picture: npt.NDArray[np.uint8]
+    layer: Image | Spot, plane: Plane, picture: npt.NDArray[np.uint8]
 ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
     """Return a picture as the data of a layer that lies exactly on a plane of another layer.
 
     Parameters
     ----------
-    layer : napari.layers.Image
-        The layer that the picture was made from.
+    layer : napari.layers.Image or Spot
+        The layer that the picture was made from, or where it lay.
     plane : Plane
         The plane of it.
     picture : ndarray
@@ -190,29 +216,27 @@ def placed_like(
     down, across = plane.axes
     shown = picture if down < across else picture.swapaxes(0, 1)
     height, width = shown.shape[:2]
-    shape = [1] * layer.ndim
+    spot = spot_of(layer)
+    shape = [1] * len(spot.shape)
     shape[min(down, across)], shape[max(down, across)] = height, width
-    return np.ascontiguousarray(shown).reshape(*shape, 3), place_on(layer, plane, picture.shape[:2])
+    return np.ascontiguousarray(shown).reshape(*shape, 3), place_on(spot, plane, picture.shape[:2])
 
 
-def place_on(layer: Image, plane: Plane, size: tuple[int, ...]) -> dict[str, Any]:
+def place_on(layer: Image | Spot, plane: Plane, size: tuple[int, ...]) -> dict[str, Any]:
     """Return the place in the world of a picture of some height and width on a plane, as :func:`placed_like` does."""
-    down, across = plane.axes
-    top, left, bottom, right = plane.window or (0, 0, *plane_shape(layer, plane))
-    ratio = np.ones(layer.ndim)
+    spot, (down, across) = spot_of(layer), plane.axes
+    world = spot.world
+    top, left, bottom, right = plane.window or (0, 0, spot.shape[down], spot.shape[across])
+    ratio = np.ones(len(spot.shape))
     ratio[[down, across]] = np.divide((bottom - top, right - left), size)
     first = np.array(plane.index, dtype=float)
     first[[down, across]] = (ratio[[down, across]] - 1) / 2 + (top, left)
-    to_world = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear)
+    to_world = Affine(scale=world["scale"], rotate=world["rotate"], shear=world["shear"])
     return {
+        **world,
         "rgb": True,
-        "scale": np.asarray(layer.scale) * ratio,
-        "translate": np.asarray(layer.translate) + to_world.linear_matrix @ first,
-        "rotate": layer.rotate,
-        "shear": layer.shear,
-        "affine": layer.affine,
-        "units": layer.units,
-        "axis_labels": layer.axis_labels,
+        "scale": world["scale"] * ratio,
+        "translate": world["translate"] + to_world.linear_matrix @ first,
     }
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from napari.layers import Image
 
 from napari_neural_style.files import KEY
-from napari_neural_style.viewer.layers import Plane, placed_like
+from napari_neural_style.viewer.layers import Plane, Spot, placed_like, spot_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -29,7 +29,7 @@ class Place:
     Attributes
     ----------
     layer : napari.layers.Image
-        The layer on whose plane they lie.
+        The layer on whose plane they lie; where it is now is noted, and it may go.
     plane : Plane
         The plane, and the window of it.
     title : str
@@ -40,12 +40,15 @@ class Place:
         Name of the run's file, if it is stopped.
     """
 
-    layer: Image
+    layer: Image | Spot
     plane: Plane
     title: str
     sources: dict[str, Any]
     run: str = ""
     stopped: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.layer = spot_of(self.layer)
 
 
 class Outputs:
@@ -117,7 +120,7 @@ class Outputs:
         if self._live is None or self._shown is None:
             return
         for layer in self._kept:
-            if layer in self._viewer.layers and layer.metadata[KEY]["step"] == self._shown.index:
+            if layer in self._viewer.layers and layer.metadata.get(KEY, {}).get("step") == self._shown.index:
                 self._viewer.layers.remove(layer)  # the run ended on a saved step: the live layer is it
         self._live.name = self._name(self._shown)
         self._live.metadata = self._made_by(self._shown)
