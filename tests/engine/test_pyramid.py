@@ -28,16 +28,16 @@ def test_detail_added_back_lowers_the_loss_on_entering(pair, quick):
     import dataclasses
 
     from napari_neural_style import stylize
-    from napari_neural_style.engine import optimization
+    from napari_neural_style.engine import position
 
     settings = dataclasses.replace(quick, size=96, scales=2, steps=40, style_weight=1.0)
     entering = {}
     for name, way in (("with", enlarge), ("without", lambda image, start: _blurred(image, start))):
-        optimization.enlarge, kept = way, optimization.enlarge
+        position.enlarge, kept = way, position.enlarge
         try:
             steps = list(stylize(*pair, settings))
         finally:
-            optimization.enlarge = kept
+            position.enlarge = kept
         entering[name] = next(step.losses.total for step in steps if step.scale == 2)
     assert entering["with"] < entering["without"] / 1.5
 
