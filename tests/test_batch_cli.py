@@ -23,14 +23,14 @@ QUICK = ["--size", "32", "--scales", "1", "--steps", "3", "--device", "cpu", "--
 
 @pytest.fixture
 def files(tmp_path, pair, monkeypatch):
-    """Three images of the same name, a stack of four planes, and a style."""
+    """Three images of the same name, a stack of eight planes, and a style."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "two").mkdir()
     picture = pair[0][:48, :64]
     for name, image in (("a.png", picture), ("a.jpg", picture[::-1]), ("two/a.png", picture[:, ::-1])):
         Image.fromarray(image).save(tmp_path / name)
     Image.fromarray(pair[1]).save(tmp_path / "oil.png")
-    stack = np.stack([pair[0][20:52, 10 + t : 50 + t] for t in range(4)])
+    stack = np.stack([pair[0][20:52, 10 + t : 50 + t] for t in range(8)])
     tifffile.imwrite(tmp_path / "movie.tif", stack, photometric="rgb")
     return tmp_path
 
@@ -60,7 +60,7 @@ def test_images_and_stacks_in_two_styles(files, pair, capsys):
     assert (files / "one.png").read_bytes() == (files / "out" / "a-oil.png").read_bytes()
     assert read_made_by("out/a-sea-2.png")["sources"] == {"content": "a.png", "style": "sea.png"}
     stack = zarr.open("out/movie-oil.ome.zarr", mode="r")
-    assert stack["0"].shape == (4, 3, 26, 32)
+    assert stack["0"].shape == (8, 3, 26, 32)
     assert all(plane.any() for plane in stack["0"][:])
     assert stack.attrs["napari-neural-style"]["settings"]["steps"] == 3
 
@@ -69,7 +69,7 @@ def test_images_and_stacks_in_two_styles(files, pair, capsys):
     # As if it was killed after the last plane.
     (files / "out" / "movie-sea.ome.zarr").rename(files / "out" / ".movie-sea.ome.zarr.part")
     assert batch("*.jpg", "a.png", "two", "movie.tif", "--style", "oil.png", "sea.png", "-o", "out") == 0
-    assert "13 finished before, 1 to do" in capsys.readouterr().out
+    assert "21 finished before, 1 to do" in capsys.readouterr().out
     assert (files / "out" / "movie-sea.ome.zarr").is_dir()
     after = {path: path.stat().st_mtime_ns for path in (files / "out").rglob("*.png")}
     assert {path.name for path in before if before[path] != after[path]} == {"a-oil-3.png"}
@@ -159,4 +159,4 @@ def test_a_batch_that_is_killed_goes_on_and_gives_the_same_files(files, end):
     assert batch(*arguments, "out") == 0
     assert made_in(files / "out") == made_in(files / "whole")
     finished = [json.loads(line) for line in (files / "out" / NAME).read_text().splitlines()]
-    assert sum("finished" in entry for entry in finished) == 6
+    assert sum("finished" in entry for entry in finished) == 10

@@ -259,7 +259,7 @@ from napari_neural_style import StyleSettings, stylize
 import psutil
 torch.set_num_threads(1)
 random = np.random.default_rng(0)
-content, style = random.random((600, 600, 3)), random.random((64, 64, 3))
+content, style = random.random((400, 400, 3)), random.random((64, 64, 3))
 settings = StyleSettings.from_dict(json.loads(sys.argv[1]))
 def run(settings):
     return [step for step in stylize(content, style, settings) if step.saved][-1]
@@ -296,8 +296,8 @@ def limited(settings: StyleSettings, allowed: int) -> dict:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the process's memory as Linux does")
 def test_a_limit_of_the_system(quick):
     """Real allocations fail: the run takes tiles, gives memory back, and the next run works."""
-    settings = dataclasses.replace(quick, size=600, steps=3, history=4)
-    found = limited(settings, 280 * 2**20)
+    settings = dataclasses.replace(quick, size=400, steps=3, history=4)
+    found = limited(settings, 125 * 2**20)
     assert any("Memory ran out" in note for note in found["notes"])
     assert any("tile" in turned for turned in found["changes"].values())
     assert found["image"] == found["again"]

@@ -76,7 +76,7 @@ def test_a_run_killed_at_any_moment(files):
     seconds = whole_run(arguments)
     seconds = whole_run(arguments)  # features are learned already
     expected = Path("out.png").read_bytes()
-    for after in moments(cases(2, 50), seconds):
+    for after in moments(cases(1, 50), seconds):
         for path in [*Path("steps").iterdir(), Path("out.png")]:
             path.unlink(missing_ok=True)
         printed, killed = kill(arguments, after)
@@ -105,7 +105,7 @@ def test_a_batch_killed_at_any_moment(files):
 
     whole_run(arguments("whole"))
     seconds = whole_run(arguments("again"))
-    for number, after in enumerate(moments(cases(2, 50), seconds)):
+    for number, after in enumerate(moments(cases(1, 50), seconds)):
         folder = f"out{number}"
         printed, killed = kill(arguments(folder), after)
         count("batches killed", killed)
@@ -121,7 +121,7 @@ def test_a_download_killed_at_any_moment(files, server, whole_file):
     url = f"{address(server, whole_file)}?slow"
     arguments = ["features", "download", "--url", url]
     seconds = whole_run(arguments)
-    for after in moments(cases(2, 50), seconds):
+    for after in moments(cases(1, 50), seconds):
         pretrained_path().unlink(missing_ok=True)
         printed, killed = kill(arguments, after)
         count("downloads killed", killed)

@@ -1,4 +1,4 @@
-"""What magicgui leaves to Qt: wrapping texts, scrolling, foreign widgets, tab order and accessible names."""
+"""What magicgui and napari leave to Qt: wrapping texts, scrolling, foreign widgets, tab order, accessible names, OpenGL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from magicgui.widgets import Container, Label
 from magicgui.widgets.bases import Widget
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QMainWindow, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 _MARGIN = 2
 """Space in pixels that napari's style keeps around scroll bars."""
@@ -129,3 +130,18 @@ def _controls(container: Container[Any]) -> Iterator[Widget]:
             yield from _controls(widget)
         elif not isinstance(widget, Label):
             yield widget
+
+
+def make_canvas_current(docked: QWidget) -> None:
+    """Make the OpenGL context of the canvas beside a docked widget the current one.
+
+    napari 0.9.2 deletes a removed layer's OpenGL objects in whichever context is current. That can be the one Qt
+    composes the window in; the next drawing then reads freed memory, which ends the process.
+    """
+    window = docked
+    while (above := window.parentWidget()) is not None:  # a floating dock's is the window
+        window = above
+    if isinstance(window, QMainWindow) and window.centralWidget() is not None:
+        canvas = window.centralWidget().findChild(QOpenGLWidget)
+        if canvas is not None:
+            canvas.makeCurrent()

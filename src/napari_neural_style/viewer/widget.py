@@ -17,7 +17,7 @@ from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, style
 from napari_neural_style.viewer.choices import why_not
 from napari_neural_style.viewer.fields import Fields, labelled
 from napari_neural_style.viewer.inputs import Inputs
-from napari_neural_style.viewer.native import make_accessible, note, put_in_scroll_area, wrapped
+from napari_neural_style.viewer.native import make_accessible, make_canvas_current, note, put_in_scroll_area, wrapped
 from napari_neural_style.viewer.outputs import STEPS_AS
 from napari_neural_style.viewer.preferences import use_preferences
 from napari_neural_style.viewer.presets import PresetFields
@@ -163,6 +163,7 @@ class StyleTransferWidget(Container):
         self._viewer.dims.events.order.connect(self._update)
         self._viewer.dims.events.axis_labels.connect(self._update)
         self._viewer.layers.selection.events.active.connect(self._update)
+        self._viewer.layers.events.removing.connect(self._on_removing)
         self.native_parent_changed.connect(self._on_parent_changed)
         self.native.setObjectName("napari-neural-style")
 
@@ -400,6 +401,9 @@ class StyleTransferWidget(Container):
     def _on_ended(self, words: str) -> None:
         self.features.reset_choices()
         self._told = words
+
+    def _on_removing(self) -> None:
+        make_canvas_current(self.native)
 
     def _on_parent_changed(self, parent: Any) -> None:
         """Stop when the dock is closed: napari then takes the widget out of it without destroying it."""
