@@ -112,7 +112,9 @@ class Outputs:
     def _insert_below_live(self, kept: Image) -> None:
         layers = self._viewer.layers
         selected = set(layers.selection)
+        kept.visible = self._viewer.dims.ndisplay == 3  # napari 0.9.2 cannot add a hidden RGB layer to a view in 3-D
         layers.insert(layers.index(self._live) if self._live in layers else len(layers), kept)
+        kept.visible = False
         layers.selection = selected
 
     def finish(self) -> None:
