@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import counts
 import napari_neural_style.cache
 from napari_neural_style import StyleSettings
 
+# Where the shell runs the tests in the background, the programs they start would ignore Ctrl-C too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # As the engine does, but before any test module imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Before any test module imports napari: its settings and the plugin's preferences are not the user's own.

@@ -173,7 +173,11 @@ def test_ctrl_c_in_a_terminal_ends_the_workers_too(files):
     time.sleep(2)
     group = os.getpgid(process.pid)
     os.killpg(group, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    try:
+        _, error = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(group, signal.SIGKILL)
+        raise
     assert process.returncode in (130, -signal.SIGINT), error
     assert b"Traceback" not in error
     deadline = time.monotonic() + 30
