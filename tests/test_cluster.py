@@ -26,6 +26,15 @@ from test_batch_cli import QUICK, made_in
 
 
 @pytest.fixture(autouse=True)
+def environment():
+    """Dask leaves its workers' environment, with their number of threads, in this process too."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def one_thread():
     """The same number of threads in this process as in two workers that share two cores."""
     before = torch.get_num_threads()

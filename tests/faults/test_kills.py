@@ -41,9 +41,7 @@ def kill(arguments: list[str], after: float) -> tuple[str, bool]:
     """Run the program and kill it after seconds; return what it printed, and whether it was killed before its end."""
     with Path("printed").open("w+") as printed:
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(
-            [*COMMAND, *arguments], stdout=printed, stderr=subprocess.DEVNULL, env=environment
-        )
+        process = subprocess.Popen([*COMMAND, *arguments], stdout=printed, stderr=subprocess.DEVNULL, env=environment)
         try:
             process.wait(after)
         except subprocess.TimeoutExpired:
