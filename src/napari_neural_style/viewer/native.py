@@ -1,4 +1,4 @@
-"""What magicgui and napari leave to Qt: wrapping texts, scrolling, foreign widgets, tab order, accessible names, OpenGL."""
+"""What magicgui and napari leave to Qt: wrapping texts, scrolling, foreign widgets, tab order, names, OpenGL."""
 
 from __future__ import annotations
 
