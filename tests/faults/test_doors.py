@@ -31,7 +31,8 @@ from napari_neural_style.contents import look_at
 from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
 from napari_neural_style.engine.weights import features_from_file
 from napari_neural_style.files import read_image, read_made_by, write_image
-from napari_neural_style.settings import LAYERS, SETTINGS, from_text
+from napari_neural_style.settings import LAYERS, SETTINGS
+from napari_neural_style.settings_text import from_text
 from test_settings import SETTINGS_OF_ANY_KIND
 
 ALL_CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]

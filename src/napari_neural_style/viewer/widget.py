@@ -13,7 +13,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_neural_style import store
 from napari_neural_style.cache import pretrained_path
-from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, style_strength, style_weight_of
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+from napari_neural_style.strength import style_strength, style_weight_of
 from napari_neural_style.viewer.choices import why_not
 from napari_neural_style.viewer.fields import Fields, labelled
 from napari_neural_style.viewer.inputs import Inputs
