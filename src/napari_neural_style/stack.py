@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_neural_style.engine.given import Regions, Styles
 from napari_neural_style.engine.images import UnusedRangeWarning, fit, to_rgb, to_uint8
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
-from napari_neural_style.engine.transfer import Progress, Regions, Styles, content_for, features_for, stylize
+from napari_neural_style.engine.transfer import Progress, content_for, features_for, stylize
 from napari_neural_style.engine.vgg import Features
 from napari_neural_style.motion import carried
 from napari_neural_style.planes import Index, Pixels, PlaneError, Planes, planes_of, read_plane
