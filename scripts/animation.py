@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pictures import Window, window
+from session import Window, window
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 SIZE = (800, 450)

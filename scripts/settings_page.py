@@ -6,7 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from napari_neural_style.settings import PRESETS, SETTINGS, Setting, StyleSettings, to_text
+from napari_neural_style.setting import Setting
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+from napari_neural_style.settings_text import to_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 

@@ -8,14 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_neural_style import PRESETS, StyleSettings
-from napari_neural_style.settings import (
-    LAYERS,
-    SETTINGS,
-    from_text,
-    style_strength,
-    style_weight_of,
-    to_text,
-)
+from napari_neural_style.settings import LAYERS, SETTINGS
+from napari_neural_style.settings_text import from_text, to_text
+from napari_neural_style.strength import style_strength, style_weight_of
 
 LAYER_WEIGHTS = st.just("auto") | st.dictionaries(
     st.sampled_from(list(LAYERS)), st.floats(1e-3, 1e3), min_size=1, max_size=4

@@ -9,7 +9,8 @@ import zarr
 
 from napari_neural_style import StyleSettings, stylize
 from napari_neural_style.engine.images import UnusedRangeWarning, to_uint8
-from napari_neural_style.stack import planes_of, result_size, share, stylize_stack
+from napari_neural_style.shared import share
+from napari_neural_style.stack import planes_of, result_size, stylize_stack
 
 
 @pytest.fixture

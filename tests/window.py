@@ -36,3 +36,14 @@ def endless(widget, save_every: int = 1_000_000) -> None:
     """Choose so many steps that only Stop ends the run."""
     widget.steps.value = 1_000_000
     widget.save_every.value = save_every
+
+
+def opened(widget, section: str):
+    """Press a section's button and return the widget."""
+    press(widget._sections[section].toggle)
+    return widget
+
+
+def result_of(viewer):
+    """Return the layer on top."""
+    return viewer.layers[-1]

@@ -15,13 +15,15 @@ import numpy.typing as npt
 from napari_neural_style.contents import Content, look_at
 from napari_neural_style.engine.images import to_uint8
 from napari_neural_style.engine.provenance import made_by, versions
+from napari_neural_style.engine.resolving import resolved
 from napari_neural_style.engine.step import Step
-from napari_neural_style.engine.transfer import resolved, stylize, trained_features
+from napari_neural_style.engine.transfer import stylize, trained_features
 from napari_neural_style.engine.vgg import Features
 from napari_neural_style.files import read_image, write_image
 from napari_neural_style.ledger import Ledger
 from napari_neural_style.settings import SETTINGS, StyleSettings
-from napari_neural_style.stack import Index, Shared, before, result_size, share, stylize_plane
+from napari_neural_style.shared import Shared, share
+from napari_neural_style.stack import Index, before, result_size, stylize_plane
 from napari_neural_style.stack_store import StackStore
 from napari_neural_style.workers import Watch, Workers, WorkersError
 

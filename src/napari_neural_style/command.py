@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from napari_neural_style import __version__
-from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, to_text
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+from napari_neural_style.settings_text import to_text
 
 
 def settings_of(made_by: Mapping[str, Any]) -> StyleSettings:

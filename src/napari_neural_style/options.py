@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, from_text
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+from napari_neural_style.settings_text import from_text
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

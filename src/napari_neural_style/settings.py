@@ -7,11 +7,11 @@ The dock widget, the command line, the documentation and the provenance are made
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from napari_neural_style.setting import Changes, LayerWeights, Setting, checked
 
 LAYERS: dict[str, int] = {
     **{f"conv1_{i}": 64 for i in (1, 2)},
@@ -32,53 +32,9 @@ AUTO_LAYERS: dict[str, dict[str, dict[str, float]]] = {
 }
 """What ``"auto"`` layers mean, for trained features (pretrained or from a file) and for self-taught ones."""
 
-LayerWeights = Literal["auto"] | Mapping[str, float]
-Changes = Mapping[int, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is known of one field of :class:`StyleSettings` besides its type and default.
-
-    Parameters
-    ----------
-    help : str
-        One or two sentences for tooltips, ``--help`` and the documentation.
-    choices : tuple of str
-        The words the field may hold; empty for numbers.
-    low, high : float
-        Range of a number, both ends included.
-    unit : str
-        Unit of a number, empty when it has none.
-    basic : bool
-        Shown in the dock's main part; the others are under Advanced.
-    live : bool
-        Can be turned while a job runs, see ``changes``.
-    relief : bool
-        A job turns it itself where memory runs out or numbers go wrong.
-    """
-
-    help: str
-    choices: tuple[str, ...] = ()
-    low: float = 0.0
-    high: float = math.inf
-    unit: str = ""
-    basic: bool = False
-    live: bool = False
-    relief: bool = False
-
-    @property
-    def tooltip(self) -> str:
-        """The help text with the unit and the range."""
-        if self.choices:
-            return f"{self.help} One of: {', '.join(self.choices)}."
-        if math.isfinite(self.high):
-            return f"{self.help} {self.low:g} to {self.high:g}{' ' + self.unit if self.unit else ''}."
-        return f"{self.help} {self.low:g} or more{', in ' + self.unit if self.unit else ''}."
-
 
 def _setting(default: Any, help: str, **details: Any) -> Any:
-    metadata = {"setting": Setting(help, **details)}
+    metadata = {"setting": Setting(default, help, **details)}
     return (
         field(default_factory=dict, metadata=metadata) if default == {} else field(default=default, metadata=metadata)
     )
@@ -252,8 +208,8 @@ class StyleSettings:
     )
 
     def __post_init__(self) -> None:
-        for name, details in SETTINGS.items():
-            object.__setattr__(self, name, _checked(name, getattr(self, name), details))
+        for name in SETTINGS:
+            object.__setattr__(self, name, checked(name, getattr(self, name), SETTINGS, LAYERS))
         if self.content_weight == 0 and self.style_weight == 0:
             raise ValueError("content_weight and style_weight are both 0: nothing is left to optimise.")
         if self.style_layers == {} and self.mode != "content":
@@ -292,156 +248,6 @@ class StyleSettings:
 
 SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in dataclasses.fields(StyleSettings)}
 """The details of every field of :class:`StyleSettings`, in its order."""
-_DEFAULTS: dict[str, Any] = {
-    f.name: {} if f.default is dataclasses.MISSING else f.default for f in dataclasses.fields(StyleSettings)
-}
-
-
-def _checked(name: str, value: Any, details: Setting) -> Any:
-    """Return `value` in its field's own type, or raise a ValueError that says what is wrong."""
-    default = _DEFAULTS[name]
-    if name in ("content_layers", "style_layers"):
-        return _checked_layers(name, value)
-    if name == "changes":
-        return _checked_changes(value)
-    if name == "tile":
-        return value if value == "auto" else _checked_tile(value, details)
-    if name == "size" and isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise ValueError(f"size must be one number or (height, width), not {value!r}.")
-        return tuple(_checked_number(name, side, int, details) for side in value)
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} must be true or false, not {value!r}.")
-        return value
-    if isinstance(default, str):
-        if isinstance(value, Path):
-            value = str(value)
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"{name} must be a word, not {value!r}.")
-        if details.choices and value not in details.choices:
-            raise ValueError(f"{name} must be one of {', '.join(details.choices)}, not {value!r}.")
-        return value
-    return _checked_number(name, value, type(default), details)
-
-
-def _checked_number(name: str, value: Any, kind: type, details: Setting) -> float | int:
-    try:
-        number = kind(value)
-        exact = not isinstance(value, (str, bytes, bool)) and number == value
-    except (TypeError, ValueError, OverflowError):
-        exact = False
-    if not exact:
-        what = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{name} must be {what}, not {value!r}.")
-    if not details.low <= number <= details.high:
-        unit = f" {details.unit}" if details.unit else ""
-        raise ValueError(f"{name} must be {details.low:g} to {details.high:g}{unit}, not {value!r}.")
-    return number
-
-
-def _checked_tile(value: Any, details: Setting) -> int:
-    side = int(_checked_number("tile", value, int, details))
-    if side % 16:
-        raise ValueError(f"tile must be auto, 0 or a multiple of 16, not {value!r}.")
-    return side
-
-
-def _checked_layers(name: str, value: Any) -> LayerWeights:
-    if value == "auto":
-        return "auto"
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name} must be 'auto' or a mapping of layer names to weights, not {value!r}.")
-    weight_of = Setting("", low=0.0, high=1e12)
-    for layer in value:
-        if layer not in LAYERS:
-            raise ValueError(f"{name}: there is no layer {layer!r}; the layers are {', '.join(LAYERS)}.")
-    return {
-        layer: float(_checked_number(f"{name}[{layer}]", weight, float, weight_of))
-        for layer, weight in value.items()
-        if weight != 0
-    }
-
-
-def _checked_changes(value: Any) -> Changes:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"changes must be a mapping of steps to what is turned there, not {value!r}.")
-    live = [name for name, details in SETTINGS.items() if details.live or details.relief]
-    checked: dict[int, dict[str, Any]] = {}
-    for step, turned in value.items():
-        digits = isinstance(step, str) and step.isascii() and step.isdigit()
-        number = _checked_number("A step in changes", int(step) if digits else step, int, SETTINGS["steps"])
-        if not isinstance(turned, Mapping):
-            raise ValueError(f"changes: step {number} must have a mapping of settings to values, not {turned!r}.")
-        for name in turned:
-            if name not in live:
-                raise ValueError(f"changes: {name!r} cannot be turned during a job; these can: {', '.join(live)}.")
-            if name in ("tile", "precision") and turned[name] in ("auto", "bfloat16"):
-                raise ValueError(f"changes: {name} cannot be turned to {turned[name]} during a job.")
-        if turned:
-            checked[int(number)] = {name: _checked(name, new, SETTINGS[name]) for name, new in turned.items()}
-    return dict(sorted(checked.items()))
-
-
-def from_text(name: str, text: Any) -> Any:
-    """Return a setting's value as people type it: ``512x384``, ``conv4_2=1,conv3_1=0.5``, ``0.02``.
-
-    What is no text is returned as it is.
-
-    Raises
-    ------
-    ValueError
-        If the text is none that the setting can have; the message says which form it has.
-    """
-    default = _DEFAULTS[name]
-    if name.endswith("_layers") and isinstance(text, str):
-        return text if text == "auto" else _layers_from_text(name, text)
-    if name == "changes" and isinstance(text, str):
-        return _changes_from_text(text)
-    number_or_auto = name == "tile" and text != "auto"
-    if not isinstance(text, str) or (isinstance(default, str) and not number_or_auto):
-        return text
-    numbers = text.lower().replace("×", "x").split("x") if name == "size" else [text]
-    try:
-        parsed = [float(number) if isinstance(default, float) else int(number) for number in numbers]
-    except ValueError:
-        raise ValueError(f"{name} must be a number, not {text!r}.") from None
-    return parsed[0] if len(parsed) == 1 else parsed
-
-
-def _layers_from_text(name: str, text: str) -> dict[str, float]:
-    weights = {}
-    for entry in text.split(","):
-        layer, equals, weight = entry.strip().partition("=")
-        try:
-            weights[layer.strip()] = float(weight) if equals else 1.0
-        except ValueError:
-            raise ValueError(f"{name}: {entry!r} is not of the form conv4_2=1.") from None
-    return weights
-
-
-def _changes_from_text(text: str) -> dict[str, dict[str, Any]]:
-    changes: dict[str, dict[str, Any]] = {}
-    for entry in text.split(";") if text.strip() else ():
-        step, colon, turned = entry.partition(":")
-        for pair in turned.split(","):
-            name, equals, value = (part.strip() for part in pair.partition("="))
-            if not colon or not equals or name not in SETTINGS:
-                raise ValueError(f"changes: {entry!r} is not of the form 100:style_weight=40,color=content.")
-            changes.setdefault(step.strip(), {})[name] = from_text(name, value)
-    return changes
-
-
-def to_text(value: Any) -> str:
-    """Return a setting's value as :func:`from_text` reads it."""
-    if isinstance(value, Mapping) and all(isinstance(step, int) for step in value):
-        return ";".join(f"{step}:{to_text(turned)}" for step, turned in value.items())
-    if isinstance(value, Mapping):
-        return ",".join(f"{layer}={to_text(weight)}" for layer, weight in value.items())
-    if isinstance(value, tuple):
-        return "x".join(str(side) for side in value)
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
-
 
 PRESETS: dict[str, StyleSettings] = {
     "balanced": StyleSettings(),
@@ -482,25 +288,3 @@ PRESETS: dict[str, StyleSettings] = {
     ),
 }
 """The presets by name; the first is the default."""
-
-_USUAL_RATIO = {"relative": 16.0, "paper": 3e7, "mean": 1e6}
-_DECADES_PER_POINT = 1 / 20
-
-
-def style_strength(settings: StyleSettings) -> float:
-    """Return the style strength, 0 to 100, of the settings' style_weight / content_weight.
-
-    50 is the usual ratio of the settings' normalization, and 20 points are a factor of ten.
-    """
-    if settings.content_weight == 0:
-        return 100.0
-    if settings.style_weight == 0:
-        return 0.0
-    ratio = settings.style_weight / settings.content_weight / _USUAL_RATIO[settings.normalization]
-    return min(100.0, max(0.0, 50 + math.log10(ratio) / _DECADES_PER_POINT))
-
-
-def style_weight_of(strength: float, settings: StyleSettings) -> float:
-    """Return the style weight that gives the settings a style strength, the inverse of `style_strength`."""
-    ratio = 10.0 ** ((strength - 50) * _DECADES_PER_POINT)
-    return settings.content_weight * ratio * _USUAL_RATIO[settings.normalization]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,112 +10,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_neural_style.engine.images import UnusedRangeWarning, fit, to_rgb, to_uint8
+from napari_neural_style.engine.given import Regions, Styles
+from napari_neural_style.engine.images import fit, to_rgb, to_uint8
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
-from napari_neural_style.engine.transfer import Progress, Regions, Styles, content_for, features_for, stylize
-from napari_neural_style.engine.vgg import Features
+from napari_neural_style.engine.transfer import Progress, content_for, stylize
 from napari_neural_style.motion import carried
-from napari_neural_style.planes import Index, Pixels, PlaneError, Planes, planes_of, read_plane
+from napari_neural_style.planes import Index, PlaneError, Planes, planes_of, read_plane
 from napari_neural_style.settings import StyleSettings
+from napari_neural_style.shared import Range, Shared, share
 
 __all__ = [
     "Index",
     "PlaneError",
     "PlaneStep",
     "Planes",
-    "Shared",
     "planes_of",
     "result_size",
-    "share",
     "stylize_plane",
     "stylize_stack",
 ]
-
-Range = tuple[float, float]
-
-SAMPLED = 5
-"""Planes, evenly spaced, that features and the value range of a stack are taken from."""
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all planes of a stack have in common, so that they agree.
-
-    Attributes
-    ----------
-    features : Features
-        The network's filters, learned once where they are learned.
-    value_range : (float, float) or None
-        The values that mean 0 and 1; None is the range of the dtype.
-    """
-
-    features: Features
-    value_range: Range | None
-
-
-def share(
-    planes: Planes,
-    style: Styles | None,
-    settings: StyleSettings,
-    *,
-    features: Features | None = None,
-    value_range: Range | None = None,
-    progress: Progress | None = None,
-) -> Shared:
-    """Return what the planes of a stack have in common, from the style and a sample of them.
-
-    Features are learned from the style and one picture that has a band of every plane of the sample: style and content
-    weigh the same as for a single image, and no more memory is needed. `features` are taken as they are.
-
-    Raises
-    ------
-    ValueError
-        If no plane of the sample can be read, or the style or a setting cannot be used.
-    """
-    if settings.mode == "texture":
-        raise ValueError("A texture is made from the style alone: mode texture has no use for a stack.")
-    sample = _sample(planes)
-    if value_range is None and sample[0].dtype.kind == "f":
-        value_range = _range_of(sample)
-    edges = np.linspace(0, planes.size[0], len(sample) + 1).round().astype(int)
-    bands = [plane[top:bottom] for plane, top, bottom in zip(sample, edges, edges[1:], strict=False)]
-    content = np.concatenate(bands)
-    if features is None:
-        features = features_for(content, style, settings, value_range=value_range, progress=progress)
-    return Shared(features, value_range)
-
-
-def _sample(planes: Planes) -> list[Pixels]:
-    indices = planes.indices()
-    chosen = np.linspace(0, len(indices) - 1, min(SAMPLED, len(indices))).round().astype(int)
-    sample: list[Pixels] = []
-    reasons: list[str] = []
-    # Another plane stands in for one that cannot be read.
-    for number in dict.fromkeys([*chosen.tolist(), *range(len(indices))]):
-        if len(sample) == len(chosen) or len(reasons) == 2 * SAMPLED:
-            break
-        try:
-            sample.append(read_plane(planes, indices[number]))
-        except PlaneError as error:
-            reasons.append(str(error))
-    if not sample:
-        raise ValueError(f"No plane of the stack can be used: {reasons[0] if reasons else 'it has none.'}")
-    return sample
-
-
-def _range_of(sample: list[Pixels]) -> Range:
-    """Return one range for all planes: with its own for each a stack would flicker."""
-    low, high = min(float(plane.min()) for plane in sample), max(float(plane.max()) for plane in sample)
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
-    warnings.warn(
-        f"The stack's values run from {low:g} to {high:g} in {len(sample)} of its planes, not from 0 to 1: they are "
-        "stretched to that range.",
-        UnusedRangeWarning,
-        stacklevel=3,
-    )
-    return (low, high) if low < high else (low - 0.5, low + 0.5)
 
 
 def stylize_plane(
@@ -137,7 +50,7 @@ def stylize_plane(
     style, settings, options
         As for :func:`stylize`.
     shared : Shared
-        From :func:`share`.
+        From :func:`~napari_neural_style.shared.share`.
     previous : (index, ndarray), optional
         A finished plane to start from, (H, W, 3).
 
@@ -244,7 +157,7 @@ def stylize_stack(
     only : iterable of index, optional
         Do these planes only, those in `finished` as well.
     shared : Shared, optional
-        From :func:`share`; found from the stack if not given.
+        From :func:`~napari_neural_style.shared.share`; found from the stack if not given.
     value_range : (float, float), optional
         The values that mean 0 and 1.
     content_regions, style_regions : optional

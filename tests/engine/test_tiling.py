@@ -166,7 +166,7 @@ def test_a_whole_run(pair, quick):
 
 
 def test_auto_becomes_tiles_where_memory_is_short(pair, quick, monkeypatch):
-    monkeypatch.setattr("napari_neural_style.engine.transfer.free_bytes", lambda device: 3 * 10**7)
+    monkeypatch.setattr("napari_neural_style.engine.resolving.free_bytes", lambda device: 3 * 10**7)
     settings = dataclasses.replace(quick, size=160, steps=2, tile="auto")
     for step in stylize(*pair, settings):
         if step.index == 1:

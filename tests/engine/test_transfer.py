@@ -15,8 +15,8 @@ from napari_neural_style.engine.color import luminance
 from napari_neural_style.engine.images import denormalize, normalize, resize, to_array, to_rgb, to_tensor
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.preparation import Brush
+from napari_neural_style.engine.resolving import resolved
 from napari_neural_style.engine.self_taught import learn
-from napari_neural_style.engine.transfer import resolved
 from napari_neural_style.engine.vgg import Trunk
 from napari_neural_style.settings import LAYERS
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from napari_neural_style.engine.allocator import give_back
 from napari_neural_style.engine.memory import LEAST_TILE
-from napari_neural_style.settings import StyleSettings, to_text
+from napari_neural_style.settings import StyleSettings
+from napari_neural_style.settings_text import to_text
 
 T = TypeVar("T")
 

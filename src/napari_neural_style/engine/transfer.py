@@ -1,25 +1,22 @@
-"""stylize(): checks one job and runs it, step by step."""
+"""stylize(): runs one job, step by step."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import cast
 
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.devices import resolve_device, resolve_precision
+from napari_neural_style.engine.given import Regions, Styles, check_sizes, checked_styles
 from napari_neural_style.engine.images import FloatImage, normalized_rgb, size_of, to_array, to_rgb
-from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes, too_large
-from napari_neural_style.engine.objective import weights_of
+from napari_neural_style.engine.memory import too_large
 from napari_neural_style.engine.optimization import Optimization
 from napari_neural_style.engine.preparation import (
     Pictures,
     Sources,
-    StyleImage,
     gather,
     prepare,
     style_size,
@@ -28,19 +25,17 @@ from napari_neural_style.engine.preparation import (
 from napari_neural_style.engine.recovery import saying_what_fits
 from napari_neural_style.engine.regions import checked_labels
 from napari_neural_style.engine.rescaling import rescaled
+from napari_neural_style.engine.resolving import home_of, layers_of, resolved, smallest_side, with_tile
 from napari_neural_style.engine.snapshot import Snapshot, moved
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
-from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to, pools_before
-from napari_neural_style.engine.weights import load_features, resolve_source
-from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
+from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to
+from napari_neural_style.engine.weights import load_features
+from napari_neural_style.settings import StyleSettings
 
-__all__ = ["Step", "content_for", "features_for", "go_on", "resolved", "stylize", "trained_features"]
+__all__ = ["Step", "content_for", "features_for", "go_on", "stylize", "trained_features"]
 
 Progress = Callable[[str, float], None]
-Styles = npt.ArrayLike | Sequence[tuple[npt.ArrayLike, float]]
-Regions = npt.ArrayLike | Sequence[npt.ArrayLike | None] | None
-Weighted = list[tuple[npt.ArrayLike, float]]
 
 
 def stylize(
@@ -114,7 +109,7 @@ def stylize(
     [1, 2]
     """
     settings = resolved(settings or StyleSettings(), features)
-    styles = _checked_styles(style, style_regions, settings)
+    styles = checked_styles(style, style_regions, settings)
     if content is None and settings.mode != "texture":
         raise ValueError("content: an image is needed in every mode but texture.")
     content_rgb = None if content is None else to_rgb(content, value_range, "content image")
@@ -123,12 +118,12 @@ def stylize(
         labels = checked_labels(content_regions, content_rgb.shape[:2], "content_regions")
     initial_rgb = None if initial is None else to_rgb(initial, name="initial image")
     size = working_size(content_rgb, settings)
-    settings = _with_tile(settings, size, [style_size(style.rgb.shape[:2], settings) for style in styles])
+    settings = with_tile(settings, size, [style_size(style.rgb.shape[:2], settings) for style in styles])
     with saying_what_fits(partial(_too_large, size, settings)):
-        sources = gather(content_rgb, labels, styles, initial_rgb, settings, _home(settings, size))
+        sources = gather(content_rgb, labels, styles, initial_rgb, settings, home_of(settings, size))
         del content_rgb, initial_rgb, styles  # they can be as large as the pictures made from them
         pictures = prepare(sources, settings)
-    _check_sizes(pictures, settings)
+    check_sizes(pictures, settings)
     return _run(sources, _images(pictures, settings), settings, features, progress, steering, None)
 
 
@@ -154,8 +149,8 @@ def features_for(
     """
     settings = resolved(settings or StyleSettings())
     pictures = _pictures(content, style, settings, value_range)
-    settings = _with_tile(settings, pictures.size, [size_of(brush.picture) for brush in pictures.brushes])
-    _check_sizes(pictures, settings)
+    settings = with_tile(settings, pictures.size, [size_of(brush.picture) for brush in pictures.brushes])
+    check_sizes(pictures, settings)
     return _features(settings, _images(pictures, settings), progress)
 
 
@@ -179,7 +174,7 @@ def content_for(
 def _pictures(
     content: npt.ArrayLike, style: Styles | None, settings: StyleSettings, value_range: tuple[float, float] | None
 ) -> Pictures:
-    styles = _checked_styles(style, None, settings)
+    styles = checked_styles(style, None, settings)
     rgb = to_rgb(content, value_range, "content image")
     return prepare(gather(rgb, None, styles, None, settings, torch.device(settings.device)), settings)
 
@@ -195,7 +190,7 @@ def trained_features(settings: StyleSettings) -> Features | None:
     settings = resolved(settings)
     if settings.features == "self-taught" or settings.rescale_features:
         return None
-    return load_features(settings, _layers(settings), [])
+    return load_features(settings, layers_of(settings), [])
 
 
 def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Steering | None = None) -> Iterator[Step]:
@@ -219,119 +214,13 @@ def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Ste
         If the device or the features are not there any more, or the features are other ones.
     """
     content, *styles = (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes))
-    settings = _with_tile(resolved(snapshot.settings), size_of(content), [size_of(style) for style in styles])
-    sources = moved(snapshot, _home(settings, size_of(content)))
+    settings = with_tile(resolved(snapshot.settings), size_of(content), [size_of(style) for style in styles])
+    sources = moved(snapshot, home_of(settings, size_of(content)))
     return _run(sources, _images(prepare(sources, settings), settings), settings, None, progress, steering, snapshot)
 
 
-def resolved(settings: StyleSettings, features: Features | None = None) -> StyleSettings:
-    """Return settings in which every ``"auto"`` is replaced by what it means here and now.
-
-    What ``tile`` becomes depends on the images: it is noted in every step's settings.
-
-    Parameters
-    ----------
-    settings : StyleSettings
-        Any.
-    features : Features, optional
-        Features at hand, instead of those that the settings name.
-
-    Raises
-    ------
-    ValueError
-        If the device or the features that the settings name are not there.
-    """
-    device = resolve_device(settings.device)
-    source = resolve_source(settings.features) if features is None else features.source
-    auto = AUTO_LAYERS["self-taught" if source == "self-taught" else "trained"]
-    return dataclasses.replace(
-        settings,
-        device=str(device),
-        precision=str(resolve_precision(settings.precision, device)).removeprefix("torch."),
-        features=source,
-        content_layers=auto["content"] if settings.content_layers == "auto" else settings.content_layers,
-        style_layers=auto["style"] if settings.style_layers == "auto" else settings.style_layers,
-    )
-
-
-def _with_tile(settings: StyleSettings, size: tuple[int, int], styles: Sequence[tuple[int, int]]) -> StyleSettings:
-    """Return resolved settings with the tile that pictures of these sizes need here and now."""
-    if settings.tile != "auto":
-        return settings
-    device, largest = torch.device(settings.device), max((height * width for height, width in styles), default=0)
-    tile = chosen_tile(size, largest, _layers(settings), settings, device, free_bytes(device))
-    return dataclasses.replace(settings, tile=tile)
-
-
-def _home(settings: StyleSettings, size: tuple[int, int]) -> torch.device:
-    """Return where a run's images are held: where it computes, unless that has no room for them beside a tile."""
-    device, host = torch.device(settings.device), torch.device("cpu")
-    state = state_bytes(size[0] * size[1], settings.optimizer, settings.history)
-    home = host if settings.tile and held_apart(state, device, free_bytes(device)) else device
-    check_room(size, settings, free_bytes(home))
-    return home
-
-
-def _weighted(style: Styles) -> Weighted:
-    """Return style images with their weights; a single image weighs 1."""
-    pairs = isinstance(style, (list, tuple)) and all(isinstance(e, tuple) and len(e) == 2 for e in style)
-    if not pairs:
-        return [(cast("npt.ArrayLike", style), 1.0)]
-    styles = [(image, float(weight)) for image, weight in cast("Weighted", style)]
-    if not all(weight >= 0 for _, weight in styles) or not sum(weight for _, weight in styles) > 0:
-        raise ValueError("style: give at least one image, no weight below 0 and at least one above.")
-    return styles
-
-
-def _checked_styles(style: Styles | None, regions: Regions, settings: StyleSettings) -> list[StyleImage]:
-    if settings.mode == "content":
-        return []
-    if style is None:
-        raise ValueError("style: an image is needed in every mode but content.")
-    pairs = _weighted(style)
-    labels = cast(
-        "list[npt.ArrayLike | None]", list(regions) if isinstance(regions, (list, tuple)) else [regions] * len(pairs)
-    )
-    if len(labels) != len(pairs):
-        raise ValueError(f"style_regions: there are {len(labels)} for {len(pairs)} styles; give one or None for each.")
-    styles = []
-    for (image, weight), found in zip(pairs, labels, strict=True):
-        if weight == 0:
-            continue
-        rgb = to_rgb(image, name="style image")
-        checked = None if found is None else checked_labels(found, rgb.shape[:2], "style_regions")
-        styles.append(StyleImage(rgb, weight, checked))
-    return styles
-
-
 def _too_large(size: tuple[int, int], settings: StyleSettings) -> str:
-    return too_large(size, _layers(settings), settings, torch.device(settings.device))
-
-
-def _smallest_side(settings: StyleSettings) -> int:
-    """Return the shortest side that the deepest layer in use can see; 2 pixels of it are needed."""
-    return 2 * 2 ** max(pools_before(layer) for layer in _layers(settings))
-
-
-def _layers(settings: StyleSettings) -> set[str]:
-    weights = weights_of(settings)
-    return {
-        *(weights.content_layers if weights.content else ()),
-        *(weights.style_layers if weights.style else ()),
-    }
-
-
-def _check_sizes(pictures: Pictures, settings: StyleSettings) -> None:
-    smallest = _smallest_side(settings)
-    named = [("content image", pictures.content), *(("style image", brush.picture) for brush in pictures.brushes)]
-    for name, picture in named:
-        height, width = picture.shape[-2:]
-        if min(height, width) < smallest:
-            raise ValueError(
-                f"The {name} is {height} × {width} pixels at this working size, but the layers in use need "
-                f"{smallest} a side. Choose a larger size, an image that is less narrow, or layers that are "
-                "less deep."
-            )
+    return too_large(size, layers_of(settings), settings, torch.device(settings.device))
 
 
 def _images(pictures: Pictures, settings: StyleSettings) -> list[Tensor]:
@@ -341,7 +230,7 @@ def _images(pictures: Pictures, settings: StyleSettings) -> list[Tensor]:
 
 
 def _features(settings: StyleSettings, images: list[Tensor], progress: Progress | None) -> Features:
-    layers = _layers(settings)
+    layers = layers_of(settings)
     features = load_features(settings, layers, images, progress)
     if not settings.rescale_features:
         return features
@@ -357,7 +246,7 @@ def _run(
     steering: Steering | None,
     snapshot: Snapshot | None,
 ) -> Iterator[Step]:
-    layers = _layers(settings)
+    layers = layers_of(settings)
     too_large_here = partial(_too_large, size_of(sources.content), settings)
     if features is None:
         with saying_what_fits(too_large_here):
@@ -368,7 +257,7 @@ def _run(
     if snapshot is not None and features.fingerprint != snapshot.fingerprint:
         raise ValueError("This run was made with other features than are here now; it cannot be gone on with.")
     make_trunk = partial(_trunk, features, layers, settings)
-    fingerprint, smallest = features.fingerprint, _smallest_side(settings)
+    fingerprint, smallest = features.fingerprint, smallest_side(settings)
     with saying_what_fits(too_large_here):
         run = Optimization(sources, settings, make_trunk, fingerprint, smallest, steering, snapshot)
     del features, make_trunk, sources

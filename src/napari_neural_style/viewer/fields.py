@@ -12,7 +12,8 @@ from magicgui.widgets.bases import ValueWidget
 from psygnal import Signal
 from qtpy.QtWidgets import QComboBox
 
-from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, from_text, to_text
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+from napari_neural_style.settings_text import from_text, to_text
 from napari_neural_style.viewer.choices import device_choices, features_choices
 from napari_neural_style.viewer.native import show_whole_choices
 

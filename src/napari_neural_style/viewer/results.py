@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, Container, PushButton
 from napari.layers import Image
+from psygnal import Signal
+from qtpy.QtWidgets import QApplication
 
 from napari_neural_style.files import KEY
 from napari_neural_style.viewer.compare import Comparison
@@ -13,23 +15,44 @@ from napari_neural_style.viewer.fields import labelled
 from napari_neural_style.viewer.outputs import STEPS_AS
 from napari_neural_style.viewer.provenance import made_by_of, open_layer, sources_of
 from napari_neural_style.viewer.stack_outputs import unfinished
+from napari_neural_style.viewer.tasks import go_on_task, missing_task
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Layer
 
+    from napari_neural_style.viewer.inputs import Inputs
+
 
 class Results:
-    """Buttons for the selected result.
+    """Buttons for the selected result, and what they do.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        Whose selected layer it is.
+    inputs : Inputs
+        The fields for layers, which hold those of a result again.
 
     Attributes
     ----------
+    recalled : Signal
+        Emitted with the settings of a result that are to be used again.
+    wanted : Signal
+        Emitted with a task that is to run.
+    told : Signal
+        Emitted with what became of a press, in a sentence, or nothing.
     body : Container
         The buttons.
     """
 
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+    recalled = Signal(object)
+    wanted = Signal(object)
+    told = Signal(str)
+
+    def __init__(self, viewer: napari.viewer.Viewer, inputs: Inputs) -> None:
         self._viewer = viewer
+        self._inputs = inputs
         self._comparison = Comparison(viewer)
         self.use = PushButton(text="Use these settings", tooltip="Fill all fields with what made the selected result.")
         self.copy = PushButton(
@@ -55,7 +78,14 @@ class Results:
             pair.margins = (0, 0, 0, 0)
         self.body: Container[Any] = Container(widgets=[*pairs, self.missing, labelled(self.steps_as)], labels=False)
         self.body.margins = (0, 0, 0, 0)
-        self.compare.changed.connect(self.toggle_comparison)
+        for button, press in (
+            (self.use, self._use),
+            (self.copy, self._copy),
+            (self.go_on, self._go_on),
+            (self.missing, self._run_missing),
+            (self.compare, self.toggle_comparison),
+        ):
+            button.changed.connect(press)
 
     def selected(self) -> Layer | None:
         """Return the selected layer if a run made it."""
@@ -82,6 +112,57 @@ class Results:
         sources = sources_of(layer)
         found: Layer | None = open_layer(self._viewer.layers, sources.get("content") or sources.get("style"), Image)
         return found if found is not layer else None
+
+    def _use(self) -> None:
+        from napari_neural_style.viewer.recall import recall
+
+        layer = self.selected()
+        if layer is None:
+            return
+        try:
+            settings, missing = recall(layer, self._inputs, self._viewer)
+        except ValueError as error:
+            self.told.emit(str(error))
+            return
+        self.recalled.emit(settings)
+        self.told.emit(f"Not open any more: {', '.join(missing)}." if missing else "")
+
+    def _copy(self) -> None:
+        from napari_neural_style.viewer.recall import command_for
+
+        layer = self.selected()
+        clipboard = QApplication.clipboard()
+        if layer is None or clipboard is None:
+            return
+        try:
+            command, missing = command_for(layer, self._viewer)
+        except ValueError as error:
+            self.told.emit(str(error))
+            return
+        clipboard.setText(command)
+        self.told.emit(f"Copied. {missing}".strip())
+
+    def _go_on(self) -> None:
+        layer = self.selected()
+        if layer is None:
+            return
+        try:
+            task = go_on_task(self._viewer, layer)
+        except ValueError as error:
+            self.told.emit(str(error))
+            return
+        self.wanted.emit(task)
+
+    def _run_missing(self) -> None:
+        layer = self.selected()
+        if layer is None:
+            return
+        try:
+            task = missing_task(layer)
+        except ValueError as error:
+            self.told.emit(str(error))
+            return
+        self.wanted.emit(task)
 
     def toggle_comparison(self) -> None:
         """Show content and result side by side, or everything as it was before."""

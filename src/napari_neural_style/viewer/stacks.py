@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from napari_neural_style.engine.losses import Losses
     from napari_neural_style.engine.steering import Steering
-    from napari_neural_style.stack import Index, Planes, PlaneStep, Shared
+    from napari_neural_style.shared import Shared
+    from napari_neural_style.stack import Index, Planes, PlaneStep
     from napari_neural_style.viewer.stack_array import StackArray
 
 KEPT_DAYS = 30
@@ -161,7 +162,8 @@ class Stack:
     def work(self, report: Report, steering: Steering | None = None) -> Generator[StackStep]:
         """Paint what is missing, on a thread; nothing turns a setting on the way, so that planes agree."""
         report("Loading PyTorch…", 0.0)
-        from napari_neural_style.stack import share, stylize_stack
+        from napari_neural_style.shared import share
+        from napari_neural_style.stack import stylize_stack
 
         if self._read is None:
             return

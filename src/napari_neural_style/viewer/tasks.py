@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.command import settings_of
-from napari_neural_style.settings import StyleSettings, to_text
+from napari_neural_style.settings import StyleSettings
+from napari_neural_style.settings_text import to_text
 from napari_neural_style.viewer.areas import labels_reader, shapes_reader, window_of
 from napari_neural_style.viewer.inputs import Inputs, StyleChoice
 from napari_neural_style.viewer.layers import Plane, plane_shape, reader_of, shown_plane, source_name

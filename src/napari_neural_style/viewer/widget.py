@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import Container, PushButton
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QApplication
 
 from napari_neural_style import store
 from napari_neural_style.cache import pretrained_path
-from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings, style_strength, style_weight_of
+from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.choices import why_not
-from napari_neural_style.viewer.fields import Fields, labelled
+from napari_neural_style.viewer.controls import Controls
+from napari_neural_style.viewer.fields import labelled
 from napari_neural_style.viewer.inputs import Inputs
 from napari_neural_style.viewer.native import make_accessible, make_canvas_current, note, put_in_scroll_area, wrapped
 from napari_neural_style.viewer.outputs import STEPS_AS
 from napari_neural_style.viewer.preferences import use_preferences
-from napari_neural_style.viewer.presets import PresetFields
+from napari_neural_style.viewer.question import Question
 from napari_neural_style.viewer.queue import Queue
 from napari_neural_style.viewer.results import Results
 from napari_neural_style.viewer.runner import STARTING, Runner
 from napari_neural_style.viewer.sections import Section
-from napari_neural_style.viewer.tasks import Task, go_on_task, make_task, missing_task, why_no_task
+from napari_neural_style.viewer.tasks import Task, make_task, why_no_task
 from napari_neural_style.viewer.worker import Job
 
 if TYPE_CHECKING:
@@ -43,8 +41,6 @@ class StyleTransferWidget(Container):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
-        self._asked_for_features = False
-        self._filling = False
         self._told = ""
         self._build()
         widgets = [self._body, self.message, self._buttons, self._more_buttons, self.bar]
@@ -65,19 +61,20 @@ class StyleTransferWidget(Container):
         self._inputs = Inputs(self._viewer)
         self.content, self.style, self.swap = self._inputs.content, self._inputs.style, self._inputs.swap
         self.planes, self.chained = self._inputs.plane_choice.planes, self._inputs.plane_choice.chained
-        self._presets = PresetFields()
+        self._controls = Controls(self._runner.turn)
+        self._presets, self._fields = self._controls.presets, self._controls.fields
         self.preset, self.style_strength = self._presets.preset, self._presets.strength
-        self._fields = Fields()
         self.size, self.steps, self.save_every = (self._fields[n] for n in ("size", "steps", "save_every"))
         self.features, self.device = self._fields["features"], self._fields["device"]
         self._main = labelled(*self._inputs.main, self.preset, self.style_strength, *self._fields.basic)
-        self._build_question()
+        self._question = Question()
+        self.download, self.use_self_taught = self._question.download, self._question.use_self_taught
         self._sections = {
             "more": Section("Regions and more styles", self._make_more, "Where to paint, and with which styles."),
             "results": Section("Results", lambda: self._results.body, "What to do with the selected result."),
             "curve": Section("Loss curve", lambda: wrapped(self._runner.curve), "The losses of the run."),
             "queue": Section("Waiting runs", lambda: wrapped(self._queue), "Runs that start one after another."),
-            "presets": Section("Own presets", self._make_presets, "Keep the settings under a name."),
+            "presets": Section("Own presets", self._controls.own_presets, "Keep the settings under a name."),
             "advanced": Section("Advanced", lambda: self._fields.advanced, "All other settings."),
         }
         for section in self._sections.values():
@@ -97,11 +94,10 @@ class StyleTransferWidget(Container):
 
     @cached_property
     def _results(self) -> Results:
-        results = Results(self._viewer)
-        results.use.changed.connect(self._use_settings)
-        results.copy.changed.connect(self._copy_command)
-        results.go_on.changed.connect(self._go_on)
-        results.missing.changed.connect(self._run_missing)
+        results = Results(self._viewer, self._inputs)
+        results.recalled.connect(self._controls.write)
+        results.wanted.connect(self._begin)
+        results.told.connect(self._tell)
         return results
 
     @property
@@ -118,33 +114,16 @@ class StyleTransferWidget(Container):
         more.body.changed.connect(self._on_change)
         return more.body
 
-    def _make_presets(self) -> Container[Any]:
-        self._presets.save.changed.connect(self._save_preset)
-        self._presets.delete.changed.connect(self._delete_preset)
-        return self._presets.own
-
     def _on_section(self) -> None:
         """Look after what a section made when it was first opened."""
         make_accessible(self)
         self._update()
 
-    def _build_question(self) -> None:
-        self.download = PushButton(text="Download 548 MB", tooltip="Get VGG-19's own features once, 80 MB are kept.")
-        self.use_self_taught = PushButton(
-            text="Self-taught now", tooltip="Learn the features from these two images in seconds; no download."
-        )
-        answers: Container[Any] = Container(
-            widgets=[self.download, self.use_self_taught], layout="horizontal", labels=False
-        )
-        text = note("VGG-19's trained features are not on this machine.")
-        self._question: Container[Any] = Container(widgets=[text, answers], labels=False)
-        self._question.margins = answers.margins = (0, 0, 0, 0)
-
     def _connect(self) -> None:
-        self.preset.changed.connect(self._apply_preset)
-        self.restore.changed.connect(self._restore_defaults)
-        self.style_strength.changed.connect(self._apply_strength)
-        self._fields.changed.connect(self._on_field)
+        self._controls.filled.connect(self._update)
+        self._controls.changed.connect(self._on_change)
+        self._controls.told.connect(self._tell)
+        self.restore.changed.connect(self._controls.restore_defaults)
         self.use_self_taught.changed.connect(self._choose_self_taught)
         self.download.changed.connect(self._download)
         for button, press in (
@@ -176,69 +155,11 @@ class StyleTransferWidget(Container):
         ValueError
             If a field holds no value that its setting can have.
         """
-        return self._fields.read()
+        return self._controls.read()
 
     @settings.setter
     def settings(self, settings: StyleSettings) -> None:
-        self._filling = True
-        try:
-            self._fields.write(settings)
-        finally:
-            self._filling = False
-        self._show_strength()
-        self._update()
-
-    def _apply_preset(self, name: str) -> None:
-        settings = dataclasses.replace(self._presets.settings_of(name), device=self.device.value)
-        precision = use_preferences().precision
-        self.settings = settings if precision == "auto" else dataclasses.replace(settings, precision=precision)
-
-    def _restore_defaults(self) -> None:
-        first = next(iter(PRESETS))
-        with self.preset.changed.blocked():
-            self.preset.value = first
-        self.settings = PRESETS[first]
-
-    def _save_preset(self) -> None:
-        try:
-            self._tell(f"Kept as {self._presets.keep(self.settings)!r}.")
-        except (ValueError, OSError) as error:
-            self._tell(str(error))
-
-    def _delete_preset(self) -> None:
-        try:
-            self._presets.forget()
-            self._tell("")
-        except (ValueError, OSError) as error:
-            self._tell(str(error))
-
-    def _apply_strength(self, strength: float) -> None:
-        try:
-            weight = style_weight_of(strength, self.settings)
-        except ValueError:
-            return
-        weight = float(f"{weight:.6g}")
-        self._fields.put("style_weight", weight)
-        self._runner.turn("style_weight", weight)
-        self._on_change()
-
-    def _show_strength(self) -> None:
-        try:
-            strength = style_strength(self.settings)
-        except ValueError:
-            return
-        with self.style_strength.changed.blocked():
-            self.style_strength.value = round(strength)
-
-    def _on_field(self, name: str) -> None:
-        if self._filling:
-            return
-        if name in ("style_weight", "content_weight", "normalization"):
-            self._show_strength()
-        if SETTINGS[name].live:
-            with contextlib.suppress(ValueError):
-                self._runner.turn(name, getattr(self.settings, name))
-        self._on_change()
+        self._controls.write(settings)
 
     def _choose_self_taught(self) -> None:
         self.features.value = "self-taught"
@@ -273,8 +194,7 @@ class StyleTransferWidget(Container):
         self.save_now.enabled = self._runner.steerable
         self.pause.text = "Res&ume" if self._job is not None and self._job.paused else "Pa&use"
         self.run.text = "&Run next" if running else "&Run"
-        wants = self.features.value == "pretrained" or (self.features.value == "auto" and not self._asked_for_features)
-        self._question.visible = wants and not running and not pretrained_path().is_file()
+        self._question.follow(self.features.value, running)
         mode = self._fields["mode"].value
         self.content.enabled, self.style.enabled = mode != "texture", mode != "content"
         self.planes.enabled = self.chained.enabled = mode != "texture"
@@ -327,28 +247,10 @@ class StyleTransferWidget(Container):
         store.remember(self.settings)
         self._begin(task)
 
-    def _go_on(self) -> None:
-        layer = self._results.selected()
-        if layer is None:
-            return
-        try:
-            self._begin(go_on_task(self._viewer, layer))
-        except ValueError as error:
-            self._tell(str(error))
-
-    def _run_missing(self) -> None:
-        layer = self._results.selected()
-        if layer is None:
-            return
-        try:
-            self._begin(missing_task(layer))
-        except ValueError as error:
-            self._tell(str(error))
-
     def _begin(self, task: Task) -> None:
         if self._runner.job is None:
             self._end_comparing()
-        self._asked_for_features = True
+        self._question.answered = True
         self._told = ""
         if not self._runner.begin(task, self._steps_as(), self.native):
             self._sections["queue"].open()
@@ -363,35 +265,6 @@ class StyleTransferWidget(Container):
     def _download(self) -> None:
         self._told = ""
         self._runner.download(self.native)
-
-    def _use_settings(self) -> None:
-        from napari_neural_style.viewer.recall import recall
-
-        layer = self._results.selected()
-        if layer is None:
-            return
-        try:
-            settings, missing = recall(layer, self._inputs, self._viewer)
-        except ValueError as error:
-            self._tell(str(error))
-            return
-        self.settings = settings
-        self._tell(f"Not open any more: {', '.join(missing)}." if missing else "")
-
-    def _copy_command(self) -> None:
-        from napari_neural_style.viewer.recall import command_for
-
-        layer = self._results.selected()
-        clipboard = QApplication.clipboard()
-        if layer is None or clipboard is None:
-            return
-        try:
-            command, missing = command_for(layer, self._viewer)
-        except ValueError as error:
-            self._tell(str(error))
-            return
-        clipboard.setText(command)
-        self._tell(f"Copied. {missing}".strip())
 
     def _on_said(self, words: str) -> None:
         self._say(words)

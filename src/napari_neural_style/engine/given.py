@@ -1,0 +1,71 @@
+"""The images that a job is given, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy.typing as npt
+
+from napari_neural_style.engine.images import to_rgb
+from napari_neural_style.engine.preparation import Pictures, StyleImage
+from napari_neural_style.engine.regions import checked_labels
+from napari_neural_style.engine.resolving import smallest_side
+from napari_neural_style.settings import StyleSettings
+
+Styles = npt.ArrayLike | Sequence[tuple[npt.ArrayLike, float]]
+Regions = npt.ArrayLike | Sequence[npt.ArrayLike | None] | None
+Weighted = list[tuple[npt.ArrayLike, float]]
+
+
+def _weighted(style: Styles) -> Weighted:
+    """Return style images with their weights; a single image weighs 1."""
+    pairs = isinstance(style, (list, tuple)) and all(isinstance(e, tuple) and len(e) == 2 for e in style)
+    if not pairs:
+        return [(cast("npt.ArrayLike", style), 1.0)]
+    styles = [(image, float(weight)) for image, weight in cast("Weighted", style)]
+    if not all(weight >= 0 for _, weight in styles) or not sum(weight for _, weight in styles) > 0:
+        raise ValueError("style: give at least one image, no weight below 0 and at least one above.")
+    return styles
+
+
+def checked_styles(style: Styles | None, regions: Regions, settings: StyleSettings) -> list[StyleImage]:
+    """Return the style images that count, with their weights and labels; none in mode ``"content"``.
+
+    Raises
+    ------
+    ValueError
+        If an image, a weight or labels cannot be used; the message says what is wrong.
+    """
+    if settings.mode == "content":
+        return []
+    if style is None:
+        raise ValueError("style: an image is needed in every mode but content.")
+    pairs = _weighted(style)
+    labels = cast(
+        "list[npt.ArrayLike | None]", list(regions) if isinstance(regions, (list, tuple)) else [regions] * len(pairs)
+    )
+    if len(labels) != len(pairs):
+        raise ValueError(f"style_regions: there are {len(labels)} for {len(pairs)} styles; give one or None for each.")
+    styles = []
+    for (image, weight), found in zip(pairs, labels, strict=True):
+        if weight == 0:
+            continue
+        rgb = to_rgb(image, name="style image")
+        checked = None if found is None else checked_labels(found, rgb.shape[:2], "style_regions")
+        styles.append(StyleImage(rgb, weight, checked))
+    return styles
+
+
+def check_sizes(pictures: Pictures, settings: StyleSettings) -> None:
+    """Raise a ValueError that says what to do if a picture is too small for the layers in use."""
+    smallest = smallest_side(settings)
+    named = [("content image", pictures.content), *(("style image", brush.picture) for brush in pictures.brushes)]
+    for name, picture in named:
+        height, width = picture.shape[-2:]
+        if min(height, width) < smallest:
+            raise ValueError(
+                f"The {name} is {height} × {width} pixels at this working size, but the layers in use need "
+                f"{smallest} a side. Choose a larger size, an image that is less narrow, or layers that are "
+                "less deep."
+            )

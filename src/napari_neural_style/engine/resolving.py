@@ -1,0 +1,77 @@
+"""What a job's settings mean here and now: the device, the features, the layers in use, tiles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from napari_neural_style.engine.devices import resolve_device, resolve_precision
+from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes
+from napari_neural_style.engine.objective import weights_of
+from napari_neural_style.engine.vgg import Features, pools_before
+from napari_neural_style.engine.weights import resolve_source
+from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
+
+
+def resolved(settings: StyleSettings, features: Features | None = None) -> StyleSettings:
+    """Return settings in which every ``"auto"`` is replaced by what it means here and now.
+
+    What ``tile`` becomes depends on the images: it is noted in every step's settings.
+
+    Parameters
+    ----------
+    settings : StyleSettings
+        Any.
+    features : Features, optional
+        Features at hand, instead of those that the settings name.
+
+    Raises
+    ------
+    ValueError
+        If the device or the features that the settings name are not there.
+    """
+    device = resolve_device(settings.device)
+    source = resolve_source(settings.features) if features is None else features.source
+    auto = AUTO_LAYERS["self-taught" if source == "self-taught" else "trained"]
+    return dataclasses.replace(
+        settings,
+        device=str(device),
+        precision=str(resolve_precision(settings.precision, device)).removeprefix("torch."),
+        features=source,
+        content_layers=auto["content"] if settings.content_layers == "auto" else settings.content_layers,
+        style_layers=auto["style"] if settings.style_layers == "auto" else settings.style_layers,
+    )
+
+
+def with_tile(settings: StyleSettings, size: tuple[int, int], styles: Sequence[tuple[int, int]]) -> StyleSettings:
+    """Return resolved settings with the tile that pictures of these sizes need here and now."""
+    if settings.tile != "auto":
+        return settings
+    device, largest = torch.device(settings.device), max((height * width for height, width in styles), default=0)
+    tile = chosen_tile(size, largest, layers_of(settings), settings, device, free_bytes(device))
+    return dataclasses.replace(settings, tile=tile)
+
+
+def home_of(settings: StyleSettings, size: tuple[int, int]) -> torch.device:
+    """Return where a run's images are held: where it computes, unless that has no room for them beside a tile."""
+    device, host = torch.device(settings.device), torch.device("cpu")
+    state = state_bytes(size[0] * size[1], settings.optimizer, settings.history)
+    home = host if settings.tile and held_apart(state, device, free_bytes(device)) else device
+    check_room(size, settings, free_bytes(home))
+    return home
+
+
+def layers_of(settings: StyleSettings) -> set[str]:
+    """Return the layers that resolved settings use: those of the terms that count."""
+    weights = weights_of(settings)
+    return {
+        *(weights.content_layers if weights.content else ()),
+        *(weights.style_layers if weights.style else ()),
+    }
+
+
+def smallest_side(settings: StyleSettings) -> int:
+    """Return the shortest side that the deepest layer in use can see; 2 pixels of it are needed."""
+    return 2 * 2 ** max(pools_before(layer) for layer in layers_of(settings))

@@ -1,0 +1,159 @@
+"""What is known of a setting, and the checking of values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+LayerWeights = Literal["auto"] | Mapping[str, float]
+Changes = Mapping[int, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of one field of :class:`~napari_neural_style.settings.StyleSettings`.
+
+    Parameters
+    ----------
+    default : Any
+        Its value where none is given, of the type that every value has.
+    help : str
+        One or two sentences for tooltips, ``--help`` and the documentation.
+    choices : tuple of str
+        The words the field may hold; empty for numbers.
+    low, high : float
+        Range of a number, both ends included.
+    unit : str
+        Unit of a number, empty when it has none.
+    basic : bool
+        Shown in the dock's main part; the others are under Advanced.
+    live : bool
+        Can be turned while a job runs, see ``changes``.
+    relief : bool
+        A job turns it itself where memory runs out or numbers go wrong.
+    """
+
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = math.inf
+    unit: str = ""
+    basic: bool = False
+    live: bool = False
+    relief: bool = False
+
+    @property
+    def tooltip(self) -> str:
+        """The help text with the unit and the range."""
+        if self.choices:
+            return f"{self.help} One of: {', '.join(self.choices)}."
+        if math.isfinite(self.high):
+            return f"{self.help} {self.low:g} to {self.high:g}{' ' + self.unit if self.unit else ''}."
+        return f"{self.help} {self.low:g} or more{', in ' + self.unit if self.unit else ''}."
+
+
+def checked(name: str, value: Any, settings: Mapping[str, Setting], layers: Collection[str]) -> Any:
+    """Return a value in its setting's own type.
+
+    Parameters
+    ----------
+    name : str
+        The setting.
+    value : Any
+        Anything.
+    settings : mapping
+        What is known of all settings, by name.
+    layers : collection of str
+        The layers that there are.
+
+    Raises
+    ------
+    ValueError
+        If the setting cannot have the value; the message says what is wrong.
+    """
+    details = settings[name]
+    if name in ("content_layers", "style_layers"):
+        return _checked_layers(name, value, layers)
+    if name == "changes":
+        return _checked_changes(value, settings, layers)
+    if name == "tile":
+        return value if value == "auto" else _checked_tile(value, details)
+    if name == "size" and isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"size must be one number or (height, width), not {value!r}.")
+        return tuple(_checked_number(name, side, int, details) for side in value)
+    if isinstance(details.default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, not {value!r}.")
+        return value
+    if isinstance(details.default, str):
+        if isinstance(value, Path):
+            value = str(value)
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"{name} must be a word, not {value!r}.")
+        if details.choices and value not in details.choices:
+            raise ValueError(f"{name} must be one of {', '.join(details.choices)}, not {value!r}.")
+        return value
+    return _checked_number(name, value, type(details.default), details)
+
+
+def _checked_number(name: str, value: Any, kind: type, details: Setting) -> float | int:
+    try:
+        number = kind(value)
+        exact = not isinstance(value, (str, bytes, bool)) and number == value
+    except (TypeError, ValueError, OverflowError):
+        exact = False
+    if not exact:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} must be {what}, not {value!r}.")
+    if not details.low <= number <= details.high:
+        unit = f" {details.unit}" if details.unit else ""
+        raise ValueError(f"{name} must be {details.low:g} to {details.high:g}{unit}, not {value!r}.")
+    return number
+
+
+def _checked_tile(value: Any, details: Setting) -> int:
+    side = int(_checked_number("tile", value, int, details))
+    if side % 16:
+        raise ValueError(f"tile must be auto, 0 or a multiple of 16, not {value!r}.")
+    return side
+
+
+def _checked_layers(name: str, value: Any, layers: Collection[str]) -> LayerWeights:
+    if value == "auto":
+        return "auto"
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be 'auto' or a mapping of layer names to weights, not {value!r}.")
+    weight_of = Setting(1.0, "", low=0.0, high=1e12)
+    for layer in value:
+        if layer not in layers:
+            raise ValueError(f"{name}: there is no layer {layer!r}; the layers are {', '.join(layers)}.")
+    return {
+        layer: float(_checked_number(f"{name}[{layer}]", weight, float, weight_of))
+        for layer, weight in value.items()
+        if weight != 0
+    }
+
+
+def _checked_changes(value: Any, settings: Mapping[str, Setting], layers: Collection[str]) -> Changes:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"changes must be a mapping of steps to what is turned there, not {value!r}.")
+    live = [name for name, details in settings.items() if details.live or details.relief]
+    found: dict[int, dict[str, Any]] = {}
+    for step, turned in value.items():
+        digits = isinstance(step, str) and step.isascii() and step.isdigit()
+        number = _checked_number("A step in changes", int(step) if digits else step, int, settings["steps"])
+        if not isinstance(turned, Mapping):
+            raise ValueError(f"changes: step {number} must have a mapping of settings to values, not {turned!r}.")
+        for name in turned:
+            if name not in live:
+                raise ValueError(f"changes: {name!r} cannot be turned during a job; these can: {', '.join(live)}.")
+            if name in ("tile", "precision") and turned[name] in ("auto", "bfloat16"):
+                raise ValueError(f"changes: {name} cannot be turned to {turned[name]} during a job.")
+        if turned:
+            found[int(number)] = {name: checked(name, new, settings, layers) for name, new in turned.items()}
+    return dict(sorted(found.items()))

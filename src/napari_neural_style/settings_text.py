@@ -1,0 +1,68 @@
+"""The values of settings as people type them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from napari_neural_style.settings import SETTINGS
+
+
+def from_text(name: str, text: Any) -> Any:
+    """Return a setting's value as people type it: ``512x384``, ``conv4_2=1,conv3_1=0.5``, ``0.02``.
+
+    What is no text is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If the text is none that the setting can have; the message says which form it has.
+    """
+    default = SETTINGS[name].default
+    if name.endswith("_layers") and isinstance(text, str):
+        return text if text == "auto" else _layers_from_text(name, text)
+    if name == "changes" and isinstance(text, str):
+        return _changes_from_text(text)
+    number_or_auto = name == "tile" and text != "auto"
+    if not isinstance(text, str) or (isinstance(default, str) and not number_or_auto):
+        return text
+    numbers = text.lower().replace("×", "x").split("x") if name == "size" else [text]
+    try:
+        parsed = [float(number) if isinstance(default, float) else int(number) for number in numbers]
+    except ValueError:
+        raise ValueError(f"{name} must be a number, not {text!r}.") from None
+    return parsed[0] if len(parsed) == 1 else parsed
+
+
+def _layers_from_text(name: str, text: str) -> dict[str, float]:
+    weights = {}
+    for entry in text.split(","):
+        layer, equals, weight = entry.strip().partition("=")
+        try:
+            weights[layer.strip()] = float(weight) if equals else 1.0
+        except ValueError:
+            raise ValueError(f"{name}: {entry!r} is not of the form conv4_2=1.") from None
+    return weights
+
+
+def _changes_from_text(text: str) -> dict[str, dict[str, Any]]:
+    changes: dict[str, dict[str, Any]] = {}
+    for entry in text.split(";") if text.strip() else ():
+        step, colon, turned = entry.partition(":")
+        for pair in turned.split(","):
+            name, equals, value = (part.strip() for part in pair.partition("="))
+            if not colon or not equals or name not in SETTINGS:
+                raise ValueError(f"changes: {entry!r} is not of the form 100:style_weight=40,color=content.")
+            changes.setdefault(step.strip(), {})[name] = from_text(name, value)
+    return changes
+
+
+def to_text(value: Any) -> str:
+    """Return a setting's value as :func:`from_text` reads it."""
+    if isinstance(value, Mapping) and all(isinstance(step, int) for step in value):
+        return ";".join(f"{step}:{to_text(turned)}" for step, turned in value.items())
+    if isinstance(value, Mapping):
+        return ",".join(f"{layer}={to_text(weight)}" for layer, weight in value.items())
+    if isinstance(value, tuple):
+        return "x".join(str(side) for side in value)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

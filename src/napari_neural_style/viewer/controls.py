@@ -1,0 +1,132 @@
+"""The fields of the settings, the presets and the style strength, each following the others."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from magicgui.widgets import Container
+from psygnal import Signal
+
+from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+from napari_neural_style.strength import style_strength, style_weight_of
+from napari_neural_style.viewer.fields import Fields
+from napari_neural_style.viewer.preferences import use_preferences
+from napari_neural_style.viewer.presets import PresetFields
+
+
+class Controls:
+    """The fields of the settings, and what turns several of them at once.
+
+    Parameters
+    ----------
+    turn : callable
+        Called with the name and the value of a setting that a run can have from its next step on.
+
+    Attributes
+    ----------
+    changed : Signal
+        Emitted when a setting was changed.
+    filled : Signal
+        Emitted when all fields were filled.
+    told : Signal
+        Emitted with what became of a press, in a sentence, or nothing.
+    fields : Fields
+        A field for every setting.
+    presets : PresetFields
+        The choice of a preset, the style strength, and the fields to keep presets of one's own.
+    """
+
+    changed = Signal()
+    filled = Signal()
+    told = Signal(str)
+
+    def __init__(self, turn: Callable[[str, Any], None]) -> None:
+        self._turn = turn
+        self._filling = False
+        self.fields = Fields()
+        self.presets = PresetFields()
+        self.presets.preset.changed.connect(self._apply_preset)
+        self.presets.strength.changed.connect(self._apply_strength)
+        self.fields.changed.connect(self._on_field)
+
+    def own_presets(self) -> Container[Any]:
+        """Return the fields to keep presets of one's own."""
+        self.presets.save.changed.connect(self._save_preset)
+        self.presets.delete.changed.connect(self._delete_preset)
+        return self.presets.own
+
+    def read(self) -> StyleSettings:
+        """Return the settings that the fields hold.
+
+        Raises
+        ------
+        ValueError
+            If a field holds no value that its setting can have.
+        """
+        return self.fields.read()
+
+    def write(self, settings: StyleSettings) -> None:
+        """Let the fields hold settings."""
+        self._filling = True
+        try:
+            self.fields.write(settings)
+        finally:
+            self._filling = False
+        self._show_strength()
+        self.filled.emit()
+
+    def restore_defaults(self) -> None:
+        """Give all settings the values they came with."""
+        first = next(iter(PRESETS))
+        with self.presets.preset.changed.blocked():
+            self.presets.preset.value = first
+        self.write(PRESETS[first])
+
+    def _apply_preset(self, name: str) -> None:
+        settings = dataclasses.replace(self.presets.settings_of(name), device=self.fields["device"].value)
+        precision = use_preferences().precision
+        self.write(settings if precision == "auto" else dataclasses.replace(settings, precision=precision))
+
+    def _save_preset(self) -> None:
+        try:
+            self.told.emit(f"Kept as {self.presets.keep(self.read())!r}.")
+        except (ValueError, OSError) as error:
+            self.told.emit(str(error))
+
+    def _delete_preset(self) -> None:
+        try:
+            self.presets.forget()
+            self.told.emit("")
+        except (ValueError, OSError) as error:
+            self.told.emit(str(error))
+
+    def _apply_strength(self, strength: float) -> None:
+        try:
+            weight = style_weight_of(strength, self.read())
+        except ValueError:
+            return
+        weight = float(f"{weight:.6g}")
+        self.fields.put("style_weight", weight)
+        self._turn("style_weight", weight)
+        self.changed.emit()
+
+    def _show_strength(self) -> None:
+        try:
+            strength = style_strength(self.read())
+        except ValueError:
+            return
+        with self.presets.strength.changed.blocked():
+            self.presets.strength.value = round(strength)
+
+    def _on_field(self, name: str) -> None:
+        if self._filling:
+            return
+        if name in ("style_weight", "content_weight", "normalization"):
+            self._show_strength()
+        if SETTINGS[name].live:
+            with contextlib.suppress(ValueError):
+                self._turn(name, getattr(self.read(), name))
+        self.changed.emit()

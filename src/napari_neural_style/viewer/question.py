@@ -1,0 +1,38 @@
+"""The question whether to download the trained features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from magicgui.widgets import Container, PushButton
+
+from napari_neural_style.cache import pretrained_path
+from napari_neural_style.viewer.native import note
+
+
+class Question(Container):
+    """Asks once whether to download VGG-19's trained features, where they are wanted and not there.
+
+    Attributes
+    ----------
+    answered : bool
+        Whether a run has begun, so that ``auto`` need not be asked about any more.
+    """
+
+    def __init__(self) -> None:
+        self.download = PushButton(text="Download 548 MB", tooltip="Get VGG-19's own features once, 80 MB are kept.")
+        self.use_self_taught = PushButton(
+            text="Self-taught now", tooltip="Learn the features from these two images in seconds; no download."
+        )
+        answers: Container[Any] = Container(
+            widgets=[self.download, self.use_self_taught], layout="horizontal", labels=False
+        )
+        text = note("VGG-19's trained features are not on this machine.")
+        super().__init__(widgets=[text, answers], labels=False)
+        self.margins = answers.margins = (0, 0, 0, 0)
+        self.answered = False
+
+    def follow(self, features: str, running: bool) -> None:
+        """Show or hide it, as features are chosen and runs begin and end."""
+        wants = features == "pretrained" or (features == "auto" and not self.answered)
+        self.visible = wants and not running and not pretrained_path().is_file()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import weakref
+
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from window import endless, press, run_to_the_end, wait_until
+
+
+def test_closing_the_dock_stops_the_run(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    job = widget._job
+    viewer.window.remove_dock_widget("all")
+    assert job.wait(60)
+    assert viewer.layers[-1].name.startswith("cat × waves · step")
+
+
+def test_closing_releases_the_widget(make_napari_viewer, pair, quick):
+    viewer = make_napari_viewer()
+    viewer.add_image(pair[1], name="waves", rgb=True)
+    viewer.add_image(pair[0], name="cat", rgb=True)
+    dock, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
+    widget.settings = quick
+    run_to_the_end(widget)
+    gone = weakref.ref(widget)
+    viewer.window.remove_dock_widget("all")
+    del dock, widget
+    for _ in range(5):
+        QApplication.processEvents()
+        QApplication.sendPostedEvents(None, 52)  # deferred deletions
+        gc.collect()
+    assert gone() is None
+
+
+CLOSING = """
+import napari, numpy as np, sys, time
+from qtpy.QtCore import QTimer
+viewer = napari.Viewer()
+viewer.add_image(np.random.rand(64, 64, 3), name="a", rgb=True)
+viewer.add_image(np.random.rand(64, 64, 3), name="b", rgb=True)
+_, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
+from napari_neural_style import StyleSettings
+widget.settings = StyleSettings(size=48, scales=1, steps=100000, save_every=100000, features="self-taught",
+    content_layers={"conv2_1": 1.0}, style_layers={"conv1_1": 1.0})
+widget.run.native.click()
+def look():
+    if len(viewer.layers) > 2:
+        print("running", flush=True)
+        viewer.window._qt_window.close(quit_app=True) if sys.argv[1] == "quit" else viewer.close()
+timer = QTimer(); timer.timeout.connect(look); timer.start(50)
+napari.run()
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["close", "quit"])
+def test_closing_the_window_ends_the_process(way, tmp_path):
+    """A real process: the run must not keep it alive."""
+    found = subprocess.run(
+        [sys.executable, "-c", CLOSING, way], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert "running" in found.stdout
+    assert found.stdout.rstrip().endswith("ended"), found.stderr
+    assert found.returncode == 0

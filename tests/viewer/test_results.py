@@ -1,0 +1,158 @@
+"""What can be done with a result: by mouse and keyboard, in a real window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from napari_neural_style import StyleSettings
+from napari_neural_style.viewer.tasks import runs_folder
+from window import KEY, endless, opened, press, result_of, run_to_the_end, wait_until
+
+
+def test_start_from_an_earlier_result(viewer, widget):
+    run_to_the_end(widget)
+    first = result_of(viewer)
+    opened(widget, "more")._inputs.more.start_from.value = first
+    widget.steps.value = 1
+    run_to_the_end(widget)
+    second = result_of(viewer)
+    assert second.metadata[KEY]["sources"]["initial"] == first.name
+    content = viewer.layers["cat"].data[::2, ::2][: first.data.shape[0], : first.data.shape[1]].astype(float)
+    nearer = np.abs(second.data.astype(float) - first.data).mean()
+    assert nearer < np.abs(second.data.astype(float) - content).mean()
+
+
+def test_a_stopped_run_goes_on_to_the_same_image(viewer, widget):
+    widget.steps.value = 500
+    widget.save_every.value = 1000
+    run_to_the_end(widget)
+    straight = result_of(viewer)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 3)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    stopped = result_of(viewer)
+    assert 0 < stopped.metadata[KEY]["step"] < 500
+    assert (runs_folder() / stopped.metadata[KEY]["run"]).is_file()
+    viewer.layers.selection.active = stopped
+    # The layers it was made from are not needed any more, nor the dock it was made in.
+    viewer.layers.remove("waves")
+    press(opened(widget, "results")._results.go_on)
+    wait_until(lambda: widget._job is None)
+    end = result_of(viewer)
+    assert end.metadata[KEY]["step"] == 500
+    assert end.metadata[KEY]["losses"] == straight.metadata[KEY]["losses"]
+    np.testing.assert_array_equal(end.data, straight.data)
+    np.testing.assert_allclose(end.data_to_world((3, 4)), straight.data_to_world((3, 4)))
+
+
+def test_a_run_that_is_no_longer_kept_is_told(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    viewer.layers.selection.active = result_of(viewer)
+    for path in runs_folder().iterdir():
+        path.unlink()
+    press(opened(widget, "results")._results.go_on)
+    assert "no longer kept" in widget.message.value
+
+
+def test_use_these_settings(viewer, widget, quick):
+    widget._fields["color"].value = "free"
+    widget.steps.value = 4
+    run_to_the_end(widget)
+    made_with = widget.settings
+    result = result_of(viewer)
+    press(widget.swap)
+    press(widget.restore)
+    assert widget.settings == StyleSettings()
+    viewer.layers.selection.active = result
+    press(opened(widget, "results")._results.use)
+    assert widget.settings == made_with
+    assert (widget.content.value.name, widget.style.value.name) == ("cat", "waves")
+    viewer.layers.remove("waves")
+    press(widget._results.use)
+    assert "Not open any more: waves" in widget.message.value
+
+
+@pytest.mark.parametrize("mode", ["transfer", "content", "texture"])
+def test_copy_as_command_makes_the_same_image(viewer, widget, pair, tmp_path, monkeypatch, mode):
+    from PIL import Image
+
+    for name, image in zip(("cat", "waves"), pair, strict=True):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    viewer.layers.clear()
+    viewer.open([tmp_path / "waves.png", tmp_path / "cat.png"], plugin="napari")
+    widget.content.value, widget.style.value = viewer.layers["cat"], viewer.layers["waves"]
+    widget._fields["mode"].value = mode
+    run_to_the_end(widget)
+    result = result_of(viewer)
+    viewer.layers.selection.active = result
+    press(opened(widget, "results")._results.copy)
+    command = QApplication.clipboard().text()
+    assert command.startswith("napari-neural-style stylize")
+    import shlex
+
+    from napari_neural_style.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(command)[1:]) == 0
+    with Image.open(tmp_path / "stylized.png") as made:
+        np.testing.assert_array_equal(np.asarray(made), result.data)
+
+
+@pytest.mark.parametrize("steps_as", ["one layer", "auto"])
+def test_saved_steps_as_one_layer_with_a_slider(viewer, widget, steps_as):
+    opened(widget, "results")._results.steps_as.value = steps_as
+    widget.steps.value = 12
+    widget.save_every.value = 1
+    run_to_the_end(widget)
+    assert len(viewer.layers) == 4
+    stack, final = viewer.layers[2:]
+    assert stack.name == "cat × waves · saved steps"
+    assert stack.data.shape == (11, 32, 48, 3)
+    assert stack.metadata[KEY]["steps"] == list(range(1, 12))
+    np.testing.assert_allclose(stack.data_to_world((0, 5, 7))[1:], final.data_to_world((5, 7)))
+    stack.visible = True
+    viewer.dims.set_current_step(0, 10)
+    assert viewer.dims.axis_labels[0] == "saved step"
+    assert (viewer.dims.nsteps[0], viewer.dims.current_step[0]) == (11, 10)
+
+
+def test_compare_and_back(viewer, widget):
+    run_to_the_end(widget)
+    before = {layer.name: layer.visible for layer in viewer.layers}
+    viewer.layers.selection.active = result_of(viewer)
+    viewer.scene.camera.zoom = zoom = 7.0
+    press(opened(widget, "results")._results.compare)
+    assert 120 * viewer.scene.camera.zoom < viewer.canvas.size[1] / 2
+    grid = viewer.canvas.grid
+    assert grid.enabled
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["cat", "cat × waves · step 6"]
+    cat, result = (viewer.layers.index(layer) for layer in viewer.layers if layer.visible)
+    assert grid.position(cat, viewer.layers) == (0, 0)
+    assert grid.position(result, viewer.layers) == (0, 1)
+    press(widget._results.compare)
+    assert not grid.enabled
+    assert viewer.scene.camera.zoom == zoom
+    assert {layer.name: layer.visible for layer in viewer.layers} == before
+
+
+def test_what_was_turned_is_replayed(viewer, widget):
+    widget.steps.value = 400
+    widget.save_every.value = 1000
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    widget._fields["variation_weight"].value = "3"
+    widget.style_strength.value = 80
+    wait_until(lambda: widget._job is None)
+    turned = result_of(viewer)
+    assert turned.metadata[KEY]["settings"]["changes"]
+    viewer.layers.selection.active = turned
+    press(opened(widget, "results")._results.use)
+    run_to_the_end(widget)
+    np.testing.assert_array_equal(result_of(viewer).data, turned.data)
