@@ -237,6 +237,14 @@ def test_several_styles_are_weighed(pair, quick):
     assert next(steps).index == 1
 
 
+@pytest.mark.parametrize("grey", [0.0, 0.3])
+def test_flat_pictures_stay_as_they_are(quick, grey):
+    flat = np.full((40, 40, 3), grey, np.float32)
+    end = last(stylize(flat, flat, replace(quick, size=40)))
+    assert end.losses.total == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(end.image, flat, atol=1e-3)
+
+
 def test_stops_on_a_plateau(pair, quick):
     steps = list(stylize(*pair, replace(quick, steps=400, min_improvement=0.02, save_every=1000)))
     assert 10 < len(steps) < 400
