@@ -24,7 +24,7 @@ PATCHES = 4096
 NOISE = 1.0
 """Variance of the noise in units of the patches' own, mean over their dimensions."""
 LEAST_STRUCTURE = 1e-3
-"""Root mean square of patches around their mean, below which they are flat: then filters are learned from noise of 1."""
+"""Root mean square of patches around their mean below which they are flat; filters are then learned from noise of 1."""
 LEAST_ACTIVATION = 1e-3
 """Least mean activation that a filter is divided by."""
 COMPONENTS = 96
