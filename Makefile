@@ -18,7 +18,8 @@ test: $(VENV)/installed-dev
 # Faults in large numbers, and long runs: about an hour. SOAK=0.1 makes a tenth of the cases.
 SOAK ?= 1
 soak: $(VENV)/installed-dev
-	SOAK=$(SOAK) ./scripts/with-screen $(BIN)/python -m pytest --timeout 7200 tests/faults tests/engine/test_download.py
+	SOAK=$(SOAK) ./scripts/with-screen $(BIN)/python -m pytest --timeout 7200 tests/faults \
+		tests/engine/test_download.py tests/viewer/test_underfoot.py tests/viewer/test_long_run.py
 
 # The lowest versions have no wheels for the newest Pythons: make test-lowest PYTHON=python3.11
 test-lowest: $(LOWEST)/installed-dev
