@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.settings import StyleSettings
-from napari_neural_style.viewer.layers import Plane, pixels_reader_of, plane_shape
+from napari_neural_style.viewer.layers import Plane, pixels_reader_of, size_of
 from napari_neural_style.viewer.worker import Report
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ class Stack:
         self.path: Path | None = None
         self.failures: dict[Index, str] = {}
         self._read: Callable[[Sequence[int]], Any] | None = pixels_reader_of(layer, self.plane)
-        window = self.plane.window
-        self._size = plane_shape(layer, plane) if window is None else (window[2] - window[0], window[3] - window[1])
+        self._size = size_of(layer, plane)
         self._scale = [float(layer.scale[axis]) for axis in (*axes, *plane.axes)]
         self._styles, self._regions = styles, regions
         self._shared: Shared | None = None

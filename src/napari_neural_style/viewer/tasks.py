@@ -6,16 +6,19 @@ import dataclasses
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.command import settings_of
+from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.settings_text import to_text
 from napari_neural_style.viewer.areas import labels_reader, shapes_reader, window_of
 from napari_neural_style.viewer.inputs import Inputs, StyleChoice
-from napari_neural_style.viewer.layers import Plane, plane_shape, reader_of, shown_plane, source_name
+from napari_neural_style.viewer.layers import Plane, plane_shape, reader_of, shown_plane, size_of, source_name
+from napari_neural_style.viewer.levels import at_level
 from napari_neural_style.viewer.outputs import Outputs, Place
 from napari_neural_style.viewer.plane_choice import axis_names
 from napari_neural_style.viewer.provenance import made_by_of, sources_of
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
+    from napari_neural_style.engine.sizes import Size
     from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.transfer import Step
     from napari_neural_style.viewer.worker import AnyStep
@@ -100,23 +104,28 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     plane = shown_plane(content, viewer.dims)
     area = inputs.more.area.value
     plane = dataclasses.replace(plane, window=window_of(area, content, plane))
+    sources: dict[str, Any] = {"content": source_name(content), **_style_sources(styles)}
+    if plane.window is not None:
+        sources["area"] = list(plane.window)
+    called = axis_names(content, viewer.dims)
+    # From here on, the content is the level of it that is read.
+    content, plane = at_level(content, plane, partial(working_size, settings=settings))
     read_content = reader_of(content, plane)
     read_regions = _regions_reader(inputs, content, plane)
     start = inputs.more.start_from.value
-    read_start = None if start is None else reader_of(start, shown_plane(start, viewer.dims))
-    read_styles = [_style_readers(viewer, style) for style in styles]
-    sources: dict[str, Any] = {"content": source_name(content), **_style_sources(styles)}
+    read_start = (
+        None if start is None else _start_reader(viewer, start, working_size(size_of(content, plane), settings))
+    )
+    read_styles = [_style_readers(viewer, style, settings) for style in styles]
     if inputs.more.content_regions.value is not None:
         sources["content_regions"] = inputs.more.content_regions.value.name
     if start is not None:
         sources["initial"] = start.name
-    if plane.window is not None:
-        sources["area"] = list(plane.window)
     names = " + ".join(source_name(style.layer) for style in styles)
     layers = "" if settings.content_layers == "auto" else f" {to_text(settings.content_layers)}"
     title = f"{sources['content']} × {names}" if styles else f"{sources['content']} · content{layers}"
     if axes := inputs.axes(settings):
-        called, chained = axis_names(content, viewer.dims), bool(inputs.plane_choice.chained.value)
+        chained = bool(inputs.plane_choice.chained.value)
         stack = Stack(content, plane, axes, called, chained, read_styles, read_regions, settings)
         return _stack_task(stack, title, sources)
     place = Place(content, plane, title, sources, _new_run())
@@ -181,7 +190,7 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
     window = (0, left, round(size[0] / used), left + round(size[1] / used))
     title = " + ".join(source_name(style.layer) for style in styles) + " · texture"
     place = Place(first, dataclasses.replace(plane, window=window), title, _style_sources(styles), _new_run())
-    read_styles = [_style_readers(viewer, style) for style in styles]
+    read_styles = [_style_readers(viewer, style, settings) for style in styles]
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         stylize = _stylize_after(report)
@@ -263,9 +272,15 @@ def _new_run() -> str:
     return f"{uuid.uuid4().hex}.safetensors"
 
 
-def _style_readers(viewer: ViewerModel, style: StyleChoice) -> tuple[Any, float, Any]:
-    plane: Plane = shown_plane(style.layer, viewer.dims)
-    return reader_of(style.layer, plane), style.weight, labels_reader(style.regions, style.layer, plane)
+def _style_readers(viewer: ViewerModel, style: StyleChoice, settings: StyleSettings) -> tuple[Any, float, Any]:
+    plane = shown_plane(style.layer, viewer.dims)
+    layer, plane = at_level(style.layer, plane, partial(style_size, settings=settings))
+    return reader_of(layer, plane), style.weight, labels_reader(style.regions, layer, plane)
+
+
+def _start_reader(viewer: ViewerModel, layer: Image, size: Size) -> Callable[[], Any]:
+    """Return what reads a picture to start from, which becomes of the working size."""
+    return reader_of(*at_level(layer, shown_plane(layer, viewer.dims), lambda _: size))
 
 
 def _style_sources(styles: list[StyleChoice]) -> dict[str, Any]:
