@@ -42,6 +42,12 @@ def stacks_folder() -> Path:
     return cache_folder() / "stacks"
 
 
+def new_stack_path() -> Path:
+    """Return where to write a stack or a large image; what nobody needs any more is removed."""
+    _forget_old_stacks()
+    return stacks_folder() / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.ome.zarr"
+
+
 @dataclass(frozen=True)
 class StackStep:
     """A step of one plane of a stack, as the mailbox takes it."""
@@ -214,13 +220,12 @@ class Stack:
         from napari_neural_style.stack_store import StackStore
         from napari_neural_style.viewer.stack_array import StackArray
 
-        _forget_old_stacks()
         size = result_size(planes, self.settings)
         names = _stored(self.names)
         pixel = dict(zip((*names, "y", "x"), self._scale, strict=True))
         pixel["y"] *= self._size[0] / size[0]
         pixel["x"] *= self._size[1] / size[1]
-        self.path = stacks_folder() / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.ome.zarr"
+        self.path = new_stack_path()
         store = StackStore(self.path)
         made_by = {"settings": self.settings.to_dict(), "versions": versions()}
         store.create(dict(zip(names, self.shape, strict=True)), size, pixel, made_by)

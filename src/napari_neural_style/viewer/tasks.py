@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_neural_style.cache import cache_folder
 from napari_neural_style.command import settings_of
 from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.settings import StyleSettings
@@ -24,6 +22,7 @@ from napari_neural_style.viewer.plane_choice import axis_names
 from napari_neural_style.viewer.provenance import made_by_of, sources_of
 from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
 from napari_neural_style.viewer.stacks import Stack
+from napari_neural_style.viewer.stopped import KEPT_RUNS, new_run, runs_folder, to_go_on
 from napari_neural_style.viewer.worker import Report
 
 if TYPE_CHECKING:
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
     from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.transfer import Step
     from napari_neural_style.viewer.worker import AnyStep
-
-KEPT_RUNS = 5
-"""How many stopped runs can be gone on with; the oldest files go first."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +58,6 @@ class Task:
     outputs: Callable[[ViewerModel, str], Outputs | StackOutputs]
     work: Callable[[Report, Steering], Generator[AnyStep]]
     steerable: bool = True
-
-
-def runs_folder() -> Path:
-    """Return where the files of stopped runs are kept."""
-    return cache_folder() / "runs"
 
 
 def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings) -> str:
@@ -128,7 +119,7 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
         chained = bool(inputs.plane_choice.chained.value)
         stack = Stack(content, plane, axes, called, chained, read_styles, read_regions, settings)
         return _stack_task(stack, title, sources)
-    place = Place(content, plane, title, sources, _new_run())
+    place = Place(content, plane, title, sources, new_run())
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         stylize = _stylize_after(report)
@@ -142,7 +133,7 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
             progress=report,
             steering=steering,
         )
-        yield from _to_go_on(steps, place)
+        yield from to_go_on(steps, place)
 
     return Task(title, settings, _outputs_at(place), work)
 
@@ -189,7 +180,7 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
     left = round(width * 1.05)
     window = (0, left, round(size[0] / used), left + round(size[1] / used))
     title = " + ".join(source_name(style.layer) for style in styles) + " · texture"
-    place = Place(first, dataclasses.replace(plane, window=window), title, _style_sources(styles), _new_run())
+    place = Place(first, dataclasses.replace(plane, window=window), title, _style_sources(styles), new_run())
     read_styles = [_style_readers(viewer, style, settings) for style in styles]
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
@@ -202,7 +193,7 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
             progress=report,
             steering=steering,
         )
-        yield from _to_go_on(steps, place)
+        yield from to_go_on(steps, place)
 
     return Task(title, settings, _outputs_at(place), work)
 
@@ -224,14 +215,14 @@ def go_on_task(viewer: ViewerModel, layer: Image) -> Task:
         raise ValueError(f"The run of {layer.name!r} is no longer kept: the last {KEPT_RUNS} stopped ones are.")
     settings = settings_of(made_by)
     title = str(layer.name).partition(" · step ")[0]
-    place = Place(layer, shown_plane(layer, viewer.dims), title, dict(sources_of(layer)), _new_run())
+    place = Place(layer, shown_plane(layer, viewer.dims), title, dict(sources_of(layer)), new_run())
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         report("Loading PyTorch…", 0.0)
         from napari_neural_style.engine.snapshot import read_snapshot
         from napari_neural_style.engine.transfer import go_on
 
-        yield from _to_go_on(go_on(read_snapshot(path), progress=report, steering=steering), place)
+        yield from to_go_on(go_on(read_snapshot(path), progress=report, steering=steering), place)
 
     return Task(f"{title} (going on)", settings, _outputs_at(place), work)
 
@@ -243,33 +234,8 @@ def _stylize_after(report: Report) -> Any:
     return stylize
 
 
-def _to_go_on(steps: Iterator[Step], place: Place) -> Generator[Step]:
-    """Yield steps; when they are stopped, write down where the run stands."""
-    for step in steps:
-        try:
-            yield step
-        except GeneratorExit:
-            if step.done < 1:
-                from napari_neural_style.engine.snapshot import write_snapshot
-
-                write_snapshot(runs_folder() / place.run, step.snapshot())
-                place.stopped = True
-                _forget_old_runs()
-            raise
-
-
-def _forget_old_runs() -> None:
-    found = sorted(runs_folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found[KEPT_RUNS:]:
-        path.unlink(missing_ok=True)
-
-
 def _outputs_at(place: Place) -> Callable[[ViewerModel, str], Outputs]:
     return lambda viewer, steps_as: Outputs(viewer, place, steps_as)
-
-
-def _new_run() -> str:
-    return f"{uuid.uuid4().hex}.safetensors"
 
 
 def _style_readers(viewer: ViewerModel, style: StyleChoice, settings: StyleSettings) -> tuple[Any, float, Any]:
