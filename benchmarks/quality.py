@@ -28,8 +28,9 @@ from skimage.filters import gaussian
 from napari_neural_style import PRESETS, StyleSettings, stylize
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.engine.color import luminance
-from napari_neural_style.engine.images import fit, normalize, resize, to_array, to_rgb, to_tensor, to_uint8
+from napari_neural_style.engine.images import normalize, resize, to_array, to_rgb, to_tensor, to_uint8
 from napari_neural_style.engine.losses import gram_matrix
+from napari_neural_style.engine.sizes import fit
 from napari_neural_style.engine.vgg import Trunk
 from napari_neural_style.engine.weights import TORCHVISION_INDEX, features_from_file
 from napari_neural_style.settings import AUTO_LAYERS, LAYERS

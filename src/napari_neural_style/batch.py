@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from napari_neural_style.contents import Content, look_at
 from napari_neural_style.engine.images import to_uint8
 from napari_neural_style.engine.provenance import made_by, versions
 from napari_neural_style.engine.resolving import resolved
+from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.engine.step import Step
 from napari_neural_style.engine.transfer import stylize, trained_features
 from napari_neural_style.engine.vgg import Features
-from napari_neural_style.files import read_image, write_image
+from napari_neural_style.files import read_image, stem_of, write_image
 from napari_neural_style.ledger import Ledger
 from napari_neural_style.settings import SETTINGS, StyleSettings
 from napari_neural_style.shared import Shared, share
@@ -135,7 +137,7 @@ class Batch:
         self._features = trained_features(known)
         self._chain = chain
         self._styles = styles
-        self._pictures = [read_image(path) for path in styles]
+        self._pictures = [read_image(path, partial(style_size, settings=settings)) for path in styles]
         self._jobs: list[_Job] = []
         self._unusable: list[Outcome] = []
         self.total = 0
@@ -157,7 +159,10 @@ class Batch:
             If the folder holds a batch that was made otherwise; the message says what differs.
         """
         self._ledger = Ledger(folder)
-        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self._styles]
+        styles = zip(self._styles, self._pictures, strict=True)
+        # A folder, of an OME-Zarr, has no bytes of its own.
+        read = (path.read_bytes() if path.is_file() else picture.tobytes() for path, picture in styles)
+        hashes = [hashlib.sha256(each).hexdigest() for each in read]
         self._ledger.begin({"settings": self.settings.to_dict(), "style": hashes, "chain": self._chain})
         outputs = self._ledger.outputs()
         for path in contents:
@@ -167,13 +172,13 @@ class Batch:
 
     def _plan(self, path: Path, folder: Path) -> None:
         try:
-            content = look_at(path)
+            content = look_at(path, partial(working_size, settings=self.settings))
         except ValueError as error:
             self._unusable.append(Outcome(str(path), (), str(error)))
             return
         for number, style in enumerate(self._styles):
             suffix = ".ome.zarr" if content.stacked else ".png"
-            name = self._ledger.output_for(path, style, f"{_stem(path)}-{_stem(style)}", suffix)
+            name = self._ledger.output_for(path, style, f"{stem_of(path)}-{stem_of(style)}", suffix)
             store = StackStore(folder / name) if content.stacked else None
             exists = (folder / name).is_file() if store is None else store.exists
             finished = self._ledger.finished(name) if exists else set()
@@ -278,9 +283,3 @@ class Batch:
             else:
                 job.store.discard()
         return Outcome(job.content.path, index, failure, job.output if job.left == 0 and any_finished else None)
-
-
-def _stem(path: Path) -> str:
-    """Return a file's name without its suffix, or both of ``.ome.tif`` and the like."""
-    stem = path.stem
-    return stem[:-4] if stem.lower().endswith(".ome") else stem

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_neural_style import __version__, batch_cli
 from napari_neural_style.options import add_settings, settings_from
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
-from napari_neural_style.whole import whole_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_neural_style.engine.losses import Losses
     from napari_neural_style.engine.transfer import Step
-
-    Seen = tuple[int, int, Losses, float]
+    from napari_neural_style.report import Seen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     stylize = commands.add_parser("stylize", help="repaint one image in the style of another")
     stylize.add_argument("content", metavar="CONTENT", help="the image to repaint")
     stylize.add_argument("style", metavar="STYLE", help="the image whose style it takes")
-    stylize.add_argument("-o", "--output", metavar="OUT", help="the result (default: CONTENT-stylized.png here)")
+    stylize.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="the result: PNG, JPEG, TIFF or .ome.zarr (default: CONTENT-stylized.png here)",
+    )
     stylize.add_argument("--steps-dir", metavar="DIR", help="keep every saved step there, as step-0100.png")
     stylize.add_argument("--report", metavar="FILE.json", help="write settings, losses and times there")
     stylize.add_argument("--start-from", metavar="IMAGE", help="a picture to start from")
@@ -84,18 +86,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _stylize(options: argparse.Namespace) -> None:
-    from napari_neural_style.files import check_writable, read_image
+    from napari_neural_style.contents import look_at
+    from napari_neural_style.engine.sizes import style_size, working_size
+    from napari_neural_style.files import check_writable, read_image, stem_of
 
     settings = settings_from(vars(options), options.preset)
-    output = check_writable(options.output or f"{Path(options.content).stem}-stylized.png")
+    output = check_writable(options.output or f"{stem_of(Path(options.content))}-stylized.png")
     report = Path(options.report) if options.report else None
     if report is not None and not report.parent.is_dir():
         raise ValueError(f"There is no folder {str(report.parent)!r} to write {report.name!r} to.")
-    content, style = read_image(options.content), read_image(options.style)
-    initial = read_image(options.start_from) if options.start_from else None
+    working = partial(working_size, settings=settings)
+    content = read_image(options.content, working)
+    style = read_image(options.style, partial(style_size, settings=settings))
+    initial = read_image(options.start_from, lambda _: working(content.shape[:2])) if options.start_from else None
+    found = look_at(Path(options.content)).extent if Path(options.content).is_dir() else None
     steps_folder = Path(options.steps_dir) if options.steps_dir else None
     sources = {"content": Path(options.content).name, "style": Path(options.style).name}
-    _run(content, style, settings, initial, sources, output, steps_folder, report)
+    _run(content, style, settings, initial, sources, output, steps_folder, report, found or content.shape[:2])
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -128,6 +135,7 @@ def _run(
     output: Path,
     steps_folder: Path | None,
     report: Path | None,
+    extent: tuple[float, ...] = (1.0, 1.0),
 ) -> None:
     """Run one job with a progress bar, writing what is saved as it comes."""
     from tqdm import tqdm
@@ -135,6 +143,7 @@ def _run(
     from napari_neural_style.engine.provenance import made_by
     from napari_neural_style.engine.transfer import stylize
     from napari_neural_style.files import write_image
+    from napari_neural_style.report import write_report
 
     settings = dataclasses.replace(settings, preview_interval=SETTINGS["preview_interval"].high)
     if steps_folder is not None:
@@ -170,10 +179,11 @@ def _run(
             step = dataclasses.replace(step, shown=None)  # not to be held during the next step
     if step is None or (given_up and not step.saved):
         raise given_up[0]
-    write_image(output, pixels, made_by(step, sources))
+    pixel_size = extent[0] / pixels.shape[0], extent[1] / pixels.shape[1]
+    write_image(output, pixels, made_by(step, sources), pixel_size=pixel_size)
     print(f"Wrote {output}")
     if report is not None:
-        _write_report(report, step, [_row(*each) for each in seen], time.perf_counter() - started)
+        write_report(report, step, seen, time.perf_counter() - started)
     if given_up:
         raise given_up[0]
 
@@ -202,42 +212,6 @@ def _as_uint8(step: Step) -> npt.NDArray[Any]:
 
     assert step.image is not None
     return to_uint8(step.image)
-
-
-def _row(index: int, scale: int, losses: Losses, seconds: float) -> dict[str, float]:
-    return {
-        "step": index,
-        "scale": scale,
-        "total": losses.total,
-        "content": losses.content,
-        "style": losses.style,
-        "variation": losses.variation,
-        "seconds": round(seconds, 4),
-    }
-
-
-def _write_report(path: Path, step: Step, rows: list[dict[str, float]], seconds: float) -> None:
-    import torch
-
-    from napari_neural_style.engine.provenance import peak_memory_bytes, versions
-
-    first = rows[0]["seconds"]
-    per_step = (rows[-1]["seconds"] - first) / (len(rows) - 1) if len(rows) > 1 else first
-    report = {
-        "settings": step.settings.to_dict(),
-        "device": step.settings.device,
-        "precision": step.settings.precision,
-        "features": {"source": step.settings.features, "fingerprint": step.fingerprint},
-        "versions": versions(),
-        "notes": list(step.notes),
-        "threads": torch.get_num_threads(),
-        "steps": rows,
-        "seconds": round(seconds, 4),
-        "seconds_per_step": round(per_step, 6),
-        "peak_memory_bytes": peak_memory_bytes(step.settings.device),
-    }
-    with whole_file(path) as part:
-        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _features_list(options: argparse.Namespace) -> None:

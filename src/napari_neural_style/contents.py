@@ -6,22 +6,23 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_neural_style.engine.sizes import SizeOf, level_for
 from napari_neural_style.files import read_image
 from napari_neural_style.planes import Planes, planes_of
+from napari_neural_style.zarr_images import ChannelsLast, NoImageError, Opened, all_named, is_zarr, zarr_array
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 """What is taken of a folder."""
 MOVIES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 _TIFFS = (".tif", ".tiff")
 _FRAMES = (".gif", ".webp", ".png")
-_MARKS_OF_ZARR = ("zarr.json", ".zarray", ".zgroup")
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,15 @@ class Content:
         Likewise.
     pixel : tuple of float
         Size of a pixel along every axis; 1 where it is not known.
+    level : int
+        Which level of a multiscale image it is, 0 for the finest.
     """
 
     path: str
     axes: tuple[str, ...]
     shape: tuple[int, ...]
     pixel: tuple[float, ...]
+    level: int = 0
 
     @property
     def stacked(self) -> tuple[int, ...]:
@@ -63,8 +67,16 @@ class Content:
 
     def __getitem__(self, where: tuple[Any, ...]) -> npt.NDArray[Any]:
         """Read a part, given for all axes but ``rgb``."""
-        with _opened(self.path) as (array, axes, _):
-            return ChannelsLast(array, axes)[where]
+        with _opened(self.path, self.level) as opened:
+            return ChannelsLast(opened.array, opened.axes)[where]
+
+    @property
+    def extent(self) -> tuple[float, float] | None:
+        """Height and width of a plane in the units of its pixels' size; None where its shape is not known."""
+        if not self.axes:
+            return None
+        height, width = (self.shape[axis] * self.pixel[axis] for axis in map(self.axes.index, "yx"))
+        return height, width
 
     def planes(self) -> Planes:
         """Return its planes; one that is no stack has the plane ()."""
@@ -72,49 +84,6 @@ class Content:
             return Planes((), (0, 0), lambda _: read_image(self.path))
         shown = self.axes.index("y"), self.axes.index("x")
         return planes_of(self, self.stacked, channels=self.axes[-1] == "rgb", shown=shown)
-
-
-class ChannelsLast:
-    """An array whose axis ``rgb`` can be anywhere, as one whose last axis it is.
-
-    Parameters
-    ----------
-    array : array
-        To read and write by index.
-    axes : sequence of str
-        The name of every axis.
-    """
-
-    def __init__(self, array: Any, axes: Sequence[str]) -> None:
-        self._array = array
-        self._rgb = axes.index("rgb") if "rgb" in axes else len(axes)
-        self._last = self._rgb >= len(axes) - 1
-        self.shape = tuple(n for axis, n in enumerate(array.shape) if axis != self._rgb)
-        self.shape += tuple(array.shape[self._rgb : self._rgb + 1])
-
-    def _there(self, where: tuple[Any, ...]) -> tuple[tuple[Any, ...], int]:
-        """Return an index of the array, and which axis of what it gives is ``rgb``."""
-        where = (*where, *[slice(None)] * (len(self.shape) - 1 - len(where)))
-        before = sum(isinstance(part, slice) for part in where[: self._rgb])
-        return (*where[: self._rgb], slice(None), *where[self._rgb :]), before
-
-    def __getitem__(self, where: tuple[Any, ...]) -> npt.NDArray[Any]:
-        if self._last:
-            return np.asarray(self._array[where])
-        there, axis = self._there(where)
-        return np.moveaxis(np.asarray(self._array[there]), axis, -1)
-
-    def __setitem__(self, where: tuple[Any, ...], pixels: npt.NDArray[Any]) -> None:
-        if self._last:
-            self._array[where] = pixels
-        else:
-            there, axis = self._there(where)
-            self._array[there] = np.moveaxis(pixels, -1, axis)
-
-
-def is_zarr(path: Path) -> bool:
-    """Tell whether a folder is a Zarr array or group."""
-    return path.is_dir() and any((path / mark).is_file() for mark in _MARKS_OF_ZARR)
 
 
 def find(words: Iterable[str]) -> list[Path]:
@@ -141,8 +110,16 @@ def find(words: Iterable[str]) -> list[Path]:
     return list(found)
 
 
-def look_at(path: Path) -> Content:
+def look_at(path: Path, used: SizeOf | None = None) -> Content:
     """Return what a file or folder holds; only headers are read.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    used : callable, optional
+        At what size an image of some size is used: of a multiscale image the level that serves it is taken, see
+        :func:`~napari_neural_style.engine.sizes.level_for`. Without it that is the finest.
 
     Raises
     ------
@@ -159,13 +136,10 @@ def look_at(path: Path) -> Content:
     if not is_zarr(path) and path.suffix.lower() not in (*_TIFFS, *_FRAMES):
         return Content(str(path), (), (), ())
     try:
-        with _opened(str(path)) as (array, axes, pixel):
-            order = sorted(range(len(axes)), key=lambda axis: axes[axis] == "rgb")
-            if not {"y", "x"} <= set(axes):
-                raise _NoImageError(f"Its axes are {', '.join(axes)}; an image has y and x.")
-            named = tuple(axes[axis] for axis in order), tuple(int(array.shape[axis]) for axis in order)
-            content = Content(str(path), *named, tuple(pixel[axis] for axis in order))
-    except _NoImageError:
+        content, levels = _level(path, 0)
+        if used is not None and levels > 1:
+            content = _serving([content, *(_level(path, number)[0] for number in range(1, levels))], used)
+    except NoImageError:
         raise
     except Exception as error:  # a damaged file makes the readers fail in any way
         raise ValueError(f"It cannot be read: {error or type(error).__name__}") from error
@@ -174,17 +148,35 @@ def look_at(path: Path) -> Content:
     return content
 
 
-class _NoImageError(ValueError):
-    """A file was read, but holds no image."""
+def _level(path: Path, number: int) -> tuple[Content, int]:
+    """Return one level of a stack or Zarr image, and how many levels there are."""
+    with _opened(str(path), number) as (array, axes, pixel, levels):
+        order = sorted(range(len(axes)), key=lambda axis: axes[axis] == "rgb")
+        if not {"y", "x"} <= set(axes):
+            raise NoImageError(f"Its axes are {', '.join(axes)}; an image has y and x.")
+        named = tuple(axes[axis] for axis in order), tuple(int(array.shape[axis]) for axis in order)
+        return Content(str(path), *named, tuple(pixel[axis] for axis in order), number), levels
+
+
+def _serving(levels: Sequence[Content], used: SizeOf) -> Content:
+    """Return the level that serves an image's use; one with fewer planes than the finest holds other images."""
+    finest = levels[0]
+    down, across = finest.axes.index("y"), finest.axes.index("x")
+    lengths = [[n for axis, n in enumerate(level.shape) if axis not in (down, across)] for level in levels]
+    same = [level for level, length in zip(levels, lengths, strict=True) if length == lengths[0]]
+    level = same[level_for([(level.shape[down], level.shape[across]) for level in same], used)]
+    # All levels cover the same extent, whatever became of a last odd pixel.
+    finer = zip(finest.pixel, finest.shape, level.shape, strict=True)
+    return replace(level, pixel=tuple(pixel * (n / m) for pixel, n, m in finer))
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[tuple[Any, tuple[str, ...], tuple[float, ...]]]:
-    """Open a stack; give the array, the names of its axes and the sizes of its pixels."""
+def _opened(path: str, level: int = 0) -> Iterator[Opened]:
+    """Open a stack, or a level of one."""
     import zarr
 
     if is_zarr(Path(path)):
-        yield _zarr_array(zarr.open(path, mode="r"))
+        yield zarr_array(zarr.open(path, mode="r"), level)
     elif Path(path).suffix.lower() in _TIFFS:
         import tifffile
 
@@ -192,14 +184,13 @@ def _opened(path: str) -> Iterator[tuple[Any, tuple[str, ...], tuple[float, ...]
             series = file.series[0]
             array = zarr.open(series.aszarr(level=0), mode="r")
             letters = {"Y": "y", "X": "x", "S": "rgb", "T": "t", "Z": "z", "C": "channel"}
-            axes = _named([letters.get(letter, "") for letter in series.axes])
-            yield array, axes, (1.0,) * len(axes)
+            axes = all_named([letters.get(letter, "") for letter in series.axes])
+            yield Opened(array, axes, (1.0,) * len(axes))
     else:
         from PIL import Image
 
         with Image.open(path) as image:
-            frames = _Frames(image)
-            yield frames, ("t", "y", "x", "rgb"), (1.0,) * 4
+            yield Opened(_Frames(image), ("t", "y", "x", "rgb"), (1.0,) * 4)
 
 
 class _Frames:
@@ -213,45 +204,3 @@ class _Frames:
         self._image.seek(where[0])
         pixels: npt.NDArray[Any] = np.asarray(self._image.convert("RGBA"))[where[1:]]
         return pixels
-
-
-def _zarr_array(opened: Any) -> tuple[Any, tuple[str, ...], tuple[float, ...]]:
-    """Return the array of a Zarr folder, the finest if it is an OME-Zarr image."""
-    import zarr
-
-    if isinstance(opened, zarr.Array):
-        names: Sequence[Any] = getattr(opened.metadata, "dimension_names", None) or [None] * opened.ndim
-        known = [name if name in ("t", "z", "y", "x", "rgb", "channel") else "" for name in names]
-        if opened.ndim < 2:
-            raise _NoImageError("It has one axis; an image has two.")
-        if "y" not in known and "x" not in known:
-            rgb = opened.ndim > 2 and opened.shape[-1] in (3, 4)
-            known[-2 - rgb :] = ["y", "x", "rgb"][: 2 + rgb]
-        return opened, _named(known), (1.0,) * opened.ndim
-    ome = opened.attrs.get("ome", opened.attrs)
-    try:
-        (multiscale, *_) = ome["multiscales"]
-        named = [axis["name"] for axis in multiscale["axes"]]
-        finest = multiscale["datasets"][0]
-        array = opened[finest["path"]]
-    except (KeyError, TypeError, ValueError) as error:
-        arrays = ", ".join(sorted(opened.array_keys())[:5])
-        raise _NoImageError(
-            f"It is a Zarr group and no OME-Zarr image; name one array in it{f' ({arrays})' if arrays else ''}."
-        ) from error
-    channel = "rgb" if _is_rgb(ome) and array.dtype == np.uint8 else "channel"
-    axes = tuple({"c": channel}.get(name, name) for name in named)
-    transforms = finest.get("coordinateTransformations", [])
-    scale = next((t["scale"] for t in transforms if t.get("type") == "scale"), [1.0] * len(axes))
-    return array, axes, tuple(float(s) for s in scale)
-
-
-def _is_rgb(ome: Any) -> bool:
-    channels = (ome.get("omero") or {}).get("channels", [])
-    return [str(channel.get("color", "")).upper() for channel in channels] == ["FF0000", "00FF00", "0000FF"]
-
-
-def _named(axes: Sequence[str]) -> tuple[str, ...]:
-    """Give names to axes without one: time first, then depth, then numbers."""
-    free = iter([name for name in ("t", "z") if name not in axes])
-    return tuple(name or next(free, f"axis{number}") for number, name in enumerate(axes))

@@ -16,10 +16,14 @@ from napari_neural_style.whole import whole_file
 if TYPE_CHECKING:
     from PIL import Image
 
+    from napari_neural_style.engine.sizes import SizeOf
+
 KEY = "napari-neural-style"
 """Name under which files and layers carry what made them."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+OME_ZARR = ".ome.zarr"
+"""How the name of a folder ends that is written like an image file."""
 
 _EXIF_DESCRIPTION = 0x010E
 _LARGE = 2**28
@@ -31,13 +35,17 @@ class _NotOneImageError(ValueError):
     """A file was read, but it holds something else."""
 
 
-def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.NDArray[Any]:
     """Read one image.
 
     Parameters
     ----------
     path : path
-        TIFF, or any format that Pillow reads. EXIF orientation is applied.
+        TIFF, or any format that Pillow reads, EXIF orientation applied; or a folder with a Zarr array or an OME-Zarr
+        image.
+    used : callable, optional
+        At what size, (height, width), an image of some size is used. Of an OME-Zarr image that is used at half its size
+        or less, a smaller level is read that is no smaller than that.
 
     Returns
     -------
@@ -54,6 +62,8 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     path = Path(path)
+    if path.is_dir():
+        return _read_zarr(path, used)
     if not path.is_file():
         raise ValueError(f"There is no image file {str(path)!r}.")
     try:
@@ -71,6 +81,27 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
         raise ValueError(f"{str(path)!r} unpacks to more pixels than an image of its kind should: {error}") from error
     except Exception as error:  # a damaged file makes the decoders fail in any way
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _read_zarr(path: Path, used: SizeOf | None) -> npt.NDArray[Any]:
+    from napari_neural_style.contents import look_at
+    from napari_neural_style.zarr_images import is_zarr
+
+    if not is_zarr(path):
+        raise ValueError(f"{str(path)!r} is a folder, and no Zarr array or OME-Zarr image.")
+    try:
+        content = look_at(path, used)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from error
+    if content.stacked:
+        raise ValueError(
+            f"{str(path)!r} is a stack of shape {content.shape}, not one image; `napari-neural-style batch` repaints "
+            "stacks."
+        )
+    try:
+        return content.planes().read(())
+    except Exception as error:  # a damaged chunk makes the readers fail in any way
+        raise ValueError(f"{str(path)!r} cannot be read: {error or type(error).__name__}") from error
 
 
 def _pixels(image: Image.Image) -> npt.NDArray[Any]:
@@ -124,16 +155,31 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ValueError
-        If the suffix is none of :data:`SUFFIXES` or the folder is not there or cannot be written to.
+        If the name ends in none of :data:`SUFFIXES` nor in :data:`OME_ZARR`, the folder is not there or cannot be
+        written to, or an OME-Zarr would replace what is no result of ours.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{str(path)!r}: the name of an image must end in one of {', '.join(SUFFIXES)}.")
+    ome_zarr = is_ome_zarr(path)
+    if path.suffix.lower() not in SUFFIXES and not ome_zarr:
+        raise ValueError(f"{str(path)!r}: the name of an image must end in one of {', '.join((*SUFFIXES, OME_ZARR))}.")
     if not path.parent.is_dir():
         raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name!r} to.")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
+    if ome_zarr and path.exists() and read_made_by(path) is None:
+        raise ValueError(f"{str(path)!r} is there, and no result of napari-neural-style: choose another name.")
+    if (path.is_dir() and not ome_zarr) or not os.access(path.parent, os.W_OK):
         raise ValueError(f"{str(path)!r} cannot be written.")
     return path
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's name without its suffix, or both of ``.ome.tif`` and the like."""
+    stem = path.stem
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+def is_ome_zarr(path: Path) -> bool:
+    """Tell whether a name is that of an OME-Zarr."""
+    return path.name.lower().endswith(OME_ZARR)
 
 
 def write_image(
@@ -142,19 +188,22 @@ def write_image(
     made_by: dict[str, Any],
     *,
     pixels_per_cm: tuple[float, float] | None = None,
+    pixel_size: tuple[float, float] = (1.0, 1.0),
 ) -> None:
     """Write an image with what made it; the file appears whole or not at all.
 
     Parameters
     ----------
     path : path
-        Ends in one of :data:`SUFFIXES`.
+        Ends in one of :data:`SUFFIXES`, or in :data:`OME_ZARR`: a folder with an OME-Zarr image and smaller levels.
     image : ndarray
         Shape (H, W, 3), uint8.
     made_by : dict
-        JSON types, kept in the file: a text chunk of PNG, the description of JPEG and TIFF.
+        JSON types, kept in the file: a text chunk of PNG, the description of JPEG and TIFF, an attribute of OME-Zarr.
     pixels_per_cm : (float, float), optional
         Resolution down and across, kept in TIFF only.
+    pixel_size : (float, float), optional
+        Size of a pixel down and across, in units that are not named; kept in OME-Zarr only.
 
     Raises
     ------
@@ -166,6 +215,11 @@ def write_image(
     from PIL import Image, PngImagePlugin
 
     path = check_writable(path)
+    if is_ome_zarr(path):
+        from napari_neural_style.stack_store import write_ome_image
+
+        write_ome_image(path, image, made_by, pixel_size)
+        return
     text = json.dumps({KEY: made_by})
     with whole_file(path) as part:
         if path.suffix.lower() in (".tif", ".tiff"):
@@ -193,6 +247,11 @@ def read_made_by(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
     path = Path(path)
     try:
+        if path.is_dir():
+            import zarr
+
+            found = zarr.open(path, mode="r").attrs[KEY]
+            return found if isinstance(found, dict) else None
         if path.suffix.lower() in (".tif", ".tiff"):
             import tifffile
 

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_neural_style.engine.given import Regions, Styles
-from napari_neural_style.engine.images import fit, to_rgb, to_uint8
+from napari_neural_style.engine.images import to_rgb, to_uint8
+from napari_neural_style.engine.sizes import working_size
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
 from napari_neural_style.engine.transfer import Progress, content_for, stylize
@@ -115,7 +116,7 @@ class PlaneStep:
 
 def result_size(planes: Planes, settings: StyleSettings) -> tuple[int, int]:
     """Return height and width of a stylised plane."""
-    return settings.size if isinstance(settings.size, tuple) else fit(planes.size, settings.size)
+    return working_size(planes.size, settings)
 
 
 def stylize_stack(

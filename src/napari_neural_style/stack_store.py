@@ -1,4 +1,4 @@
-"""Stylised stacks on disk: OME-Zarr 0.5 where it has room for the axes, else a plain Zarr array."""
+"""Stylised stacks and images on disk: OME-Zarr 0.5 where it has room for the axes, else a plain Zarr array."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_neural_style.contents import ChannelsLast
+from napari_neural_style.files import KEY
+from napari_neural_style.whole import whole_folder
+from napari_neural_style.zarr_images import ChannelsLast
 
 SMALLEST = 1024
 """Planes whose longer side is above this get smaller copies beside them, each half the one before."""
@@ -58,9 +60,9 @@ class StackStore:
         """
         shutil.rmtree(self._part, ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)
-        attributes: dict[str, Any] = {"napari-neural-style": made_by}
+        attributes: dict[str, Any] = {KEY: made_by}
         if list(planes) in (["t"], ["z"], ["t", "z"]):
-            self._create_ome(planes, size, pixel, attributes)
+            self._levels = _create_ome(self._part, planes, size, pixel, attributes)
         else:
             import zarr
 
@@ -74,36 +76,6 @@ class StackStore:
                 attributes=attributes,
             )
             self._levels = [ChannelsLast(array, [*planes, "y", "x", "rgb"])]
-
-    def _create_ome(
-        self, planes: Mapping[str, int], size: tuple[int, int], pixel: Mapping[str, float], attributes: dict[str, Any]
-    ) -> None:
-        from yaozarrs import v05
-        from yaozarrs.write.v05 import prepare_image
-
-        names = [name for name in "tczyx" if name in planes or name in "cyx"]
-        kinds: dict[str, Any] = {"t": v05.TimeAxis, "c": v05.ChannelAxis}
-        sizes = _sizes(size)
-        datasets, shapes = [], []
-        for number, (height, width) in enumerate(sizes):
-            lengths = {**planes, "c": 3, "y": height, "x": width}
-            shapes.append((tuple(lengths[name] for name in names), np.uint8))
-            finer = {"y": size[0] / height, "x": size[1] / width}
-            scale = [pixel.get(name, 1.0) * finer.get(name, 1.0) for name in names]
-            datasets.append(
-                v05.Dataset(path=str(number), coordinateTransformations=[v05.ScaleTransformation(scale=scale)])
-            )
-        image = v05.Image.model_validate(
-            {
-                "multiscales": [
-                    v05.Multiscale(axes=[kinds.get(n, v05.SpaceAxis)(name=n) for n in names], datasets=datasets)
-                ],
-                "omero": {"channels": [_channel(label, color) for label, color in _COLOURS.items()]},
-            }
-        )
-        chunks = tuple({"c": 3, "y": _chunk(size)[0], "x": _chunk(size)[1]}.get(name, 1) for name in names)
-        _, arrays = prepare_image(self._part, image, shapes, chunks=chunks, writer="zarr", extra_attributes=attributes)
-        self._levels = [ChannelsLast(array, _rgb(names)) for array in arrays.values()]
 
     def open(self) -> None:
         """Go on with a stack that was begun.
@@ -132,9 +104,7 @@ class StackStore:
         return self._levels[0][index]
 
     def __setitem__(self, index: tuple[int, ...], plane: npt.NDArray[np.uint8]) -> None:
-        for level in self._levels:
-            height, width = level.shape[-3:-1]
-            level[index] = _shrunk(plane, (height, width))
+        _write(self._levels, index, plane)
 
     def publish(self) -> None:
         """Give a stack that was begun its own name."""
@@ -144,6 +114,68 @@ class StackStore:
     def discard(self) -> None:
         """Remove a stack that was begun and has no plane."""
         shutil.rmtree(self._part, ignore_errors=True)
+
+
+def write_ome_image(
+    path: Path, image: npt.NDArray[np.uint8], made_by: dict[str, Any], pixel_size: tuple[float, float] = (1.0, 1.0)
+) -> None:
+    """Write one image as OME-Zarr with smaller levels; it appears whole or not at all, in place of any there is.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    image : ndarray
+        Shape (H, W, 3).
+    made_by : dict
+        JSON types, kept with it.
+    pixel_size : (float, float)
+        Of a pixel, down and across.
+    """
+    pixel = dict(zip("yx", pixel_size, strict=True))
+    with whole_folder(path) as part:
+        _write(_create_ome(part, {}, image.shape[:2], pixel, {KEY: made_by}), (), image)
+
+
+def _create_ome(
+    folder: Path,
+    planes: Mapping[str, int],
+    size: tuple[int, ...],
+    pixel: Mapping[str, float],
+    attributes: dict[str, Any],
+) -> list[ChannelsLast]:
+    """Begin an OME-Zarr image of no, one or two stacked axes; return its levels."""
+    from yaozarrs import v05
+    from yaozarrs.write.v05 import prepare_image
+
+    names = [name for name in "tczyx" if name in planes or name in "cyx"]
+    kinds: dict[str, Any] = {"t": v05.TimeAxis, "c": v05.ChannelAxis}
+    datasets, shapes = [], []
+    for number, (height, width) in enumerate(_sizes((size[0], size[1]))):
+        lengths = {**planes, "c": 3, "y": height, "x": width}
+        shapes.append((tuple(lengths[name] for name in names), np.uint8))
+        finer = {"y": size[0] / height, "x": size[1] / width}
+        scale = [pixel.get(name, 1.0) * finer.get(name, 1.0) for name in names]
+        datasets.append(v05.Dataset(path=str(number), coordinateTransformations=[v05.ScaleTransformation(scale=scale)]))
+    image = v05.Image.model_validate(
+        {
+            "multiscales": [
+                v05.Multiscale(axes=[kinds.get(n, v05.SpaceAxis)(name=n) for n in names], datasets=datasets)
+            ],
+            "omero": {"channels": [_channel(label, color) for label, color in _COLOURS.items()]},
+        }
+    )
+    chunk = _chunk((size[0], size[1]))
+    chunks = tuple({"c": 3, "y": chunk[0], "x": chunk[1]}.get(name, 1) for name in names)
+    _, arrays = prepare_image(folder, image, shapes, chunks=chunks, writer="zarr", extra_attributes=attributes)
+    return [ChannelsLast(array, _rgb(names)) for array in arrays.values()]
+
+
+def _write(levels: Sequence[ChannelsLast], index: tuple[int, ...], plane: npt.NDArray[np.uint8]) -> None:
+    """Write a plane to every level, each made from the one before."""
+    for level in levels:
+        height, width = level.shape[-3:-1]
+        level[index] = plane = _shrunk(plane, (height, width))
 
 
 _COLOURS = {"Red": "FF0000", "Green": "00FF00", "Blue": "0000FF"}

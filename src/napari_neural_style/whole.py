@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,3 +17,22 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give the path of a folder to write beside `path`, as :func:`whole_file` does for a file."""
+    path = path.resolve()  # of a link, what it leads to is replaced
+    part, old = (path.with_name(f".{path.name}.{what}") for what in ("part", "old"))
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        yield part
+        if path.exists():  # no folder takes the place of one that has something in it
+            shutil.rmtree(old, ignore_errors=True)
+            path.replace(old)
+        part.replace(path)
+    finally:
+        if old.exists() and not path.exists():
+            old.replace(path)
+        for folder in (part, old):
+            shutil.rmtree(folder, ignore_errors=True)

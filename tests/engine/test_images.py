@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as arrays
 from napari_neural_style.engine.images import (
     UnusedRangeWarning,
     denormalize,
-    fit,
     normalize,
     resize,
     to_rgb,
@@ -96,10 +95,3 @@ def test_resize_keeps_the_mean_and_constants():
     assert small.shape[-2:] == (16, 12)
     assert small.mean().item() == pytest.approx(image.mean().item(), abs=0.01)
     torch.testing.assert_close(resize(torch.full((1, 3, 7, 9), 0.25), (21, 4)), torch.full((1, 3, 21, 4), 0.25))
-
-
-@given(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), st.integers(1, 2000))
-def test_fit_keeps_the_aspect(shape, side):
-    height, width = fit(shape, side)
-    assert max(height, width) == side
-    assert abs(height * shape[1] - width * shape[0]) <= max(shape)

@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_neural_style import StyleSettings
-from napari_neural_style.viewer.tasks import runs_folder
+from napari_neural_style.viewer.stopped import runs_folder
 from window import KEY, endless, opened, press, result_of, run_to_the_end, wait_until
 
 

@@ -232,9 +232,3 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
             seen = padded[..., rows.start : rows.stop + padding[2] + padding[3], :]
             image[..., rows, :] = F.conv2d(seen, filters, groups=channels)
     return image
-
-
-def fit(shape: tuple[int, int], longer_side: float) -> tuple[int, int]:
-    """Return (height, width) of an image whose longer side becomes `longer_side`, aspect kept, at least 1."""
-    factor = longer_side / max(shape)
-    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))

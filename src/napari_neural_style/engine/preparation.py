@@ -16,12 +16,12 @@ from napari_neural_style.engine.images import (
     Shown,
     bands,
     denormalize,
-    fit,
     resize,
     size_of,
     to_tensor,
 )
 from napari_neural_style.engine.regions import EVERYWHERE, Guides, guides_of
+from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.settings import StyleSettings
 
 Labels = npt.NDArray[np.int64]
@@ -135,7 +135,7 @@ def gather(
     ValueError
         If a region of the content has no style.
     """
-    size = working_size(content, settings)
+    size = working_size(None if content is None else content.shape[:2], settings)
     picture = torch.full((1, 3, *size), 0.5) if content is None else resize(to_tensor(content), size)
     by_label = content_labels is not None and any(style.labels is not None for style in styles)
     if content_labels is not None and not by_label:
@@ -152,13 +152,6 @@ def gather(
     return Sources(picture.to(device), brushes, first, guides)
 
 
-def working_size(content: FloatImage | None, settings: StyleSettings) -> tuple[int, int]:
-    """Return the height and width that a content is worked on at."""
-    if isinstance(settings.size, tuple):
-        return settings.size
-    return fit((1, 1) if content is None else content.shape[:2], settings.size)
-
-
 def _brush(style: StyleImage, by_label: bool, settings: StyleSettings, device: torch.device) -> Brush:
     size = style_size(style.rgb.shape[:2], settings)
     picture = resize(to_tensor(style.rgb).to(device), size)
@@ -168,15 +161,6 @@ def _brush(style: StyleImage, by_label: bool, settings: StyleSettings, device: t
         return Brush(picture, style.weight, guides_of(style.labels, size, device))
     (union,) = guides_of((style.labels > 0).astype(np.int64), size, device).values()
     return Brush(picture, style.weight, {EVERYWHERE: union})
-
-
-def style_size(shape: tuple[int, int], settings: StyleSettings) -> tuple[int, int]:
-    """Return the height and width that a style image is used at."""
-    if isinstance(settings.size, tuple) and settings.mode == "transfer":
-        height, width = settings.size
-        return round(height * settings.style_scale), round(width * settings.style_scale)
-    longer = max(settings.size) if isinstance(settings.size, tuple) else settings.size
-    return fit(shape, min(max(shape), longer) * settings.style_scale)
 
 
 def prepare(sources: Sources, settings: StyleSettings) -> Pictures:

@@ -19,13 +19,12 @@ from napari_neural_style.engine.preparation import (
     Sources,
     gather,
     prepare,
-    style_size,
-    working_size,
 )
 from napari_neural_style.engine.recovery import saying_what_fits
 from napari_neural_style.engine.regions import checked_labels
 from napari_neural_style.engine.rescaling import rescaled
 from napari_neural_style.engine.resolving import home_of, layers_of, resolved, smallest_side, with_tile
+from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.engine.snapshot import Snapshot, moved
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
@@ -117,7 +116,7 @@ def stylize(
     if content_regions is not None and content_rgb is not None and settings.mode == "transfer":
         labels = checked_labels(content_regions, content_rgb.shape[:2], "content_regions")
     initial_rgb = None if initial is None else to_rgb(initial, name="initial image")
-    size = working_size(content_rgb, settings)
+    size = working_size(None if content_rgb is None else content_rgb.shape[:2], settings)
     settings = with_tile(settings, size, [style_size(style.rgb.shape[:2], settings) for style in styles])
     with saying_what_fits(partial(_too_large, size, settings)):
         sources = gather(content_rgb, labels, styles, initial_rgb, settings, home_of(settings, size))

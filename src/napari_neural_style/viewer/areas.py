@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Shapes
 
-from napari_neural_style.viewer.layers import Plane, Window, plane_shape
+from napari_neural_style.viewer.layers import Plane, Window, plane_shape, size_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
@@ -110,10 +110,7 @@ def labels_reader(labels: Labels | None, layer: Image, plane: Plane) -> Reader |
 
 def _window_shape(layer: Image, plane: Plane) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return (height, width) and (top, left) of what is painted of a plane."""
-    if plane.window is None:
-        return plane_shape(layer, plane), (0, 0)
-    top, left, bottom, right = plane.window
-    return (bottom - top, right - left), (top, left)
+    return size_of(layer, plane), (plane.window or (0, 0))[:2]
 
 
 def _path(layer: Image, other: Layer, plane: Plane) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

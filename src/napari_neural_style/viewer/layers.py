@@ -102,6 +102,14 @@ def plane_shape(layer: Image, plane: Plane) -> tuple[int, int]:
     return int(shape[plane.axes[0]]), int(shape[plane.axes[1]])
 
 
+def size_of(layer: Image, plane: Plane) -> tuple[int, int]:
+    """Return (height, width) of what is meant of a plane: its window, or all of it."""
+    if plane.window is None:
+        return plane_shape(layer, plane)
+    top, left, bottom, right = plane.window
+    return bottom - top, right - left
+
+
 def image_of(layer: Image, plane: Plane | None = None) -> FloatImage:
     """Return what is seen of a layer.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from napari.layers import Image
 
 from napari_neural_style.files import KEY
+from napari_neural_style.viewer.large import from_disk
 from napari_neural_style.viewer.layers import Plane, Spot, placed_like, spot_of
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ class Place:
         Names of the layers that the run is made from, and of the regions and the area in it.
     run : str
         Name of the run's file, if it is stopped.
+    stopped : bool
+        Whether it is.
+    large : (int, Path) or None
+        The step of a large picture, and where that is on disk.
     """
 
     layer: Image | Spot
@@ -46,6 +52,7 @@ class Place:
     sources: dict[str, Any]
     run: str = ""
     stopped: bool = field(default=False, init=False)
+    large: tuple[int, Path] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.layer = spot_of(self.layer)
@@ -124,6 +131,8 @@ class Outputs:
         for layer in self._kept:
             if layer in self._viewer.layers and layer.metadata.get(KEY, {}).get("step") == self._shown.index:
                 self._viewer.layers.remove(layer)  # the run ended on a saved step: the live layer is it
+        if self._place.large is not None and self._place.large[0] == self._shown.index:
+            self._live = from_disk(self._viewer, self._live, self._place.large[1], self._place.plane)
         self._live.name = self._name(self._shown)
         self._live.metadata = self._made_by(self._shown)
         if self._place.stopped:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.settings import StyleSettings
-from napari_neural_style.viewer.layers import Plane, pixels_reader_of, plane_shape
+from napari_neural_style.viewer.layers import Plane, pixels_reader_of, size_of
 from napari_neural_style.viewer.worker import Report
 
 if TYPE_CHECKING:
@@ -40,6 +40,12 @@ Styles = list[tuple[Callable[[], Any], float, Callable[[], Any] | None]]
 def stacks_folder() -> Path:
     """Return where stacks are written."""
     return cache_folder() / "stacks"
+
+
+def new_stack_path() -> Path:
+    """Return where to write a stack or a large image; what nobody needs any more is removed."""
+    _forget_old_stacks()
+    return stacks_folder() / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.ome.zarr"
 
 
 @dataclass(frozen=True)
@@ -134,8 +140,7 @@ class Stack:
         self.path: Path | None = None
         self.failures: dict[Index, str] = {}
         self._read: Callable[[Sequence[int]], Any] | None = pixels_reader_of(layer, self.plane)
-        window = self.plane.window
-        self._size = plane_shape(layer, plane) if window is None else (window[2] - window[0], window[3] - window[1])
+        self._size = size_of(layer, plane)
         self._scale = [float(layer.scale[axis]) for axis in (*axes, *plane.axes)]
         self._styles, self._regions = styles, regions
         self._shared: Shared | None = None
@@ -215,13 +220,12 @@ class Stack:
         from napari_neural_style.stack_store import StackStore
         from napari_neural_style.viewer.stack_array import StackArray
 
-        _forget_old_stacks()
         size = result_size(planes, self.settings)
         names = _stored(self.names)
         pixel = dict(zip((*names, "y", "x"), self._scale, strict=True))
         pixel["y"] *= self._size[0] / size[0]
         pixel["x"] *= self._size[1] / size[1]
-        self.path = stacks_folder() / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.ome.zarr"
+        self.path = new_stack_path()
         store = StackStore(self.path)
         made_by = {"settings": self.settings.to_dict(), "versions": versions()}
         store.create(dict(zip(names, self.shape, strict=True)), size, pixel, made_by)

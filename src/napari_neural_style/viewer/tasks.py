@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_neural_style.cache import cache_folder
 from napari_neural_style.command import settings_of
+from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.settings_text import to_text
 from napari_neural_style.viewer.areas import labels_reader, shapes_reader, window_of
 from napari_neural_style.viewer.inputs import Inputs, StyleChoice
-from napari_neural_style.viewer.layers import Plane, plane_shape, reader_of, shown_plane, source_name
+from napari_neural_style.viewer.layers import Plane, plane_shape, reader_of, shown_plane, size_of, source_name
+from napari_neural_style.viewer.levels import at_level
 from napari_neural_style.viewer.outputs import Outputs, Place
 from napari_neural_style.viewer.plane_choice import axis_names
 from napari_neural_style.viewer.provenance import made_by_of, sources_of
 from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
 from napari_neural_style.viewer.stacks import Stack
+from napari_neural_style.viewer.stopped import KEPT_RUNS, new_run, runs_folder, to_go_on
 from napari_neural_style.viewer.worker import Report
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
+    from napari_neural_style.engine.sizes import Size
     from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.transfer import Step
     from napari_neural_style.viewer.worker import AnyStep
-
-KEPT_RUNS = 5
-"""How many stopped runs can be gone on with; the oldest files go first."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,6 @@ class Task:
     outputs: Callable[[ViewerModel, str], Outputs | StackOutputs]
     work: Callable[[Report, Steering], Generator[AnyStep]]
     steerable: bool = True
-
-
-def runs_folder() -> Path:
-    """Return where the files of stopped runs are kept."""
-    return cache_folder() / "runs"
 
 
 def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings) -> str:
@@ -100,26 +95,31 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     plane = shown_plane(content, viewer.dims)
     area = inputs.more.area.value
     plane = dataclasses.replace(plane, window=window_of(area, content, plane))
+    sources: dict[str, Any] = {"content": source_name(content), **_style_sources(styles)}
+    if plane.window is not None:
+        sources["area"] = list(plane.window)
+    called = axis_names(content, viewer.dims)
+    # From here on, the content is the level of it that is read.
+    content, plane = at_level(content, plane, partial(working_size, settings=settings))
     read_content = reader_of(content, plane)
     read_regions = _regions_reader(inputs, content, plane)
     start = inputs.more.start_from.value
-    read_start = None if start is None else reader_of(start, shown_plane(start, viewer.dims))
-    read_styles = [_style_readers(viewer, style) for style in styles]
-    sources: dict[str, Any] = {"content": source_name(content), **_style_sources(styles)}
+    read_start = (
+        None if start is None else _start_reader(viewer, start, working_size(size_of(content, plane), settings))
+    )
+    read_styles = [_style_readers(viewer, style, settings) for style in styles]
     if inputs.more.content_regions.value is not None:
         sources["content_regions"] = inputs.more.content_regions.value.name
     if start is not None:
         sources["initial"] = start.name
-    if plane.window is not None:
-        sources["area"] = list(plane.window)
     names = " + ".join(source_name(style.layer) for style in styles)
     layers = "" if settings.content_layers == "auto" else f" {to_text(settings.content_layers)}"
     title = f"{sources['content']} × {names}" if styles else f"{sources['content']} · content{layers}"
     if axes := inputs.axes(settings):
-        called, chained = axis_names(content, viewer.dims), bool(inputs.plane_choice.chained.value)
+        chained = bool(inputs.plane_choice.chained.value)
         stack = Stack(content, plane, axes, called, chained, read_styles, read_regions, settings)
         return _stack_task(stack, title, sources)
-    place = Place(content, plane, title, sources, _new_run())
+    place = Place(content, plane, title, sources, new_run())
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         stylize = _stylize_after(report)
@@ -133,7 +133,7 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
             progress=report,
             steering=steering,
         )
-        yield from _to_go_on(steps, place)
+        yield from to_go_on(steps, place)
 
     return Task(title, settings, _outputs_at(place), work)
 
@@ -180,8 +180,8 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
     left = round(width * 1.05)
     window = (0, left, round(size[0] / used), left + round(size[1] / used))
     title = " + ".join(source_name(style.layer) for style in styles) + " · texture"
-    place = Place(first, dataclasses.replace(plane, window=window), title, _style_sources(styles), _new_run())
-    read_styles = [_style_readers(viewer, style) for style in styles]
+    place = Place(first, dataclasses.replace(plane, window=window), title, _style_sources(styles), new_run())
+    read_styles = [_style_readers(viewer, style, settings) for style in styles]
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         stylize = _stylize_after(report)
@@ -193,7 +193,7 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
             progress=report,
             steering=steering,
         )
-        yield from _to_go_on(steps, place)
+        yield from to_go_on(steps, place)
 
     return Task(title, settings, _outputs_at(place), work)
 
@@ -215,14 +215,14 @@ def go_on_task(viewer: ViewerModel, layer: Image) -> Task:
         raise ValueError(f"The run of {layer.name!r} is no longer kept: the last {KEPT_RUNS} stopped ones are.")
     settings = settings_of(made_by)
     title = str(layer.name).partition(" · step ")[0]
-    place = Place(layer, shown_plane(layer, viewer.dims), title, dict(sources_of(layer)), _new_run())
+    place = Place(layer, shown_plane(layer, viewer.dims), title, dict(sources_of(layer)), new_run())
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         report("Loading PyTorch…", 0.0)
         from napari_neural_style.engine.snapshot import read_snapshot
         from napari_neural_style.engine.transfer import go_on
 
-        yield from _to_go_on(go_on(read_snapshot(path), progress=report, steering=steering), place)
+        yield from to_go_on(go_on(read_snapshot(path), progress=report, steering=steering), place)
 
     return Task(f"{title} (going on)", settings, _outputs_at(place), work)
 
@@ -234,38 +234,19 @@ def _stylize_after(report: Report) -> Any:
     return stylize
 
 
-def _to_go_on(steps: Iterator[Step], place: Place) -> Generator[Step]:
-    """Yield steps; when they are stopped, write down where the run stands."""
-    for step in steps:
-        try:
-            yield step
-        except GeneratorExit:
-            if step.done < 1:
-                from napari_neural_style.engine.snapshot import write_snapshot
-
-                write_snapshot(runs_folder() / place.run, step.snapshot())
-                place.stopped = True
-                _forget_old_runs()
-            raise
-
-
-def _forget_old_runs() -> None:
-    found = sorted(runs_folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found[KEPT_RUNS:]:
-        path.unlink(missing_ok=True)
-
-
 def _outputs_at(place: Place) -> Callable[[ViewerModel, str], Outputs]:
     return lambda viewer, steps_as: Outputs(viewer, place, steps_as)
 
 
-def _new_run() -> str:
-    return f"{uuid.uuid4().hex}.safetensors"
+def _style_readers(viewer: ViewerModel, style: StyleChoice, settings: StyleSettings) -> tuple[Any, float, Any]:
+    plane = shown_plane(style.layer, viewer.dims)
+    layer, plane = at_level(style.layer, plane, partial(style_size, settings=settings))
+    return reader_of(layer, plane), style.weight, labels_reader(style.regions, layer, plane)
 
 
-def _style_readers(viewer: ViewerModel, style: StyleChoice) -> tuple[Any, float, Any]:
-    plane: Plane = shown_plane(style.layer, viewer.dims)
-    return reader_of(style.layer, plane), style.weight, labels_reader(style.regions, style.layer, plane)
+def _start_reader(viewer: ViewerModel, layer: Image, size: Size) -> Callable[[], Any]:
+    """Return what reads a picture to start from, which becomes of the working size."""
+    return reader_of(*at_level(layer, shown_plane(layer, viewer.dims), lambda _: size))
 
 
 def _style_sources(styles: list[StyleChoice]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     target = Path(path)
     if not target.suffix:
         target = target.with_name(f"{target.name}.tif")
-    picture = _one_picture(data, meta)
+    full = data[0] if meta.get("multiscale") else data
+    picture = _one_picture(full, meta)
     if picture is None or target.suffix.lower() not in SUFFIXES:
         from napari.utils.notifications import show_info
 
@@ -64,7 +65,7 @@ def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         )
         return _write_as_without_us(path, data, meta)
     try:
-        write_image(target, picture, made_by, pixels_per_cm=_pixels_per_cm(np.shape(data), meta))
+        write_image(target, picture, made_by, pixels_per_cm=_pixels_per_cm(np.shape(full), meta))
     except ValueError as error:  # npe2 would take it to mean that nobody can write such a file
         raise OSError(str(error)) from error
     return [str(target)]
@@ -83,7 +84,7 @@ def _made_by(meta: dict[str, Any]) -> dict[str, Any] | None:
 
 def _one_picture(data: Any, meta: dict[str, Any]) -> npt.NDArray[np.uint8] | None:
     """Return the picture (H, W, 3) that a layer of any number of axes holds, or None for anything else."""
-    if not meta.get("rgb") or meta.get("multiscale") or data.dtype != np.uint8 or data.shape[-1] != 3:
+    if not meta.get("rgb") or data.dtype != np.uint8 or data.shape[-1] != 3:
         return None
     shape = data.shape if data.ndim == 3 else (*(n for n in data.shape[:-1] if n > 1), 3)
     return np.asarray(data).reshape(shape) if len(shape) == 3 else None

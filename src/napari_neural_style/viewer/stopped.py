@@ -1,0 +1,52 @@
+"""What a run leaves on disk when it is over: where it stands if it was stopped, and a large picture with its levels."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_neural_style.cache import cache_folder
+from napari_neural_style.viewer.large import keep_large
+
+if TYPE_CHECKING:
+    from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.viewer.outputs import Place
+
+KEPT_RUNS = 5
+"""How many stopped runs can be gone on with; the oldest files go first."""
+
+
+def runs_folder() -> Path:
+    """Return where the files of stopped runs are kept."""
+    return cache_folder() / "runs"
+
+
+def new_run() -> str:
+    """Return the name of a file for a run."""
+    return f"{uuid.uuid4().hex}.safetensors"
+
+
+def to_go_on(steps: Iterator[Step], place: Place) -> Generator[Step]:
+    """Yield steps; when they are stopped, write down where the run stands. A large last picture is written too."""
+    for step in steps:
+        if step.done >= 1:
+            keep_large(step, place)
+        try:
+            yield step
+        except GeneratorExit:
+            if step.done < 1:
+                from napari_neural_style.engine.snapshot import write_snapshot
+
+                write_snapshot(runs_folder() / place.run, step.snapshot())
+                place.stopped = True
+                _forget_old_runs()
+                keep_large(step.pictured(), place)
+            raise
+
+
+def _forget_old_runs() -> None:
+    found = sorted(runs_folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in found[KEPT_RUNS:]:
+        path.unlink(missing_ok=True)

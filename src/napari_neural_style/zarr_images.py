@@ -1,0 +1,116 @@
+"""Zarr arrays and OME-Zarr images: which array holds the pixels, and what its axes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+_MARKS_OF_ZARR = ("zarr.json", ".zarray", ".zgroup")
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell whether a folder is a Zarr array or group."""
+    return path.is_dir() and any((path / mark).is_file() for mark in _MARKS_OF_ZARR)
+
+
+class NoImageError(ValueError):
+    """A file was read, but holds no image."""
+
+
+class Opened(NamedTuple):
+    """An array, the names of its axes, the sizes of its pixels, and how many levels of resolution there are."""
+
+    array: Any
+    axes: tuple[str, ...]
+    pixel: tuple[float, ...]
+    levels: int = 1
+
+
+class ChannelsLast:
+    """An array whose axis ``rgb`` can be anywhere, as one whose last axis it is.
+
+    Parameters
+    ----------
+    array : array
+        To read and write by index.
+    axes : sequence of str
+        The name of every axis.
+    """
+
+    def __init__(self, array: Any, axes: Sequence[str]) -> None:
+        self._array = array
+        self._rgb = axes.index("rgb") if "rgb" in axes else len(axes)
+        self._last = self._rgb >= len(axes) - 1
+        self.shape = tuple(n for axis, n in enumerate(array.shape) if axis != self._rgb)
+        self.shape += tuple(array.shape[self._rgb : self._rgb + 1])
+
+    def _there(self, where: tuple[Any, ...]) -> tuple[tuple[Any, ...], int]:
+        """Return an index of the array, and which axis of what it gives is ``rgb``."""
+        where = (*where, *[slice(None)] * (len(self.shape) - 1 - len(where)))
+        before = sum(isinstance(part, slice) for part in where[: self._rgb])
+        return (*where[: self._rgb], slice(None), *where[self._rgb :]), before
+
+    def __getitem__(self, where: tuple[Any, ...]) -> npt.NDArray[Any]:
+        if self._last:
+            return np.asarray(self._array[where])
+        there, axis = self._there(where)
+        return np.moveaxis(np.asarray(self._array[there]), axis, -1)
+
+    def __setitem__(self, where: tuple[Any, ...], pixels: npt.NDArray[Any]) -> None:
+        if self._last:
+            self._array[where] = pixels
+        else:
+            there, axis = self._there(where)
+            self._array[there] = np.moveaxis(pixels, -1, axis)
+
+
+def zarr_array(opened: Any, level: int) -> Opened:
+    """Return the array of an opened Zarr folder, or a level of it if it is an OME-Zarr image.
+
+    Raises
+    ------
+    NoImageError
+        If there is none; the message says what to do.
+    """
+    import zarr
+
+    if isinstance(opened, zarr.Array):
+        names: Sequence[Any] = getattr(opened.metadata, "dimension_names", None) or [None] * opened.ndim
+        known = [name if name in ("t", "z", "y", "x", "rgb", "channel") else "" for name in names]
+        if opened.ndim < 2:
+            raise NoImageError("It has one axis; an image has two.")
+        if "y" not in known and "x" not in known:
+            rgb = opened.ndim > 2 and opened.shape[-1] in (3, 4)
+            known[-2 - rgb :] = ["y", "x", "rgb"][: 2 + rgb]
+        return Opened(opened, all_named(known), (1.0,) * opened.ndim)
+    ome = opened.attrs.get("ome", opened.attrs)
+    try:
+        (multiscale, *_) = ome["multiscales"]
+        named = [axis["name"] for axis in multiscale["axes"]]
+        datasets = multiscale["datasets"]
+        array = opened[datasets[level]["path"]]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        arrays = ", ".join(sorted(opened.array_keys())[:5])
+        raise NoImageError(
+            f"It is a Zarr group and no OME-Zarr image; name one array in it{f' ({arrays})' if arrays else ''}."
+        ) from error
+    channel = "rgb" if _is_rgb(ome) and array.dtype == np.uint8 else "channel"
+    axes = tuple({"c": channel}.get(name, name) for name in named)
+    transforms = datasets[level].get("coordinateTransformations", [])
+    scale = next((t["scale"] for t in transforms if t.get("type") == "scale"), [1.0] * len(axes))
+    return Opened(array, axes, tuple(float(s) for s in scale), len(datasets))
+
+
+def _is_rgb(ome: Any) -> bool:
+    channels = (ome.get("omero") or {}).get("channels", [])
+    return [str(channel.get("color", "")).upper() for channel in channels] == ["FF0000", "00FF00", "0000FF"]
+
+
+def all_named(axes: Sequence[str]) -> tuple[str, ...]:
+    """Give names to axes without one: time first, then depth, then numbers."""
+    free = iter([name for name in ("t", "z") if name not in axes])
+    return tuple(name or next(free, f"axis{number}") for number, name in enumerate(axes))
