@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"napari-neural-style: {error or 'out of memory; choose a smaller --size'}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        # Writing that was broken off is told by asyncio at exit, with a traceback; the next run writes it again.
+        logging.getLogger("asyncio").disabled = True
         print("napari-neural-style: stopped", file=sys.stderr)
         return 130
 
