@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from napari_neural_style.engine.given import Styles
-from napari_neural_style.engine.images import UnusedRangeWarning
+from napari_neural_style.engine.images import range_of_floats
 from napari_neural_style.engine.transfer import Progress, features_for
 from napari_neural_style.engine.vgg import Features
 from napari_neural_style.planes import Pixels, PlaneError, Planes, read_plane
@@ -89,12 +88,9 @@ def _sample(planes: Planes) -> list[Pixels]:
 def _range_of(sample: list[Pixels]) -> Range:
     """Return one range for all planes: with its own for each a stack would flicker."""
     low, high = min(float(plane.min()) for plane in sample), max(float(plane.max()) for plane in sample)
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
-    warnings.warn(
+    return range_of_floats(
+        low,
+        high,
         f"The stack's values run from {low:g} to {high:g} in {len(sample)} of its planes, not from 0 to 1: they are "
         "stretched to that range.",
-        UnusedRangeWarning,
-        stacklevel=3,
     )
-    return (low, high) if low < high else (low - 0.5, low + 0.5)

@@ -119,14 +119,19 @@ def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, 
         info = np.iinfo(color.dtype)
         return float(max(info.min, 0) if info.min == 0 else info.min), float(info.max)
     low, high = float(color.min()), float(color.max())
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
-    warnings.warn(
+    return range_of_floats(
+        low,
+        high,
         f"The {name}'s values run from {low:g} to {high:g}, not from 0 to 1: they are stretched to that "
         "range. Give value_range to choose another.",
-        UnusedRangeWarning,
-        stacklevel=3,
     )
+
+
+def range_of_floats(low: float, high: float, told: str) -> tuple[float, float]:
+    """Return the values that mean 0 and 1 where floats run from `low` to `high`; where that is not 0 to 1, warn."""
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    warnings.warn(told, UnusedRangeWarning, stacklevel=4)
     return (low, high) if low < high else (low - 0.5, low + 0.5)
 
 

@@ -24,7 +24,9 @@ PATCHES = 4096
 NOISE = 1.0
 """Variance of the noise in units of the patches' own, mean over their dimensions."""
 LEAST_STRUCTURE = 1e-3
-"""Root mean square of patches around their mean below which they are flat; filters are then learned from noise of 1."""
+"""Root mean square of patches around their mean below which they are flat."""
+FLAT_NOISE = 1.0
+"""Standard deviation of the noise that filters are learned from where patches are flat."""
 LEAST_ACTIVATION = 1e-3
 """Least mean activation that a filter is divided by."""
 COMPONENTS = 96
@@ -35,7 +37,9 @@ MOST_PIXELS = 2**20
 """Pixels of a picture that are learned from; a larger one is sampled by nine crops."""
 CROP = 336
 """Side of a crop."""
-VERSION = repr((PATCHES, NOISE, LEAST_STRUCTURE, LEAST_ACTIVATION, COMPONENTS, ITERATIONS, MOST_PIXELS, CROP))
+VERSION = repr(
+    (PATCHES, NOISE, LEAST_STRUCTURE, FLAT_NOISE, LEAST_ACTIVATION, COMPONENTS, ITERATIONS, MOST_PIXELS, CROP)
+)
 """What the learned numbers depend on besides images and seed."""
 
 BAND = 2**22
@@ -168,9 +172,9 @@ def _filters_of(patches: Tensor, count: int, generator: torch.Generator, tick: T
     """
     mean = patches.mean(0)
     centred = patches.sub_(mean)
-    structure = centred.square().mean().sqrt()
-    flat = bool(structure < LEAST_STRUCTURE)
-    deviation = NOISE**0.5 * structure.clamp_min(1.0 if flat else 0.0)
+    variance = centred.square().mean()
+    flat = bool(variance < LEAST_STRUCTURE**2)
+    deviation = FLAT_NOISE if flat else (NOISE * variance).sqrt()
     tick(0.15)
     noisy = torch.randn(centred.shape, generator=generator).to(centred).mul_(deviation).add_(centred)
     tick(0.2)
@@ -179,7 +183,8 @@ def _filters_of(patches: Tensor, count: int, generator: torch.Generator, tick: T
     tick(0.7)
     threshold = (noisy @ weight.T).median(0).values
     tick(0.8)
-    active = F.relu_(((noisy if flat else centred) @ weight.T).sub_(threshold)).mean(0).clamp_min(LEAST_ACTIVATION)
+    seen = noisy if flat else centred
+    active = F.relu_((seen @ weight.T).sub_(threshold)).mean(0).clamp_min(LEAST_ACTIVATION)
     bias = -(weight @ mean) - threshold
     return weight / active[:, None], bias / active
 
