@@ -134,13 +134,13 @@ def write_ome_image(
     """
     pixel = dict(zip("yx", pixel_size, strict=True))
     with whole_folder(path) as part:
-        _write(_create_ome(part, {}, image.shape[:2], pixel, {KEY: made_by}), (), image)
+        _write(_create_ome(part, {}, (image.shape[0], image.shape[1]), pixel, {KEY: made_by}), (), image)
 
 
 def _create_ome(
     folder: Path,
     planes: Mapping[str, int],
-    size: tuple[int, ...],
+    size: tuple[int, int],
     pixel: Mapping[str, float],
     attributes: dict[str, Any],
 ) -> list[ChannelsLast]:
@@ -151,7 +151,7 @@ def _create_ome(
     names = [name for name in "tczyx" if name in planes or name in "cyx"]
     kinds: dict[str, Any] = {"t": v05.TimeAxis, "c": v05.ChannelAxis}
     datasets, shapes = [], []
-    for number, (height, width) in enumerate(_sizes((size[0], size[1]))):
+    for number, (height, width) in enumerate(_sizes(size)):
         lengths = {**planes, "c": 3, "y": height, "x": width}
         shapes.append((tuple(lengths[name] for name in names), np.uint8))
         finer = {"y": size[0] / height, "x": size[1] / width}
@@ -165,8 +165,8 @@ def _create_ome(
             "omero": {"channels": [_channel(label, color) for label, color in _COLOURS.items()]},
         }
     )
-    chunk = _chunk((size[0], size[1]))
-    chunks = tuple({"c": 3, "y": chunk[0], "x": chunk[1]}.get(name, 1) for name in names)
+    chunk = dict(zip("cyx", (3, *_chunk(size)), strict=True))
+    chunks = tuple(chunk.get(name, 1) for name in names)
     _, arrays = prepare_image(folder, image, shapes, chunks=chunks, writer="zarr", extra_attributes=attributes)
     return [ChannelsLast(array, _rgb(names)) for array in arrays.values()]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 
-from napari_neural_style.viewer.layers import place_on
+from napari_neural_style.viewer.layers import insert, place_on
 from napari_neural_style.viewer.stacks import new_stack_path
 
 if TYPE_CHECKING:
@@ -61,10 +61,8 @@ def from_disk(viewer: ViewerModel, layer: Image, path: Path, plane: Plane) -> Im
     if layer in layers:
         index = layers.index(layer)
         selected = {found if each == layer else each for each in layers.selection}
-        found.visible = layer.visible or viewer.dims.ndisplay == 3  # see Outputs
         layers.remove(layer)
-        layers.insert(index, found)
-        found.visible = layer.visible
+        insert(viewer, index, found)
         layers.selection = selected
     return found
 

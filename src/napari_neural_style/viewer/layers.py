@@ -13,7 +13,7 @@ from napari.utils.transforms import Affine
 from napari_neural_style.viewer.provenance import sources_of
 
 if TYPE_CHECKING:
-    from napari.components import Dims
+    from napari.components import Dims, ViewerModel
     from napari.layers import Image
 
     from napari_neural_style.engine.images import FloatImage
@@ -108,6 +108,14 @@ def size_of(layer: Image, plane: Plane) -> tuple[int, int]:
         return plane_shape(layer, plane)
     top, left, bottom, right = plane.window
     return bottom - top, right - left
+
+
+def insert(viewer: ViewerModel, index: int, layer: Image) -> None:
+    """Insert a layer, hidden or not; napari 0.9.2 cannot add a hidden RGB layer to a view in 3-D."""
+    visible = layer.visible
+    layer.visible = visible or viewer.dims.ndisplay == 3
+    viewer.layers.insert(index, layer)
+    layer.visible = visible
 
 
 def image_of(layer: Image, plane: Plane | None = None) -> FloatImage:

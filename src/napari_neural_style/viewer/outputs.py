@@ -12,7 +12,7 @@ from napari.layers import Image
 
 from napari_neural_style.files import KEY
 from napari_neural_style.viewer.large import from_disk
-from napari_neural_style.viewer.layers import Plane, Spot, placed_like, spot_of
+from napari_neural_style.viewer.layers import Plane, Spot, insert, placed_like, spot_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -119,9 +119,7 @@ class Outputs:
     def _insert_below_live(self, kept: Image) -> None:
         layers = self._viewer.layers
         selected = set(layers.selection)
-        kept.visible = self._viewer.dims.ndisplay == 3  # napari 0.9.2 cannot add a hidden RGB layer to a view in 3-D
-        layers.insert(layers.index(self._live) if self._live in layers else len(layers), kept)
-        kept.visible = False
+        insert(self._viewer, layers.index(self._live) if self._live in layers else len(layers), kept)
         layers.selection = selected
 
     def finish(self) -> None:

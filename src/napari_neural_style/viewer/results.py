@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, Container, PushButton
@@ -78,14 +80,14 @@ class Results:
             pair.margins = (0, 0, 0, 0)
         self.body: Container[Any] = Container(widgets=[*pairs, self.missing, labelled(self.steps_as)], labels=False)
         self.body.margins = (0, 0, 0, 0)
-        for button, press in (
+        for button, act in (
             (self.use, self._use),
             (self.copy, self._copy),
             (self.go_on, self._go_on),
             (self.missing, self._run_missing),
-            (self.compare, self.toggle_comparison),
         ):
-            button.changed.connect(press)
+            button.changed.connect(partial(self._act, act))
+        self.compare.changed.connect(self.toggle_comparison)
 
     def selected(self) -> Layer | None:
         """Return the selected layer if a run made it."""
@@ -113,56 +115,38 @@ class Results:
         found: Layer | None = open_layer(self._viewer.layers, sources.get("content") or sources.get("style"), Image)
         return found if found is not layer else None
 
-    def _use(self) -> None:
-        from napari_neural_style.viewer.recall import recall
-
+    def _act(self, act: Callable[[Layer], None]) -> None:
+        """Do something with the selected result, or tell why it cannot be done."""
         layer = self.selected()
         if layer is None:
             return
         try:
-            settings, missing = recall(layer, self._inputs, self._viewer)
+            act(layer)
         except ValueError as error:
             self.told.emit(str(error))
-            return
+
+    def _use(self, layer: Layer) -> None:
+        from napari_neural_style.viewer.recall import recall
+
+        settings, missing = recall(layer, self._inputs, self._viewer)
         self.recalled.emit(settings)
         self.told.emit(f"Not open any more: {', '.join(missing)}." if missing else "")
 
-    def _copy(self) -> None:
+    def _copy(self, layer: Layer) -> None:
         from napari_neural_style.viewer.recall import command_for
 
-        layer = self.selected()
         clipboard = QApplication.clipboard()
-        if layer is None or clipboard is None:
+        if clipboard is None:
             return
-        try:
-            command, missing = command_for(layer, self._viewer)
-        except ValueError as error:
-            self.told.emit(str(error))
-            return
+        command, missing = command_for(layer, self._viewer)
         clipboard.setText(command)
         self.told.emit(f"Copied. {missing}".strip())
 
-    def _go_on(self) -> None:
-        layer = self.selected()
-        if layer is None:
-            return
-        try:
-            task = go_on_task(self._viewer, layer)
-        except ValueError as error:
-            self.told.emit(str(error))
-            return
-        self.wanted.emit(task)
+    def _go_on(self, layer: Layer) -> None:
+        self.wanted.emit(go_on_task(self._viewer, layer))
 
-    def _run_missing(self) -> None:
-        layer = self.selected()
-        if layer is None:
-            return
-        try:
-            task = missing_task(layer)
-        except ValueError as error:
-            self.told.emit(str(error))
-            return
-        self.wanted.emit(task)
+    def _run_missing(self, layer: Layer) -> None:
+        self.wanted.emit(missing_task(layer))
 
     def toggle_comparison(self) -> None:
         """Show content and result side by side, or everything as it was before."""
