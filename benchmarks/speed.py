@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -170,14 +169,14 @@ def ours(settings: StyleSettings, features: Features) -> Iterator[tuple[float, f
         started = time.perf_counter()
 
 
-def until(settings: StyleSettings, judge: Judge, loss: float) -> tuple[float, int, float]:
-    """Return the seconds and steps until a loss is reached (NaN seconds if it never is), and the loss then."""
+def until(name: str, settings: StyleSettings, judge: Judge, loss: float, whole: float) -> str:
+    """Return a row: the loss, the seconds and steps until it is no more than `loss`, their share of `whole` seconds."""
     for number, (seconds, told, image) in enumerate(ours(settings, judge.features), 1):
         # The judge takes as long as a step: it is asked only where the run's own loss is near.
         if image is not None and told <= 1.03 * loss and (found := judge(image)) <= loss:
-            return seconds, number, found
+            return f"{name}, to {found:.4g} | {seconds:.1f} | {number} | {seconds / whole:.3f}"
     assert image is not None
-    return float("nan"), number, judge(image)
+    return f"{name}, {number} steps to {judge(image):.4g} | not reached | |"
 
 
 def plain_lbfgs(judge: Judge, steps: int) -> tuple[float, float]:
@@ -217,10 +216,9 @@ def losses(device: torch.device) -> str:
     loss = judge(image)
     lines = ["256 × 256 px | seconds | steps | share of the time", "--- | --- | --- | ---"]
     lines.append(f"the written procedure, plainly: 500 Adam steps to a loss of {loss:.4g} | {baseline:.0f} | 500 | 1")
-    lines.append(f"ours, the same steps, float32 | {adam_seconds:.0f} | 500 | 1/{baseline / adam_seconds:.0f}")
+    lines.append(f"ours, the same steps, float32 | {adam_seconds:.0f} | 500 | {adam_seconds / baseline:.3f}")
     fast = dataclasses.replace(WRITTEN, optimizer="lbfgs", steps=500)
-    seconds, steps, found = until(fast, judge, loss)
-    lines.append(f"ours, L-BFGS, to {found:.4g} | {seconds:.1f} | {steps} | 1/{baseline / seconds:.0f}")
+    lines.append(until("ours, L-BFGS", fast, judge, loss, baseline))
 
     judge = Judge(RELATIVE, device)
     reached, plain_seconds = plain_lbfgs(judge, 300)
@@ -230,10 +228,7 @@ def losses(device: torch.device) -> str:
         ("ours, history 100", dataclasses.replace(RELATIVE, history=100)),
         ("ours, history 100, two scales", dataclasses.replace(RELATIVE, history=100, scales=2)),
     ):
-        seconds, steps, found = until(settings, judge, reached)
-        taken = "not reached |" if math.isnan(seconds) else f"{seconds:.1f} | {steps}"
-        share = "" if math.isnan(seconds) else f"{seconds / plain_seconds:.2f}"
-        lines.append(f"{name}, to {found:.4g} | {taken} | {share}")
+        lines.append(until(name, settings, judge, reached, plain_seconds))
     return "\n".join(f"| {line} |" for line in lines)
 
 
