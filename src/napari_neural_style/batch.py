@@ -18,16 +18,15 @@ from napari_neural_style.engine.images import to_uint8
 from napari_neural_style.engine.provenance import made_by, versions
 from napari_neural_style.engine.resolving import resolved
 from napari_neural_style.engine.sizes import style_size, working_size
-from napari_neural_style.engine.step import Step
 from napari_neural_style.engine.transfer import stylize, trained_features
 from napari_neural_style.engine.vgg import Features
 from napari_neural_style.files import read_image, stem_of, write_image
 from napari_neural_style.ledger import Ledger
 from napari_neural_style.settings import SETTINGS, StyleSettings
 from napari_neural_style.shared import Shared, share
-from napari_neural_style.stack import Index, before, result_size, stylize_plane
+from napari_neural_style.stack import Index, before, chains, result_size, stylize_plane
 from napari_neural_style.stack_store import StackStore
-from napari_neural_style.workers import Watch, Workers, WorkersError
+from napari_neural_style.workers import Watch, Workers, last_of, outcome_of
 
 Pixels = npt.NDArray[Any]
 Made = tuple[npt.NDArray[np.uint8], dict[str, Any]]
@@ -63,13 +62,9 @@ def make(
     else:
         features = None if shared is None else shared.features
         steps = stylize(content.planes().read(()), style, settings, features=features)
-    last: deque[Step] = deque(maxlen=1)
-    for step in steps:
-        if watch is not None:
-            watch(step)
-        last.append(step)
-    assert last[0].image is not None
-    return to_uint8(last[0].image), made_by(last[0], sources)
+    last = last_of(steps, watch)
+    assert last.image is not None
+    return to_uint8(last.image), made_by(last, sources)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +200,7 @@ class Batch:
         styles = [workers.keep(picture) for picture in self._pictures]
         shared = None if self._features is None else workers.keep(Shared(self._features, None))
         features = None if self._features is None else workers.keep(self._features)
-        waiting = deque((job, chain) for job in self._jobs for chain in self._chains(job))
+        waiting = deque((job, chain) for job in self._jobs for chain in chains(job.todo, self._chain_of(job)))
         running: dict[Any, tuple[_Job, deque[Index]]] = {}
         while waiting or running:
             while waiting and len(running) < workers.slots:
@@ -220,15 +215,8 @@ class Batch:
             if chain:
                 waiting.appendleft((job, chain))
 
-    def _chains(self, job: _Job) -> list[deque[Index]]:
-        """Return the planes to do, those that wait for each other together and in order."""
-        axis = job.content.chain if self._chain else None
-        if axis is None:
-            return [deque([index]) for index in job.todo]
-        chains: dict[Index, deque[Index]] = {}
-        for index in job.todo:
-            chains.setdefault((*index[:axis], *index[axis + 1 :]), deque()).append(index)
-        return list(chains.values())
+    def _chain_of(self, job: _Job) -> int | None:
+        return job.content.chain if self._chain else None
 
     def _open(self, job: _Job) -> None:
         assert job.store is not None
@@ -252,7 +240,7 @@ class Batch:
         if job.store is not None:
             shared = job.shared
             finished = self._ledger.finished(job.output.name)
-            at = before(index, finished, job.content.chain if self._chain else None)
+            at = before(index, finished, self._chain_of(job))
             # As it is written: going on after a stop, there is nothing else.
             previous = None if at is None else (at, job.store[at])
         return workers.submit(make, job.content, index, style, self.settings, shared, previous, self._sources(job))
@@ -260,14 +248,9 @@ class Batch:
     def _take(self, job: _Job, index: Index, workers: Workers, task: Any) -> Outcome:
         """Write what a task made, or say why there is nothing to write."""
         job.left -= 1
-        failure = ""
-        try:
-            pixels, made = workers.result(task)
-        except WorkersError:
-            raise
-        except Exception as error:  # whatever befalls one picture, the others are made
-            failure = str(error).partition("\n")[0] or type(error).__name__
-        else:
+        result, failure = outcome_of(workers, task)
+        if not failure:
+            pixels, made = result
             if job.store is None:
                 write_image(job.output, pixels, made)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -85,13 +86,15 @@ class PlaneStep:
     done, total : int
         Planes that are over, this one included if it is, and how many there will be.
     step : Step or None
-        The plane's step; None if the plane failed.
+        The plane's step; None if the plane failed, or nothing is heard of it yet.
     picture : ndarray or None
         The finished plane, (H, W, 3) uint8, at its last step; it is written by then.
     failure : str
         Why the plane has no picture: a sentence, or nothing.
     seconds_left : float or None
         An estimate from the planes that are over; None before the first.
+    elsewhere : int or None
+        Planes that a cluster has now; None where there is no cluster.
     """
 
     index: Index
@@ -101,6 +104,7 @@ class PlaneStep:
     picture: npt.NDArray[np.uint8] | None = None
     failure: str = ""
     seconds_left: float | None = None
+    elsewhere: int | None = None
 
     @property
     def over(self) -> bool:
@@ -223,3 +227,13 @@ def before(index: Index, have: set[Index], chain: int | None) -> Index | None:
         return None
     earlier = ((*index[:chain], i, *index[chain + 1 :]) for i in reversed(range(index[chain])))
     return next((i for i in earlier if i in have), None)
+
+
+def chains(todo: Iterable[Index], chain: int | None) -> list[deque[Index]]:
+    """Return planes to do, those that wait for each other along the chained axis together and in order."""
+    if chain is None:
+        return [deque([index]) for index in todo]
+    found: dict[Index, deque[Index]] = {}
+    for index in todo:
+        found.setdefault((*index[:chain], *index[chain + 1 :]), deque()).append(index)
+    return list(found.values())

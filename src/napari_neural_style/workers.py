@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -33,6 +34,32 @@ class Workers(Protocol):
 
     def first_done(self, tasks: Sequence[Any]) -> Any:
         """Wait until any of some tasks is finished, and return it."""
+
+
+def last_of(steps: Iterable[Step], watch: Watch | None) -> Step:
+    """Run to the end, each step being looked at, and return the last."""
+    last: deque[Step] = deque(maxlen=1)
+    for step in steps:
+        if watch is not None:
+            watch(step)
+        last.append(step)
+    return last[0]
+
+
+def outcome_of(workers: Workers, task: Any) -> tuple[Any, str]:
+    """Return a finished task's result and nothing, or None and why there is none, in a sentence.
+
+    Raises
+    ------
+    WorkersError
+        If there will be none from any other task either.
+    """
+    try:
+        return workers.result(task), ""
+    except WorkersError:
+        raise
+    except Exception as error:  # whatever befalls one picture, the others are made
+        return None, str(error).partition("\n")[0] or type(error).__name__
 
 
 class Here:

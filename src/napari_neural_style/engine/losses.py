@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -215,6 +216,10 @@ class Losses:
     @property
     def total(self) -> float:  # noqa: D102
         return self.content + self.style + self.variation
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is sent elsewhere are numbers: the device is here.
+        return {"layers": self.layers}
 
     def __repr__(self) -> str:
         return f"Losses(total={self.total:.6g}, content={self.content:.6g}, style={self.style:.6g})"

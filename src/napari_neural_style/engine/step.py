@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import weakref
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_neural_style.engine.images import FloatImage, Shown
 from napari_neural_style.engine.losses import Losses
@@ -52,12 +52,16 @@ class Step:
     settings: StyleSettings
     fingerprint: str
     shown: Shown | None = dataclasses.field(repr=False, compare=False)
-    _run: weakref.ref[Optimization] = dataclasses.field(repr=False, compare=False)
+    _run: Callable[[], Optimization | None] = dataclasses.field(repr=False, compare=False)
     notes: tuple[str, ...] = ()
 
     @cached_property
     def image(self) -> FloatImage | None:  # noqa: D102
         return None if self.shown is None else self.shown.array()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is sent elsewhere has left its run; a picture goes beside it, rounded.
+        return {**self.__dict__, "image": None, "shown": None, "_run": _no_run}
 
     def snapshot(self) -> Snapshot:
         """Return where the run stands, to go on from; before the next step is asked for.
@@ -84,3 +88,7 @@ class Step:
         if run is None or run.index != self.index:
             raise RuntimeError("The run has moved on: ask before the next step.")
         return run
+
+
+def _no_run() -> None:
+    return None
