@@ -28,6 +28,7 @@ PATIENCE = 10
 TRIES = 3
 """How often a task is begun that was lost with a worker."""
 
+LOST = "The scheduler was lost. What is finished is kept; run the rest again."
 INSTALL = "python -m pip install 'napari-neural-style[cluster]'"
 
 
@@ -79,31 +80,46 @@ class Cluster:
     @property
     def slots(self) -> int:
         """How many tasks it takes at once: some wait on every worker."""
-        return max(ENOUGH, 2 * sum(self._client.nthreads().values()))
+        return max(ENOUGH, 2 * self.threads)
+
+    @property
+    def threads(self) -> int:
+        """How many tasks it does at once."""
+        return sum(self._client.nthreads().values())
 
     def keep(self, value: Any) -> Any:
         """Send a value to every worker."""
-        kept = _Kept(value, self._scattered(value))
-        self._kept.append(kept)
-        return kept
+        self._kept.append(_Kept(value, self._scattered(value)))
+        return self._kept[-1]
 
-    def _scattered(self, value: Any) -> Future:
-        return self._client.scatter([value], broadcast=True, hash=False)[0]
+    def send(self, value: Any) -> Any:
+        """Send a value to one worker, for the task that takes it: with the task itself, the scheduler would hold it."""
+        return _Kept(value, self._scattered(value, everywhere=False))
+
+    def _scattered(self, value: Any, everywhere: bool = True) -> Future:
+        for _ in range(TRIES):
+            try:
+                return self._client.scatter([value], broadcast=everywhere, hash=False)[0]
+            except TimeoutError as error:
+                raise WorkersError("The scheduler has no workers.") from error
+            except OSError:  # the worker that was to get it has died
+                continue
+        raise WorkersError(LOST)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Begin a task."""
-        task = _Task(function, arguments)
-        self._begin(task)
-        return task
+        return self._begin(_Task(function, arguments))
 
-    def _begin(self, task: _Task) -> None:
+    def _begin(self, task: _Task) -> _Task:
         task.tries += 1
         ready = [a.future if isinstance(a, (_Kept, _Task)) else a for a in task.arguments]
         task.future = self._client.submit(work, self._stop, task.function, *ready, pure=False)
+        return task
 
     def _begin_again(self, task: _Task) -> None:
         """Begin a task whose arguments went with the last worker that had them."""
-        for kept in self._kept:
+        sent = [argument for argument in task.arguments if isinstance(argument, _Kept)]
+        for kept in (*self._kept, *sent):
             if kept.future.status in ("cancelled", "lost"):
                 kept.future = self._scattered(kept.value)
         for argument in task.arguments:
@@ -111,8 +127,8 @@ class Cluster:
                 self._begin_again(argument)
         self._begin(task)
 
-    def first_done(self, tasks: Sequence[_Task]) -> _Task:
-        """Wait until any of some tasks is finished, and return it."""
+    def first_done(self, tasks: Sequence[_Task], seconds: float | None = None) -> _Task | None:
+        """Wait until any of some tasks is finished, and return it; None when that takes longer."""
         from distributed import CancelledError, wait
 
         while True:
@@ -122,8 +138,11 @@ class Cluster:
                     self._begin_again(task)
                 elif task.future.status != "pending":
                     return task
-            with self._client.as_current(), contextlib.suppress(CancelledError):
-                wait([task.future for task in tasks], return_when="FIRST_COMPLETED")
+            try:
+                with self._client.as_current(), contextlib.suppress(CancelledError):
+                    wait([task.future for task in tasks], seconds, return_when="FIRST_COMPLETED")
+            except TimeoutError:
+                return None
 
     def result(self, task: _Task) -> Any:
         """Return a finished task's result, or raise what it raised."""
@@ -140,7 +159,7 @@ class Cluster:
         except ImportError as error:
             raise WorkersError(_why_none(error, "A worker")) from error
         except CancelledError as error:
-            raise WorkersError("The scheduler was lost. The same command goes on with what is finished.") from error
+            raise WorkersError(LOST) from error
 
     def stop(self) -> None:
         """Stop all tasks, those that run within about a second."""
@@ -222,6 +241,12 @@ def cluster_at(address: str) -> Iterator[Cluster]:
         If no scheduler answers there.
     """
     _distributed()
+    from distributed.comm.addressing import get_address_host_port, normalize_address
+
+    try:  # a client that fails otherwise than by waiting in vain is never closed
+        get_address_host_port(normalize_address(address), strict=True)
+    except ValueError as error:
+        raise ValueError(f"{address!r} is no address of a Dask scheduler, such as tcp://host:8786.") from error
     with _connected(address) as client:
         yield from _until_done(client)
 
@@ -240,7 +265,7 @@ def _connected(where: Any) -> Iterator[Client]:
     distributed = _distributed()
     try:
         client = distributed.Client(where, timeout=PATIENCE, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tls:// without certificates is a TypeError
         raise ValueError(f"No Dask scheduler answers at {where}: is it running, and is this its address?") from error
     with client:
         yield client
