@@ -153,7 +153,8 @@ class Inputs:
         self.style = _layer_field(viewer, Image, "style", "style layer", "The image layer whose style it takes.")
         self.swap = PushButton(text="⇅ Swap content and style", tooltip="Exchange the two layers.")
         self.plane_choice = PlaneChoice(viewer, self.content)
-        self.main = [self.content, self.plane_choice.planes, self.plane_choice.chained, self.style, self.swap]
+        planes = self.plane_choice
+        self.main = [self.content, planes.planes, planes.chained, planes.scheduler, self.style, self.swap]
         self.swap.changed.connect(self._swap)
 
     @cached_property

@@ -6,7 +6,7 @@ import re
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import CheckBox
+from magicgui.widgets import CheckBox, LineEdit
 
 from napari_neural_style.viewer.fields import Choices
 
@@ -48,6 +48,8 @@ class PlaneChoice:
         Its value is the layer's axes to go along, none for the plane that is shown.
     chained : CheckBox
         Whether planes start from the one before.
+    scheduler : LineEdit
+        Address of the Dask cluster that paints the planes; empty for this computer.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer, content: Any) -> None:
@@ -71,12 +73,24 @@ class PlaneChoice:
             "does not flicker.",
             visible=False,
         )
+        self.scheduler = LineEdit(
+            name="scheduler",
+            label="scheduler",
+            tooltip="Address of a Dask cluster that paints the planes. Leave it empty to paint them on this computer.",
+            visible=False,
+        )
+        self.scheduler.native.setPlaceholderText("tcp://host:8786")
         self.planes.changed.connect(self.follow)
 
     @property
     def axes(self) -> tuple[int, ...]:
         """The content layer's axes to go along; none for the plane that is shown."""
         return tuple(self.planes.value or THIS)
+
+    @property
+    def address(self) -> str:
+        """Where to paint the planes; nothing for this computer."""
+        return str(self.scheduler.value).strip()
 
     def follow(self) -> None:
         """Offer what the content layer has, and show what is of use now."""
@@ -85,7 +99,7 @@ class PlaneChoice:
             self._seen = seen
             self.planes.reset_choices()
         self.planes.visible = len(seen) > 1
-        self.chained.visible = self.planes.visible and bool(self.axes)
+        self.chained.visible = self.scheduler.visible = self.planes.visible and bool(self.axes)
 
     def choose(self, axes: Any) -> None:
         """Take the axes of a result, where the content layer has them; else the plane that is shown."""

@@ -146,7 +146,7 @@ class Results:
         self.wanted.emit(go_on_task(self._viewer, layer))
 
     def _run_missing(self, layer: Layer) -> None:
-        self.wanted.emit(missing_task(layer))
+        self.wanted.emit(missing_task(layer, self._inputs.plane_choice.address))
 
     def toggle_comparison(self) -> None:
         """Show content and result side by side, or everything as it was before."""

@@ -67,7 +67,7 @@ class StackOutputs:
             array.preview = plane.index, to_uint8(step.image)
         if self._layer is None:
             self._add(array, step)
-        elif shown is None or shown == plane.index:
+        elif (plane.over or step.image is not None) and shown in (None, plane.index):
             self._layer.refresh(extent=False, thumbnail=plane.over)
         if plane.over:
             self._note(step)
@@ -124,6 +124,9 @@ class StackOutputs:
     def words(self, step: StackStep) -> list[str]:
         """Return how far the run is."""
         plane = step.plane
+        if plane.elsewhere is not None:
+            now = f", {plane.elsewhere} on the cluster" if plane.elsewhere else ""
+            return [f"{plane.done} of {plane.total} planes done{now}"]
         number = plane.done + (not plane.over)
         words = [f"Plane {number} of {plane.total} ({self._named(plane.index)})"]
         if plane.step is not None and not plane.over:

@@ -7,8 +7,9 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_neural_style.engine.losses import Losses
-    from napari_neural_style.engine.steering import Steering
     from napari_neural_style.shared import Shared
     from napari_neural_style.stack import Index, Planes, PlaneStep
     from napari_neural_style.viewer.stack_array import StackArray
@@ -164,11 +164,31 @@ class Stack:
         if self.array is not None:
             self.array.stack = None
 
-    def work(self, report: Report, steering: Steering | None = None) -> Generator[StackStep]:
-        """Paint what is missing, on a thread; nothing turns a setting on the way, so that planes agree."""
+    def work(self, report: Report, scheduler: str = "") -> Generator[StackStep]:
+        """Paint what is missing, on a thread; nothing turns a setting on the way, so that planes agree.
+
+        Parameters
+        ----------
+        report : callable
+            Called with a sentence and a fraction before the first step.
+        scheduler : str
+            Address of a Dask cluster that paints the planes; empty for this computer.
+        """
         report("Loading PyTorch…", 0.0)
-        from napari_neural_style.shared import share
         from napari_neural_style.stack import stylize_stack
+
+        if not scheduler:
+            yield from self._painted(report, stylize_stack)
+            return
+        from napari_neural_style.cluster import cluster_at
+        from napari_neural_style.stack_cluster import stylize_stack_on
+
+        report(f"Connecting to {scheduler}…", 0.0)
+        with cluster_at(scheduler) as cluster:
+            yield from self._painted(report, partial(stylize_stack_on, cluster))
+
+    def _painted(self, report: Report, stylize: Callable[..., Iterator[PlaneStep]]) -> Generator[StackStep]:
+        from napari_neural_style.shared import share
 
         if self._read is None:
             return
@@ -179,7 +199,7 @@ class Stack:
         if self.array is None:
             self._create(planes)
         assert self.array is not None
-        steps = stylize_stack(
+        steps = stylize(
             planes,
             styles,
             self.settings,

@@ -21,7 +21,7 @@ from napari_neural_style.viewer.outputs import Outputs, Place
 from napari_neural_style.viewer.plane_choice import axis_names
 from napari_neural_style.viewer.provenance import made_by_of, sources_of
 from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
-from napari_neural_style.viewer.stacks import Stack
+from napari_neural_style.viewer.stacks import Stack, StackStep
 from napari_neural_style.viewer.stopped import KEPT_RUNS, new_run, runs_folder, to_go_on
 from napari_neural_style.viewer.worker import Report
 
@@ -118,7 +118,7 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     if axes := inputs.axes(settings):
         chained = bool(inputs.plane_choice.chained.value)
         stack = Stack(content, plane, axes, called, chained, read_styles, read_regions, settings)
-        return _stack_task(stack, title, sources)
+        return _stack_task(stack, title, sources, inputs.plane_choice.address)
     place = Place(content, plane, title, sources, new_run())
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
@@ -147,16 +147,19 @@ def _regions_reader(inputs: Inputs, content: Image, plane: Plane) -> Callable[[]
     return lambda: read_regions() * read_shapes()
 
 
-def _stack_task(stack: Stack, title: str, sources: dict[str, Any], layer: Image | None = None) -> Task:
+def _stack_task(stack: Stack, title: str, sources: dict[str, Any], scheduler: str, layer: Image | None = None) -> Task:
     def outputs(viewer: ViewerModel, steps_as: str) -> StackOutputs:
         return StackOutputs(viewer, stack, title, sources, layer)
 
+    def work(report: Report, steering: Steering) -> Generator[StackStep]:
+        yield from stack.work(report, scheduler)
+
     missing = stack.total - stack.done
-    return Task(f"{title} · {missing} planes", stack.settings, outputs, stack.work, steerable=False)
+    return Task(f"{title} · {missing} planes", stack.settings, outputs, work, steerable=False)
 
 
-def missing_task(layer: Image) -> Task:
-    """Return a task for the planes that a layer's stack does not have yet.
+def missing_task(layer: Image, scheduler: str) -> Task:
+    """Return a task for the planes that a layer's stack does not have yet, to be painted here or on a cluster.
 
     Raises
     ------
@@ -167,7 +170,7 @@ def missing_task(layer: Image) -> Task:
     if stack is None:
         raise ValueError(f"{layer.name!r} has no missing planes. Select the layer of a stack that was stopped.")
     title = str(layer.name).partition(" · planes")[0].partition(" · live")[0]
-    return _stack_task(stack, title, dict(sources_of(layer)), layer)
+    return _stack_task(stack, title, dict(sources_of(layer)), scheduler, layer)
 
 
 def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[StyleChoice]) -> Task:

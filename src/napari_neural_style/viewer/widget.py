@@ -60,7 +60,8 @@ class StyleTransferWidget(Container):
         self.bar = self._runner.bar
         self._inputs = Inputs(self._viewer)
         self.content, self.style, self.swap = self._inputs.content, self._inputs.style, self._inputs.swap
-        self.planes, self.chained = self._inputs.plane_choice.planes, self._inputs.plane_choice.chained
+        planes = self._inputs.plane_choice
+        self.planes, self.chained, self.scheduler = planes.planes, planes.chained, planes.scheduler
         self._controls = Controls(self._runner.turn)
         self._presets, self._fields = self._controls.presets, self._controls.fields
         self.preset, self.style_strength = self._presets.preset, self._presets.strength
@@ -133,7 +134,7 @@ class StyleTransferWidget(Container):
             (self.save_now, self._runner.save_now),
         ):
             button.changed.connect(press)
-        for field in (self.content, self.style, self.planes):
+        for field in (self.content, self.style, self.planes, self.scheduler):
             field.changed.connect(self._on_change)
         self._runner.changed.connect(self._update)
         self._runner.said.connect(self._on_said)
@@ -197,7 +198,7 @@ class StyleTransferWidget(Container):
         self._question.follow(self.features.value, running)
         mode = self._fields["mode"].value
         self.content.enabled, self.style.enabled = mode != "texture", mode != "content"
-        self.planes.enabled = self.chained.enabled = mode != "texture"
+        self.planes.enabled = self.chained.enabled = self.scheduler.enabled = mode != "texture"
         self._fields["style_scale"].enabled = mode != "content"
         self.style_strength.enabled = self._fields["color"].enabled = mode == "transfer"
         reason = self.why_not_run()
