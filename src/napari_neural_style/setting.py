@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any, Literal
 
 LayerWeights = Literal["auto"] | Mapping[str, float]
@@ -84,19 +85,19 @@ def checked(name: str, value: Any, settings: Mapping[str, Setting], layers: Coll
         return value if value == "auto" else _checked_tile(value, details)
     if name == "size" and isinstance(value, (tuple, list)):
         if len(value) != 2:
-            raise ValueError(f"size must be one number or (height, width), not {value!r}.")
+            raise ValueError(f"size must be one number or (height, width), not {brief(value)}.")
         return tuple(_checked_number(name, side, int, details) for side in value)
     if isinstance(details.default, bool):
         if not isinstance(value, bool):
-            raise ValueError(f"{name} must be true or false, not {value!r}.")
+            raise ValueError(f"{name} must be true or false, not {brief(value)}.")
         return value
     if isinstance(details.default, str):
         if isinstance(value, Path):
             value = str(value)
         if not isinstance(value, str) or not value:
-            raise ValueError(f"{name} must be a word, not {value!r}.")
+            raise ValueError(f"{name} must be a word, not {brief(value)}.")
         if details.choices and value not in details.choices:
-            raise ValueError(f"{name} must be one of {', '.join(details.choices)}, not {value!r}.")
+            raise ValueError(f"{name} must be one of {', '.join(details.choices)}, not {brief(value)}.")
         return value
     return _checked_number(name, value, type(details.default), details)
 
@@ -109,17 +110,17 @@ def _checked_number(name: str, value: Any, kind: type, details: Setting) -> floa
         exact = False
     if not exact:
         what = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{name} must be {what}, not {value!r}.")
+        raise ValueError(f"{name} must be {what}, not {brief(value)}.")
     if not details.low <= number <= details.high:
         unit = f" {details.unit}" if details.unit else ""
-        raise ValueError(f"{name} must be {details.low:g} to {details.high:g}{unit}, not {value!r}.")
+        raise ValueError(f"{name} must be {details.low:g} to {details.high:g}{unit}, not {brief(value)}.")
     return number
 
 
 def _checked_tile(value: Any, details: Setting) -> int:
     side = int(_checked_number("tile", value, int, details))
     if side % 16:
-        raise ValueError(f"tile must be auto, 0 or a multiple of 16, not {value!r}.")
+        raise ValueError(f"tile must be auto, 0 or a multiple of 16, not {brief(value)}.")
     return side
 
 
@@ -127,11 +128,11 @@ def _checked_layers(name: str, value: Any, layers: Collection[str]) -> LayerWeig
     if value == "auto":
         return "auto"
     if not isinstance(value, Mapping):
-        raise ValueError(f"{name} must be 'auto' or a mapping of layer names to weights, not {value!r}.")
+        raise ValueError(f"{name} must be 'auto' or a mapping of layer names to weights, not {brief(value)}.")
     weight_of = Setting(1.0, "", low=0.0, high=1e12)
     for layer in value:
         if layer not in layers:
-            raise ValueError(f"{name}: there is no layer {layer!r}; the layers are {', '.join(layers)}.")
+            raise ValueError(f"{name}: there is no layer {brief(layer)}; the layers are {', '.join(layers)}.")
     return {
         layer: float(_checked_number(f"{name}[{layer}]", weight, float, weight_of))
         for layer, weight in value.items()
@@ -141,17 +142,17 @@ def _checked_layers(name: str, value: Any, layers: Collection[str]) -> LayerWeig
 
 def _checked_changes(value: Any, settings: Mapping[str, Setting], layers: Collection[str]) -> Changes:
     if not isinstance(value, Mapping):
-        raise ValueError(f"changes must be a mapping of steps to what is turned there, not {value!r}.")
+        raise ValueError(f"changes must be a mapping of steps to what is turned there, not {brief(value)}.")
     live = [name for name, details in settings.items() if details.live or details.relief]
     found: dict[int, dict[str, Any]] = {}
     for step, turned in value.items():
         digits = isinstance(step, str) and step.isascii() and step.isdigit()
         number = _checked_number("A step in changes", int(step) if digits else step, int, settings["steps"])
         if not isinstance(turned, Mapping):
-            raise ValueError(f"changes: step {number} must have a mapping of settings to values, not {turned!r}.")
+            raise ValueError(f"changes: step {number} must have a mapping of settings to values, not {brief(turned)}.")
         for name in turned:
             if name not in live:
-                raise ValueError(f"changes: {name!r} cannot be turned during a job; these can: {', '.join(live)}.")
+                raise ValueError(f"changes: {brief(name)} cannot be turned during a job; these can: {', '.join(live)}.")
             if name in ("tile", "precision") and turned[name] in ("auto", "bfloat16"):
                 raise ValueError(f"changes: {name} cannot be turned to {turned[name]} during a job.")
         if turned:

@@ -95,6 +95,7 @@ def stylize_stack_on(
         return PlaneStep(index, done, len(todo), step, picture, failure, left, len(running))
 
     while waiting or running:
+        made: Any = None
         failure = ""
         if waiting and len(running) < 2 * cluster.threads:
             line = waiting.popleft()
@@ -106,7 +107,6 @@ def stylize_stack_on(
                 running[cluster.submit(paint, common, cluster.send(given), line[0])] = line
                 yield told(line[0])
                 continue
-            made = None
         else:
             task = cluster.first_done(list(running), LISTEN_EVERY)
             if task is None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,19 +39,34 @@ def files(tmp_path, pair, monkeypatch) -> Path:
     return tmp_path
 
 
-def kill(arguments: list[str], after: float) -> tuple[str, bool]:
-    """Run the program and kill it after seconds; return what it printed, and whether it was killed before its end."""
-    with Path("printed").open("w+") as printed:
-        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen([*COMMAND, *arguments], stdout=printed, stderr=subprocess.DEVNULL, env=environment)
-        try:
-            process.wait(after)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        printed.seek(0)
-        assert process.returncode in (0, -signal.SIGKILL)
-        return printed.read(), process.returncode != 0
+def killed(what: str, arguments: list[str], clear: Callable[[], None]) -> Iterator[str]:
+    """Clear what is there, run the program and kill it in the last 70 % of its time: before that Python only imports.
+
+    Yields what each run printed, also where it came to its end, until enough were killed.
+    """
+    seconds = whole_run(arguments)
+    left = cases(1, 50)
+    while left:
+        clear()
+        began = time.monotonic()
+        with Path("printed").open("w+") as printed:
+            environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+            process = subprocess.Popen(
+                [*COMMAND, *arguments], stdout=printed, stderr=subprocess.DEVNULL, env=environment
+            )
+            try:
+                process.wait(random.uniform(0.3, 1.0) * seconds)
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            printed.seek(0)
+            yield printed.read()
+        if process.returncode:
+            assert process.returncode == -signal.SIGKILL
+            count(what)
+            left -= 1
+        else:
+            seconds = time.monotonic() - began
 
 
 def whole_run(arguments: list[str]) -> float:
@@ -60,25 +77,20 @@ def whole_run(arguments: list[str]) -> float:
     return time.monotonic() - began
 
 
-def moments(number: int, seconds: float) -> list[float]:
-    """Return random moments in the last 70 % of a run: before that Python only imports."""
-    return [random.uniform(0.3, 1.0) * seconds for _ in range(number)]
-
-
 def is_picture(path: Path) -> bool:
     return read_image(path).shape[2] == 3 and read_made_by(path) is not None
 
 
 def test_a_run_killed_at_any_moment(files):
     arguments = ["stylize", "content.png", "style.png", "-o", "out.png", "--steps-dir", "steps", *QUICK]
-    seconds = whole_run(arguments)
-    seconds = whole_run(arguments)  # features are learned already
+    whole_run(arguments)  # afterwards, features are learned already
     expected = Path("out.png").read_bytes()
-    for after in moments(cases(1, 50), seconds):
+
+    def clear() -> None:
         for path in [*Path("steps").iterdir(), Path("out.png")]:
             path.unlink(missing_ok=True)
-        printed, killed = kill(arguments, after)
-        count("runs killed", killed)
+
+    for printed in killed("runs killed", arguments, clear):
         told = [int(number) for number in re.findall(r"^step (\d+):", printed, re.MULTILINE)]
         assert all(is_picture(Path(f"steps/step-{number:04d}.png")) for number in told)
         assert all(is_picture(path) for path in Path("steps").glob("*.png"))
@@ -102,30 +114,21 @@ def test_a_batch_killed_at_any_moment(files):
                 *QUICK[6:]]  # fmt: skip
 
     whole_run(arguments("whole"))
-    seconds = whole_run(arguments("again"))
-    for number, after in enumerate(moments(cases(1, 50), seconds)):
-        folder = f"out{number}"
-        printed, killed = kill(arguments(folder), after)
-        count("batches killed", killed)
+    for printed in killed("batches killed", arguments("out"), lambda: shutil.rmtree("out")):
         for path in re.findall(r"^Wrote (.+)$", printed, re.MULTILINE):
             name = Path(path).name
             wanted = {k: v for k, v in pictures_in(Path("whole")).items() if k.startswith(name)}
-            assert wanted.items() <= pictures_in(Path(folder)).items()
-        whole_run(arguments(folder))
-        assert pictures_in(Path(folder)) == pictures_in(Path("whole"))
+            assert wanted.items() <= pictures_in(Path("out")).items()
+        whole_run(arguments("out"))
+        assert pictures_in(Path("out")) == pictures_in(Path("whole"))
 
 
 def test_a_download_killed_at_any_moment(files, server, whole_file):
-    url = f"{address(server, whole_file)}?slow"
-    arguments = ["features", "download", "--url", url]
-    seconds = whole_run(arguments)
-    for after in moments(cases(1, 50), seconds):
-        pretrained_path().unlink(missing_ok=True)
-        printed, killed = kill(arguments, after)
-        count("downloads killed", killed)
+    arguments = ["features", "download", "--url", f"{address(server, whole_file)}?slow"]
+    for printed in killed("downloads killed", arguments, lambda: pretrained_path().unlink(missing_ok=True)):
         assert not pretrained_path().exists() or is_whole(pretrained_path())
         assert "Kept" not in printed or pretrained_path().exists()
     whole_run(arguments)
     assert is_whole(pretrained_path())
-    left = {path.name for path in pretrained_path().parent.iterdir() if path.is_file()}
-    assert left <= {pretrained_path().name, ".download.lock"}
+    there = {path.name for path in pretrained_path().parent.iterdir()}
+    assert there <= {pretrained_path().name, ".download.lock"}

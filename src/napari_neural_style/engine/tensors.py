@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
-
-from napari_neural_style.whole import whole_file
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -21,11 +20,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     OSError
         If they cannot be written, with the system's number for a full disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        try:
-            save_file(dict(tensors), part, dict(metadata))
-        except SafetensorError as error:
-            # It says in words only what the system said.
-            full = any(f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-            raise OSError(errno.ENOSPC if full else errno.EIO, f"{path} cannot be written: {error}") from error
+    # safetensors writes to a file of its own beside the one it is given, and leaves it there when it is killed.
+    folder = path.with_name(f".{path.name}.part")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        save_file(dict(tensors), folder / path.name, dict(metadata))
+        (folder / path.name).replace(path)
+    except SafetensorError as error:
+        # It says in words only what the system said.
+        full = any(f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+        raise OSError(errno.ENOSPC if full else errno.EIO, f"{path} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

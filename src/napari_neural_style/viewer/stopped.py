@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -50,3 +51,5 @@ def _forget_old_runs() -> None:
     found = sorted(runs_folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found[KEPT_RUNS:]:
         path.unlink(missing_ok=True)
+    for path in runs_folder().glob(".*.part"):  # of processes that were killed in the midst of it
+        shutil.rmtree(path, ignore_errors=True)
