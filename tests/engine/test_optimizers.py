@@ -30,17 +30,17 @@ def test_lbfgs_solves_a_quadratic():
     matrix = torch.randn(12, 12, generator=generator, dtype=torch.float64)
     matrix = matrix @ matrix.T + torch.eye(12, dtype=torch.float64)
     solution = torch.randn(12, generator=generator, dtype=torch.float64)
-    image = torch.zeros(12, dtype=torch.float64)
+    image = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
     lbfgs = LBFGS(image, 1.0, 12)
     for _ in range(80):
-        error = image - solution
-        lbfgs.update(error @ matrix @ error / 2, matrix @ error)
-    torch.testing.assert_close(image, solution, rtol=0, atol=1e-6)
+        error = image.flatten() - solution
+        lbfgs.update(error @ matrix @ error / 2, (matrix @ error).view_as(image))
+    torch.testing.assert_close(image.flatten(), solution, rtol=0, atol=1e-6)
 
 
 def test_lbfgs_takes_back_a_step_that_raises_the_loss():
     """On |x|^1.2 the gradient explodes near 0, where plain quasi-Newton steps overshoot."""
-    image = torch.tensor([3.0, -2.0], dtype=torch.float64)
+    image = torch.tensor([3.0, -2.0], dtype=torch.float64).view(1, 2, 1, 1)
     lbfgs = LBFGS(image, 1.0, 5)
     best = float("inf")
     for _ in range(200):
@@ -52,11 +52,11 @@ def test_lbfgs_takes_back_a_step_that_raises_the_loss():
 
 
 def test_lbfgs_survives_a_loss_that_is_no_number():
-    image = torch.ones(3)
+    image = torch.ones(1, 3, 1, 1)
     lbfgs = LBFGS(image, 1.0, 5)
-    lbfgs.update(torch.tensor(1.0), torch.ones(3))
+    lbfgs.update(torch.tensor(1.0), torch.ones(1, 3, 1, 1))
     moved = image.clone()
-    lbfgs.update(torch.tensor(float("nan")), torch.full((3,), float("nan")))
+    lbfgs.update(torch.tensor(float("nan")), torch.full_like(image, float("nan")))
     assert torch.isfinite(image).all()
     assert not torch.equal(image, moved)
 

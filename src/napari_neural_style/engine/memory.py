@@ -20,8 +20,10 @@ PICTURES = 6
 back to, a gradient."""
 ADAM = 2
 """Images that Adam holds."""
-PAIR = 2
-"""Images for every step that L-BFGS remembers, and besides."""
+PAIR = 1
+"""Images for every step that L-BFGS remembers: two, in half precision."""
+LBFGS = 5
+"""Images that L-BFGS holds besides, those it works with among them."""
 IMAGE = 3 * 4
 """Bytes of a pixel of an image."""
 
@@ -58,7 +60,7 @@ def step_bytes(pixels: int, layers: Iterable[str], precision: str) -> int:
 
 def state_bytes(pixels: int, optimizer: str, history: int) -> int:
     """Return about how many bytes a run's images and its optimiser's memory take."""
-    remembered = ADAM if optimizer == "adam" else PAIR * (history + 1)
+    remembered = ADAM if optimizer == "adam" else LBFGS + PAIR * history
     return pixels * IMAGE * (PICTURES + remembered)
 
 

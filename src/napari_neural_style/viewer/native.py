@@ -138,10 +138,25 @@ def make_canvas_current(docked: QWidget) -> None:
     napari 0.9.2 deletes a removed layer's OpenGL objects in whichever context is current. That can be the one Qt
     composes the window in; the next drawing then reads freed memory, which ends the process.
     """
-    window = docked
-    while (above := window.parentWidget()) is not None:  # a floating dock's is the window
-        window = above
+    window = _window_of(docked)
     if isinstance(window, QMainWindow) and window.centralWidget() is not None:
         canvas = window.centralWidget().findChild(QOpenGLWidget)
         if canvas is not None:
             canvas.makeCurrent()
+
+
+def hold_animations(docked: QWidget) -> None:
+    """Hold napari's sign that something is in progress still, in the window of a docked widget.
+
+    Qt composes the whole window for each of its frames; software OpenGL does that on the cores that a run needs.
+    """
+    for label in _window_of(docked).findChildren(QLabel):
+        if (movie := label.movie()) is not None:
+            movie.setPaused(True)
+
+
+def _window_of(docked: QWidget) -> QWidget:
+    window = docked
+    while (above := window.parentWidget()) is not None:  # a floating dock's is the window
+        window = above
+    return window

@@ -13,12 +13,13 @@ from napari.utils.notifications import show_info
 from psygnal import Signal
 
 from napari_neural_style.viewer.curve import LossCurve
+from napari_neural_style.viewer.native import hold_animations
 from napari_neural_style.viewer.queue import Queue
 from napari_neural_style.viewer.worker import Callbacks, Clock, Job, Report, Work, timed
 
 if TYPE_CHECKING:
     import napari
-    from qtpy.QtCore import QObject
+    from qtpy.QtWidgets import QWidget
 
     from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.transfer import Step
@@ -63,7 +64,7 @@ class Runner:
         self.bar = ProgressBar(name="progress", value=0, min=0, max=_BAR, visible=False)
         self.curve = LossCurve()
         self.job: Job | None = None
-        self._owner: QObject | None = None
+        self._owner: QWidget | None = None
         self._task: Task | None = None
         self._steering: Steering | None = None
         self._turned: dict[str, Any] = {}
@@ -91,7 +92,7 @@ class Runner:
         """Whether a run is going that can be steered."""
         return self._steering is not None
 
-    def begin(self, task: Task, steps_as: str, owner: QObject) -> bool:
+    def begin(self, task: Task, steps_as: str, owner: QWidget) -> bool:
         """Start a task, or let it wait; return whether it started.
 
         Parameters
@@ -100,7 +101,7 @@ class Runner:
             What to run.
         steps_as : str
             How saved steps are kept, see :class:`~napari_neural_style.viewer.outputs.Outputs`.
-        owner : QObject
+        owner : QWidget
             Whose timer the run uses.
         """
         self._steps_as, self._owner = steps_as, owner
@@ -117,7 +118,7 @@ class Runner:
         self._start(lambda report: task.work(report, steering), "Style transfer")
         return True
 
-    def download(self, owner: QObject) -> None:
+    def download(self, owner: QWidget) -> None:
         """Fetch the pretrained features."""
         self._owner = owner
 
@@ -139,6 +140,7 @@ class Runner:
         self.job = Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self._owner)
         self._clock = Clock()
         self._activity = progress(total=_BAR, desc=description)
+        hold_animations(self._owner)
         self.bar.value = 0
         self.bar.visible = True
         self._began = time.monotonic()

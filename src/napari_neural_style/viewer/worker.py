@@ -27,9 +27,11 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 100
 """Time between two looks at what a job has made, in milliseconds: previews come 10 times a second at the most."""
-REST = 20
+REST = 100
 """After a preview the viewer rests this many times as long as it took to show, so that a slow canvas, which is drawn on
 the job's own processor cores, does not slow the job down."""
+LONGEST_REST = 2.0
+"""Seconds of rest at most, so that the picture is seen to go on."""
 
 Report = Callable[[str, float], None]
 Work = Callable[[Report], "Generator[AnyStep]"]
@@ -229,7 +231,7 @@ class Job:
 
         def drawn() -> None:
             now = time.monotonic()
-            self._rests_until = now + REST * (now - started)
+            self._rests_until = now + min(REST * (now - started), LONGEST_REST)
 
         QTimer.singleShot(0, drawn)  # comes after what showing it left to be drawn
 
