@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,14 @@ def real_features() -> Path:
     if not REAL_FEATURES.is_file():
         pytest.skip("the original VGG-19's first layers are not at hand")
     return REAL_FEATURES
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread for PyTorch, as in each of two workers that share two cores: sums are taken in the same order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

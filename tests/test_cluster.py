@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -24,23 +25,14 @@ from napari_neural_style.ledger import NAME
 from napari_neural_style.workers import Here, WorkersError
 from test_batch_cli import QUICK, made_in
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(autouse=True)
 def environment():
     """Dask leaves its workers' environment, with their number of threads, in this process too."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The same number of threads in this process as in two workers that share two cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture

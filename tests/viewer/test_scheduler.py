@@ -3,10 +3,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from unittest.mock import patch
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("distributed")
 from distributed import Client, LocalCluster
@@ -17,32 +17,16 @@ from napari_neural_style.viewer.stacks import stacks_folder
 from window import KEY, endless, press, run_to_the_end, wait_until
 
 COUNT = 6
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def address():
     """A cluster of two worker processes, each with one thread for PyTorch."""
-    before = dict(os.environ)
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=":0",
-        silence_logs=50,
-        env={"OMP_NUM_THREADS": "1"},
-    ) as found:
+    workers = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "env": {"OMP_NUM_THREADS": "1"}}
+    # Dask leaves its workers' environment in this process too.
+    with patch.dict(os.environ), LocalCluster(**workers, dashboard_address=":0", silence_logs=50) as found:
         yield found.scheduler_address
-    os.environ.clear()
-    os.environ.update(before)  # Dask leaves its workers' environment in this process too
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The same number of threads here as in the workers: sums are taken in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -140,11 +124,8 @@ def test_what_is_wrong_is_told_in_a_sentence(viewer, dock, movie, monkeypatch):
     assert told("tcp://127.0.0.1:9").startswith("No Dask scheduler answers at tcp://127.0.0.1:9: is it running")
     dock.scheduler.value = "tcp://127.0.0.1:8"
     assert dock.message.value == ""
-    before = dict(os.environ)
-    with LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as empty:
+    with patch.dict(os.environ), LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as empty:
         assert told(empty.scheduler_address) == "The scheduler has no workers."
-    os.environ.clear()
-    os.environ.update(before)
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "distributed", None)
         assert "pip install 'napari-neural-style[cluster]'" in told("tcp://127.0.0.1:9")

@@ -164,8 +164,9 @@ class LBFGS:
     def _remember_pair(self, change: Tensor) -> None:
         kind = torch.bfloat16 if change.dtype == torch.float32 else change.dtype
         step, change = self._step.to(kind), change.to(kind)
-        curvature = _dot(step, change.to(self._image.dtype))
-        if curvature > self._CURVATURE * _dot(change, change.to(self._image.dtype)):
+        rounded = change.to(self._image.dtype)
+        curvature = _dot(step, rounded)
+        if curvature > self._CURVATURE * rounded.square().sum():
             self._pairs.append((step, change, curvature))
             del self._pairs[: -self._history]
         self._paired = True
