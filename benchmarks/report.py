@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -33,8 +34,10 @@ def section(title: str, script: str, *options: str, screen: bool = False) -> str
     command = [sys.executable, str(HERE / script), *options]
     if screen and not os.environ.get("DISPLAY"):
         command = [str(HERE.parent / "scripts" / "with-screen"), *command]
-    print(f"{title}…", flush=True)
+    print(f"{title}…", end=" ", flush=True)
+    started = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
+    print(f"{time.monotonic() - started:.0f} s", flush=True)
     words = " ".join(["python", f"benchmarks/{script}", *options])
     return f"## {title}\n\n`{words}`\n\n{done.stdout.strip()}\n"
 

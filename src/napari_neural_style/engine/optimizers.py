@@ -154,7 +154,7 @@ class LBFGS:
                 self._remember_pair(gradient - last_gradient)
         if self._metric is None:
             self._weigh_with(self._color_metric(gradient))
-        step = self._direction(gradient) * self._rate
+        step = self._direction(gradient).mul_(self._rate)
         self._accepted = (loss, gradient)
         self._trials = 0
         self._paired = False
@@ -166,7 +166,7 @@ class LBFGS:
         step, change = self._step.to(kind), change.to(kind)
         rounded = change.to(self._image.dtype)
         curvature = _dot(step, rounded)
-        if curvature > self._CURVATURE * rounded.square().sum():
+        if curvature > self._CURVATURE * _dot(rounded, rounded):
             self._pairs.append((step, change, curvature))
             del self._pairs[: -self._history]
         self._paired = True
@@ -201,9 +201,9 @@ class LBFGS:
         """Go back to where a parabola through both losses and the slope has its minimum, a tenth to a half."""
         if self._trials >= self._MOST_TRIALS:
             self._pairs.clear()
-            trials, step = 0, self._direction(last_gradient) * self._rate
+            trials, step = 0, self._direction(last_gradient).mul_(self._rate)
         else:
-            slope = (last_gradient * self._step).sum()
+            slope = _dot(last_gradient, self._step)
             factor = -slope / (2 * (loss - last_loss - slope))
             factor = torch.nan_to_num(factor, nan=0.1, posinf=0.1, neginf=0.1).clamp(0.1, 0.5)
             trials, step = self._trials + 1, self._step * factor
@@ -219,13 +219,13 @@ class LBFGS:
         factors = []
         for step, change, curvature in reversed(self._pairs):
             factors.append(_dot(step, direction) / curvature)
-            direction -= factors[-1] * change.to(direction.dtype)
+            direction.addcmul_(change.to(direction.dtype), factors[-1], value=-1)
         step, change, _ = self._pairs[-1]
         direction = self._weigh_colors(direction).mul_(self._scale(step, change))
         for (step, change, curvature), factor in zip(self._pairs, reversed(factors), strict=True):
-            direction += (factor - _dot(change, direction) / curvature) * step.to(direction.dtype)
-        length = direction.square().mean().sqrt()
-        return direction * (self._LONGEST_STEP / length).clamp(max=1)
+            direction.addcmul_(step.to(direction.dtype), factor - _dot(change, direction) / curvature)
+        length = torch.linalg.vector_norm(direction) / direction.numel() ** 0.5
+        return direction.mul_((self._LONGEST_STEP / length).clamp(max=1))
 
     @classmethod
     def _color_metric(cls, gradient: Tensor) -> Tensor:
@@ -258,7 +258,7 @@ class LBFGS:
 
 
 def _dot(kept: Tensor, vector: Tensor) -> Tensor:
-    return (kept.to(vector.dtype) * vector).sum()
+    return torch.dot(kept.to(vector.dtype).flatten(), vector.flatten())
 
 
 def _colors(vector: Tensor) -> Tensor:
