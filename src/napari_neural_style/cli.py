@@ -100,12 +100,18 @@ def _stylize(options: argparse.Namespace) -> None:
         raise ValueError(f"There is no folder {str(report.parent)!r} to write {report.name!r} to.")
     working = partial(working_size, settings=settings)
     content = read_image(options.content, working)
-    style = read_image(options.style, partial(style_size, settings=settings))
-    initial = read_image(options.start_from, lambda _: working(content.shape[:2])) if options.start_from else None
+    shape = content.shape[:2]
+    images: dict[str, Any] = {
+        "content": content,
+        "style": read_image(options.style, partial(style_size, settings=settings)),
+    }
+    del content
+    if options.start_from:
+        images["initial"] = read_image(options.start_from, lambda _: working(shape))
     found = look_at(Path(options.content)).extent if Path(options.content).is_dir() else None
     steps_folder = Path(options.steps_dir) if options.steps_dir else None
     sources = {"content": Path(options.content).name, "style": Path(options.style).name}
-    _run(content, style, settings, initial, sources, output, steps_folder, report, found or content.shape[:2])
+    _run(images, settings, sources, output, steps_folder, report, found or shape)
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -119,7 +125,8 @@ def _demo(options: argparse.Namespace) -> None:
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     sources = {"content": "photograph", "style": "painting"}
-    _run(photograph(), painting(), PRESETS["fast"], None, sources, folder / "stylized.png", folder, None)
+    images = {"content": photograph(), "style": painting()}
+    _run(images, PRESETS["fast"], sources, folder / "stylized.png", folder, None)
     print(f"The saved steps are in {folder.resolve()}")
 
 
@@ -130,17 +137,15 @@ def _has_screen() -> bool:
 
 
 def _run(
-    content: npt.NDArray[Any],
-    style: npt.NDArray[Any],
+    images: dict[str, Any],
     settings: StyleSettings,
-    initial: npt.NDArray[Any] | None,
     sources: Mapping[str, str],
     output: Path,
     steps_folder: Path | None,
     report: Path | None,
     extent: tuple[float, ...] = (1.0, 1.0),
 ) -> None:
-    """Run one job with a progress bar, writing what is saved as it comes."""
+    """Run one job on the images of :func:`stylize`, with a progress bar, writing what is saved as it comes."""
     from tqdm import tqdm
 
     from napari_neural_style.engine.provenance import made_by
@@ -157,13 +162,8 @@ def _run(
     step = None
     with tqdm(total=settings.steps, unit="step", dynamic_ncols=True, disable=None) as bar:
         bar.set_description("Preparing")
-        steps = stylize(
-            content,
-            style,
-            settings,
-            initial=initial,
-            progress=lambda message, _: bar.set_description(message),
-        )
+        steps = stylize(**images, settings=settings, progress=lambda message, _: bar.set_description(message))
+        images.clear()  # they can be as large as the pictures made from them
         for step in _until_given_up(steps, given_up):
             if step.index == 1:
                 _say_features(step, settings, bar)
