@@ -205,6 +205,18 @@ def many_layers() -> None:
         w.dock.content.native.hidePopup()
 
 
+def stack() -> None:
+    """Show a movie that is being painted, and its slider in use meanwhile."""
+    with window("cells", steps=60) as w:
+        choice = w.inputs.plane_choice
+        choice.planes.value = choice.planes.choices[1]
+        w.press(w.dock.run)
+        w.until(lambda: len(w.viewer.layers) > 2 and w.dock._runner.bar.value > 550)
+        w.viewer.layers["stained glass"].visible = False
+        w.viewer.dims.set_current_step(0, 2)
+        w.save("stack.jpg")
+
+
 def queue() -> None:
     """Show a run, and others that wait."""
     with window("histology", "pair", steps=300) as w:
@@ -245,7 +257,7 @@ SCENES: dict[str, Callable[[], None]] = {
     scene.__name__: scene
     for scene in (
         *(regions, area, styles, alone, color, go_on, results),
-        *(presets, menus, light, many_layers, queue, steering),
+        *(presets, menus, light, many_layers, stack, queue, steering),
     )
 }
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_neural_style.engine.allocator import give_back
 from napari_neural_style.engine.given import Regions, Styles, check_sizes, checked_styles
 from napari_neural_style.engine.images import FloatImage, normalized_rgb, size_of, to_array, to_rgb
 from napari_neural_style.engine.memory import too_large
@@ -253,6 +254,7 @@ def _run(
     elif missing := set(layers_up_to(layers)) - set(features.convolutions):
         raise ValueError(f"The features given have no {', '.join(sorted(missing))}, which the settings need.")
     images.clear()
+    give_back()  # what learning took lies between what the run will take
     if snapshot is not None and features.fingerprint != snapshot.fingerprint:
         raise ValueError("This run was made with other features than are here now; it cannot be gone on with.")
     make_trunk = partial(_trunk, features, layers, settings)
