@@ -52,9 +52,17 @@ class Setting:
         """The help text with the unit and the range."""
         if self.choices:
             return f"{self.help} One of: {', '.join(self.choices)}."
+        if isinstance(self.default, bool) or not isinstance(self.default, (int, float)):
+            return self.help
         if math.isfinite(self.high):
-            return f"{self.help} {self.low:g} to {self.high:g}{' ' + self.unit if self.unit else ''}."
+            return f"{self.help} {self.range}."
         return f"{self.help} {self.low:g} or more{', in ' + self.unit if self.unit else ''}."
+
+    @property
+    def range(self) -> str:
+        """The range of a number, with its unit."""
+        high = f"{self.high:.0f}" if self.high < 1e8 and self.high == int(self.high) else f"{self.high:g}"
+        return f"{self.low:g} to {high}{' ' + self.unit if self.unit else ''}"
 
 
 def checked(name: str, value: Any, settings: Mapping[str, Setting], layers: Collection[str]) -> Any:
@@ -112,8 +120,7 @@ def _checked_number(name: str, value: Any, kind: type, details: Setting) -> floa
         what = "a whole number" if kind is int else "a number"
         raise ValueError(f"{name} must be {what}, not {brief(value)}.")
     if not details.low <= number <= details.high:
-        unit = f" {details.unit}" if details.unit else ""
-        raise ValueError(f"{name} must be {details.low:g} to {details.high:g}{unit}, not {brief(value)}.")
+        raise ValueError(f"{name} must be {details.range}, not {brief(value)}.")
     return number
 
 

@@ -111,6 +111,13 @@ def assert_sound(steps) -> None:
     assert steps[-1].image.std() > 0.05
 
 
+def test_a_loss_of_nothing_is_no_fault(pair, quick):
+    """At the end of the first scale any loss is many times what it was."""
+    *_, last = stylize(pair[0], pair[0], dataclasses.replace(quick, size=64, scales=2, steps=30, color="free"))
+    assert last.notes == ()
+    assert last.losses.total < 1e-3
+
+
 def test_a_recovered_run_can_be_stopped_and_gone_on_with(pair, large, monkeypatch):
     with monkeypatch.context() as patched:
         spoil(patched, Objective, "evaluate", {3}, float("nan"))

@@ -157,6 +157,36 @@ def test_run_says_why_it_cannot(viewer, widget):
     assert "Open two images" in widget.message.value
 
 
+def test_images_that_come_after_the_dock_are_told_apart(make_napari_viewer, pair):
+    viewer = make_napari_viewer()
+    _, widget = viewer.window.add_plugin_dock_widget(KEY, "Style Transfer")
+    waves = viewer.add_image(pair[1], name="waves", rgb=True)
+    assert "Open two images" in widget.message.value
+    assert not widget.run.enabled
+    cat = viewer.add_image(pair[0], name="cat", rgb=True)
+    assert (widget.content.value, widget.style.value) == (cat, waves)
+    assert widget.run.enabled
+    third = viewer.add_image(pair[0], name="third", rgb=True)
+    assert (widget.content.value, widget.style.value) == (cat, waves)
+    viewer.layers.remove(waves)
+    assert (widget.content.value, widget.style.value) == (cat, third)
+    viewer.layers.remove(cat)
+    viewer.add_image(pair[1], name="waves", rgb=True)
+    assert widget.content.value is not widget.style.value
+
+
+def test_one_layer_in_both_fields_is_told_and_stays_chosen(viewer, widget, pair):
+    cat = viewer.layers["cat"]
+    widget.style.value = cat
+    assert widget.message.value == "Content and style are the same layer: choose another style."
+    assert not widget.run.enabled
+    viewer.add_image(pair[0], name="third", rgb=True)
+    assert widget.content.value is widget.style.value is cat
+    widget._sections["more"].open()
+    widget._inputs.more.area.value = "field of view"
+    assert widget.run.enabled
+
+
 def test_a_fault_in_the_run_is_told_in_a_sentence(viewer, widget, pair):
     broken = viewer.add_image(np.where(np.eye(40) > 0, np.nan, 0.5), name="broken", contrast_limits=(0, 1))
     widget.content.value = broken

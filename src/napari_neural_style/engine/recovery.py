@@ -26,6 +26,8 @@ FARTHEST = 100.0
 """Largest value of a normalised image: 20 times as bright as white."""
 EXPLODED = 1e4
 """How many times the loss that a scale began with L-BFGS may meet."""
+LEAST_MEASURE = 1e-3
+"""Loss below which all count as that one: where it is about 0, any other is many times as large."""
 MOST_FAILURES = 5
 """Ways that are tried in a row."""
 IN_A_ROW = 10
@@ -213,7 +215,7 @@ class Watch:
         if len(self._begun_with) < 2:
             self._begun_with.append(total)
         elif explodes:
-            self._notice(total <= EXPLODED * torch.maximum(*self._begun_with))
+            self._notice(total <= EXPLODED * torch.maximum(*self._begun_with).clamp_min(LEAST_MEASURE))
 
     def moved(self, image: Tensor) -> None:
         """Notice an image after an update."""

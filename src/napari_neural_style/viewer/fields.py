@@ -33,6 +33,8 @@ def _field(name: str) -> ValueWidget[Any]:
     """Return the widget that edits one setting."""
     details, value = SETTINGS[name], getattr(_DEFAULT, name)
     options: dict[str, Any] = {"name": name, "label": label_of(name), "tooltip": details.tooltip}
+    if name == "size":
+        options["tooltip"] += " A width of its own is chosen under Advanced."
     if isinstance(value, bool):
         return CheckBox(value=value, **{**options, "label": "", "text": label_of(name)})
     if name in _CHANGING:

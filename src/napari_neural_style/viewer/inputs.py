@@ -145,6 +145,8 @@ class Inputs:
     ----------
     main : list
         Content, its planes, style, and the button that swaps them.
+    alone : bool
+        Whether there are fewer than two images.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -156,6 +158,10 @@ class Inputs:
         planes = self.plane_choice
         self.main = [self.content, planes.planes, planes.chained, planes.scheduler, self.style, self.swap]
         self.swap.changed.connect(self._swap)
+        self.alone = True
+        self._chosen: tuple[Any, Any] = (None, None)
+        for field in (self.content, self.style):
+            field.changed.connect(self._note_chosen)
 
     @cached_property
     def more(self) -> MoreInputs:
@@ -179,13 +185,39 @@ class Inputs:
             if row.layer.value is not None
         ]
 
+    def tell_apart(self) -> None:
+        """Where both fields hold one layer because there was no other, or a chosen one is gone, take another there."""
+        images = self._images()
+        content, style = self._chosen
+        both = self.content.value
+        others = [layer for layer in images if layer is not both]
+        if both is self.style.value and others:
+            if self.alone or (both is style and content not in images):
+                self.content.value = others[-1]
+            elif both is content and style not in images:
+                self.style.value = others[0]
+        self.alone = len(images) < 2
+        self._note_chosen()
+
+    def _note_chosen(self) -> None:
+        self._chosen = (self.content.value, self.style.value)
+
+    def _images(self) -> list[Image]:
+        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+
+    def same_throughout(self) -> bool:
+        """Tell whether the content is the only style, nothing setting one part of it apart from another."""
+        if any(style.layer is not self.content.value or style.regions is not None for style in self.styles()):
+            return False
+        more = self.__dict__.get("more")
+        return more is None or (more.content_regions.value is None and more.area.value == WHOLE)
+
     def take_selected(self) -> None:
         """Take the selected image layer as content, and another as style."""
-        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
         active = self._viewer.layers.selection.active
         if isinstance(active, Image) and active in self.content.choices:
             self.content.value = active
-        others = [layer for layer in images if layer is not self.content.value]
+        others = [layer for layer in self._images() if layer is not self.content.value]
         if self.style.value is self.content.value and others:
             self.style.value = others[0]
 

@@ -140,7 +140,8 @@ class Outputs:
 
     def words(self, step: Step) -> list[str]:
         """Return how far the run is."""
-        return [f"Step {step.index} of {step.total}", f"loss {step.losses.total:.4g}"]
+        scale = f", scale {step.scale}" if step.settings.scales > 1 else ""
+        return [f"Step {step.index} of {step.total}{scale}", f"loss {step.losses.total:.4g}"]
 
     def how_it_ended(self, stopped: bool) -> str:
         """Return how the run ended, in a sentence."""

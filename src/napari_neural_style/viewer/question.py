@@ -22,17 +22,19 @@ class Question(Container):
     def __init__(self) -> None:
         self.download = PushButton(text="Download 548 MB", tooltip="Get VGG-19's own features once, 80 MB are kept.")
         self.use_self_taught = PushButton(
-            text="Self-taught now", tooltip="Learn the features from these two images in seconds; no download."
+            text="Use self-taught", tooltip="Choose features that a run learns from the two images, in seconds."
         )
         answers: Container[Any] = Container(
             widgets=[self.download, self.use_self_taught], layout="horizontal", labels=False
         )
-        text = note("VGG-19's trained features are not on this machine.")
-        super().__init__(widgets=[text, answers], labels=False)
+        self.text = note("")
+        super().__init__(widgets=[self.text, answers], labels=False)
         self.margins = answers.margins = (0, 0, 0, 0)
         self.answered = False
 
     def follow(self, features: str, running: bool) -> None:
         """Show or hide it, as features are chosen and runs begin and end."""
+        meanwhile = "" if features == "pretrained" else " Without them, Run takes self-taught ones."
+        self.text.value = f"VGG-19's trained features are not on this machine.{meanwhile}"
         wants = features == "pretrained" or (features == "auto" and not self.answered)
         self.visible = wants and not running and not pretrained_path().is_file()

@@ -68,10 +68,13 @@ def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings) ->
     needed = 1 if settings.mode == "texture" else len(used) + 1
     if settings.mode != "texture" and inputs.content.value is not None:
         used.append(inputs.content.value)
-    if not used or len(used) < needed or (settings.mode == "transfer" and len(used) < 2):
+    same = settings.mode == "transfer" and not inputs.axes(settings) and inputs.same_throughout()
+    if not used or len(used) < needed or (settings.mode == "transfer" and len(used) < 2) or (same and inputs.alone):
         if settings.mode == "transfer":
             return "Open two images first: one to repaint, one whose style it takes (try File › Open Sample)."
         return "Open an image first (try File › Open Sample)."
+    if same:
+        return "Content and style are the same layer: choose another style."
     try:
         for layer in used:
             shown_plane(layer, viewer.dims)

@@ -168,6 +168,8 @@ class StyleTransferWidget(Container):
     def reset_choices(self, *args: Any) -> None:
         """Follow the viewer's layer list."""
         super().reset_choices(*args)
+        if self._job is None:
+            self._inputs.tell_apart()
         self._update()
 
     def why_not_run(self) -> str:
