@@ -69,7 +69,7 @@ $(VENV)/installed-docs: pyproject.toml | $(VENV)/bin/python
 
 $(LOWEST)/installed-dev: pyproject.toml | $(LOWEST)/bin/python
 	$(LOWEST)/bin/python -m pip install --quiet uv
-	$(LOWEST)/bin/uv pip install --python $(LOWEST) --resolution lowest-direct --editable ".[all]"
+	$(LOWEST)/bin/uv pip install --python $(LOWEST) --resolution lowest-direct --editable ".[all,cluster]"
 	$(LOWEST)/bin/uv pip install --python $(LOWEST) --group dev
 	@touch $@
 

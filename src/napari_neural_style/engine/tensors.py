@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,8 +29,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         save_file(dict(tensors), folder / path.name, dict(metadata))
         (folder / path.name).replace(path)
     except SafetensorError as error:
-        # It says in words only what the system said.
-        full = any(f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+        # It says in words only what the system said: "(os error 28)", in older versions "code: 28".
+        codes = [int(code) for code in re.findall(r"(?:os error|code:) (\d+)", str(error))]
+        full = not {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}.isdisjoint(codes)
         raise OSError(errno.ENOSPC if full else errno.EIO, f"{path} cannot be written: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

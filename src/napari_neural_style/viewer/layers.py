@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Window = tuple[int, int, int, int]
 """Top, left, bottom and right of a part of a plane in pixels; it may reach over the edges."""
+SMOOTH = "linear"
+"""How results are enlarged on the canvas: their pixels are paint, not measurements."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from napari.layers import Image
 
 from napari_neural_style.files import KEY
 from napari_neural_style.viewer.large import from_disk
-from napari_neural_style.viewer.layers import Plane, Spot, insert, placed_like, spot_of
+from napari_neural_style.viewer.layers import SMOOTH, Plane, Spot, insert, placed_like, spot_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -88,7 +88,7 @@ class Outputs:
             return
         data, place = placed_like(self._place.layer, self._place.plane, to_uint8(step.image))
         if self._live is None:
-            self._live = Image(data, name=f"{self._place.title} · live", **place)
+            self._live = Image(data, name=f"{self._place.title} · live", interpolation2d=SMOOTH, **place)
             self._viewer.add_layer(self._live)
         else:
             self._live.data = data
@@ -109,7 +109,8 @@ class Outputs:
             if self._stack.layer is not None and self._stack.layer not in self._viewer.layers:
                 self._insert_below_live(self._stack.layer)
             return
-        kept = Image(data, name=self._name(step), metadata=self._made_by(step), visible=False, **place)
+        made_by = self._made_by(step)
+        kept = Image(data, name=self._name(step), metadata=made_by, visible=False, interpolation2d=SMOOTH, **place)
         self._kept.append(kept)
         self._insert_below_live(kept)
 
@@ -172,7 +173,8 @@ class _Stack:
         self._made_by.append(made_by)
         data = np.stack(self._pictures)
         if self.layer is None:
-            self.layer = Image(data, name=self._name, visible=False, **_with_steps(self._place))
+            place = _with_steps(self._place)
+            self.layer = Image(data, name=self._name, visible=False, interpolation2d=SMOOTH, **place)
         else:
             self.layer.data = data
             self.layer.affine = self.layer.affine  # else the viewer's slider does not hear of a hidden layer's steps

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image
 
 from napari_neural_style.files import KEY
-from napari_neural_style.viewer.layers import place_on, shown_plane
+from napari_neural_style.viewer.layers import SMOOTH, place_on, shown_plane
 from napari_neural_style.viewer.stack_array import StackArray
 from napari_neural_style.viewer.stacks import Stack, StackStep
 
@@ -84,7 +84,8 @@ class StackOutputs:
 
     def _add(self, array: StackArray, step: StackStep) -> None:
         place = place_on(self._stack.layer, self._stack.plane, array.planes.shape[-3:-1])
-        self._layer = Image(array, name=f"{self._title} · live", multiscale=False, **place)
+        name = f"{self._title} · live"
+        self._layer = Image(array, name=name, multiscale=False, interpolation2d=SMOOTH, **place)
         self._note(step)
         self._viewer.add_layer(self._layer)
 
