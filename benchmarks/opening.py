@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 
 PROGRAM = """
 import json, sys, time
@@ -52,7 +54,11 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for _ in range(options.runs):
-        done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+        with tempfile.TemporaryDirectory() as folder:  # for settings: not the user's own
+            own = {"NAPARI_CONFIG": f"{folder}/settings.yaml", "NAPARI_NEURAL_STYLE_CONFIG": f"{folder}/config"}
+            done = subprocess.run(
+                [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, env=os.environ | own
+            )
         rows.append(json.loads(done.stdout.splitlines()[-1]))
     *times, torch = zip(*rows, strict=True)
     for name, values in zip(("a label", "the dock", "one more layer"), times, strict=True):

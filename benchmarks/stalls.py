@@ -6,14 +6,20 @@ A timer asks for the main thread every 5 ms while the canvas is panned; a stall 
 same window and panning beside another process that loads every core.
 """
 
+# ruff: noqa: E402 - napari is imported when its settings are not the user's own any more
 from __future__ import annotations
 
 import argparse
 import multiprocessing
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
+
+_own = tempfile.TemporaryDirectory(prefix="stalls-")
+os.environ["NAPARI_CONFIG"] = f"{_own.name}/settings.yaml"
+os.environ["NAPARI_NEURAL_STYLE_CONFIG"] = f"{_own.name}/config"
 
 import napari
 import numpy as np
