@@ -26,6 +26,7 @@ import numpy as np
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_neural_style import PRESETS
 from napari_neural_style.engine import transfer
 
 EVERY = 0.005
@@ -99,7 +100,7 @@ def rates(viewer: napari.Viewer, widget: Any) -> tuple[float, float]:
     """
     counted = Counted()
     content, style = (np.asarray(viewer.layers[name].data) for name in ("photograph", "painting"))
-    widget.steps.value = 60
+    widget.steps.value, widget.save_every.value = 60, PRESETS["balanced"].save_every
     docked, headless = [], []
     for _ in range(3):
         widget.run.native.click()
