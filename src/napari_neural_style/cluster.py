@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -72,10 +73,7 @@ class Cluster:
             if isinstance(answer, BaseException):
                 raise WorkersError(_why_none(answer, f"The worker at {worker}"))
             if answer != __version__:
-                raise WorkersError(
-                    f"The worker at {worker} has napari-neural-style {answer}, this is {__version__}. Install the same "
-                    "version on every worker."
-                )
+                raise WorkersError(f"The worker at {worker} has version {answer}: install {__version__} there.")
 
     @property
     def slots(self) -> int:
@@ -287,6 +285,8 @@ def _of_this_machine(gpus: int) -> Any:
         def setup(self, worker: Worker) -> None:
             # A terminal's Ctrl-C reaches the workers as well; the command ends them.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # As the process ends, distributed's client may find its loop closed, and tells nobody but the terminal.
+            sys.unraisablehook = lambda _: None
             if gpus > 1:  # before PyTorch looks
                 visible = os.environ.get("CUDA_VISIBLE_DEVICES")
                 os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(int(worker.name), gpus, visible)

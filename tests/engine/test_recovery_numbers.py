@@ -12,6 +12,7 @@ import torch
 
 from napari_neural_style import stylize
 from napari_neural_style.cli import main
+from napari_neural_style.engine import recovery
 from napari_neural_style.engine.objective import Objective
 from napari_neural_style.engine.recovery import DivergedError, RecoveredWarning
 from napari_neural_style.engine.transfer import features_for, go_on
@@ -116,6 +117,17 @@ def test_a_loss_of_nothing_is_no_fault(pair, quick):
     *_, last = stylize(pair[0], pair[0], dataclasses.replace(quick, size=64, scales=2, steps=30, color="free"))
     assert last.notes == ()
     assert last.losses.total < 1e-3
+
+
+def test_the_loss_that_a_scale_begins_with_is_no_explosion(pair, large, monkeypatch):
+    """A run that is gone on with near the end of a scale has seen small losses only."""
+    monkeypatch.setattr(recovery, "EXPLODED", 3.0)
+    settings = dataclasses.replace(large, scales=2, steps=40)
+    steps = stylize(*pair, settings)
+    snapshot = next(step for step in steps if step.index == 17).snapshot()
+    rest = list(go_on(snapshot))
+    assert rest[3].losses.total > 3 * max(step.losses.total for step in rest[:3])
+    assert rest[-1].notes == ()
 
 
 def test_a_recovered_run_can_be_stopped_and_gone_on_with(pair, large, monkeypatch):

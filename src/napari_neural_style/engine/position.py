@@ -95,6 +95,7 @@ class Position:
         image = (entry if number == 1 else enlarge(self._image, entry)).contiguous()
         self._optimizer = make_optimizer(image, self._now)
         self._number, self._scale_step, self._here, self._image = number, 0, here, image
+        self._watch.objective_changed()
         self._recent.clear()
         self._keep(self._index)
 
