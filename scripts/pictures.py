@@ -224,9 +224,11 @@ def queue() -> None:
         w.viewer.layers["histology"].visible = w.viewer.layers["watercolour"].visible = False
         w.look_at(w.dock.style.value)
         w.press(w.dock.run)
+        w.open("more")
         w.press(w.inputs.more.add)
         w.inputs.more.rows[1].layer.value = w.viewer.layers["watercolour"]
         w.press(w.inputs.more.each)
+        w.dock._sections["more"].open(False)
         w.press(w.dock.run)
         w.until_step(40)
         w.dock._queue.list.setCurrentRow(1)

@@ -20,6 +20,7 @@ def test_two_layers_in_a_stylised_layer_out(viewer, widget):
     assert [layer.name for layer in viewer.layers] == ["waves", "cat", "cat × waves · step 3", "cat × waves · step 6"]
     kept, final = viewer.layers[2:]
     assert (kept.visible, final.visible) == (False, True)
+    assert kept.thumbnail[..., :3].any()
     for layer in (kept, final):
         assert layer.rgb
         assert layer.data.dtype == np.uint8

@@ -122,6 +122,8 @@ class Outputs:
         selected = set(layers.selection)
         insert(self._viewer, layers.index(self._live) if self._live in layers else len(layers), kept)
         layers.selection = selected
+        if self._live is not None:
+            kept.thumbnail = self._live.thumbnail  # the same picture; napari makes none of a hidden layer
 
     def finish(self) -> None:
         """Make the live layer the layer of the step it shows; if it was deleted, it comes back as that."""

@@ -207,7 +207,7 @@ class Runner:
             return
         left = self._clock.left(step.done)
         words = self._outputs.words(step)
-        words += [] if left is None else [f"about {timed(left)} left"]
+        words += [] if left is None else [f"{timed(left)} left"]
         words += [f"{self.waiting} waiting"] if self.waiting else []
         self._say(("Paused. " if self.job.paused else "") + " · ".join(words))
 
