@@ -73,7 +73,7 @@ class Cluster:
             if isinstance(answer, BaseException):
                 raise WorkersError(_why_none(answer, f"The worker at {worker}"))
             if answer != __version__:
-                raise WorkersError(f"The worker at {worker} has version {answer}: install {__version__} there.")
+                raise WorkersError(f"The worker at {worker} has napari-neural-style {answer}: install {__version__}.")
 
     @property
     def slots(self) -> int:
