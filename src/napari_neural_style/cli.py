@@ -99,13 +99,9 @@ def _stylize(options: argparse.Namespace) -> None:
     if report is not None and not report.parent.is_dir():
         raise ValueError(f"There is no folder {str(report.parent)!r} to write {report.name!r} to.")
     working = partial(working_size, settings=settings)
-    content = read_image(options.content, working)
-    shape = content.shape[:2]
-    images: dict[str, Any] = {
-        "content": content,
-        "style": read_image(options.style, partial(style_size, settings=settings)),
-    }
-    del content
+    images: dict[str, Any] = {"content": read_image(options.content, working)}
+    shape = images["content"].shape[:2]
+    images["style"] = read_image(options.style, partial(style_size, settings=settings))
     if options.start_from:
         images["initial"] = read_image(options.start_from, lambda _: working(shape))
     found = look_at(Path(options.content)).extent if Path(options.content).is_dir() else None

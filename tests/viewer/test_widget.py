@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -174,6 +175,16 @@ def test_images_that_come_after_the_dock_are_told_apart(make_napari_viewer, pair
     viewer.layers.remove(cat)
     viewer.add_image(pair[1], name="waves", rgb=True)
     assert widget.content.value is not widget.style.value
+
+
+def test_a_content_that_was_alone_stays_chosen_after_its_run(make_napari_viewer, pair, quick):
+    viewer = make_napari_viewer()
+    _, widget = viewer.window.add_plugin_dock_widget(KEY, "Style Transfer")
+    cat = viewer.add_image(pair[0], name="cat", rgb=True)
+    widget.settings = dataclasses.replace(quick, mode="content")
+    run_to_the_end(widget)
+    viewer.add_image(pair[1], name="waves", rgb=True)
+    assert widget.content.value is cat
 
 
 def test_one_layer_in_both_fields_is_told_and_stays_chosen(viewer, widget, pair):

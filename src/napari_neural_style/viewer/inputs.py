@@ -145,8 +145,6 @@ class Inputs:
     ----------
     main : list
         Content, its planes, style, and the button that swaps them.
-    alone : bool
-        Whether there are fewer than two images.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -158,10 +156,9 @@ class Inputs:
         planes = self.plane_choice
         self.main = [self.content, planes.planes, planes.chained, planes.scheduler, self.style, self.swap]
         self.swap.changed.connect(self._swap)
-        self.alone = True
-        self._chosen: tuple[Any, Any] = (None, None)
+        self.note()
         for field in (self.content, self.style):
-            field.changed.connect(self._note_chosen)
+            field.changed.connect(self.note)
 
     @cached_property
     def more(self) -> MoreInputs:
@@ -187,22 +184,23 @@ class Inputs:
 
     def tell_apart(self) -> None:
         """Where both fields hold one layer because there was no other, or a chosen one is gone, take another there."""
-        images = self._images()
+        images = self.images()
         content, style = self._chosen
         both = self.content.value
         others = [layer for layer in images if layer is not both]
         if both is self.style.value and others:
-            if self.alone or (both is style and content not in images):
+            if self._alone or (both is style and content not in images):
                 self.content.value = others[-1]
             elif both is content and style not in images:
                 self.style.value = others[0]
-        self.alone = len(images) < 2
-        self._note_chosen()
 
-    def _note_chosen(self) -> None:
+    def note(self) -> None:
+        """Note what is chosen and whether there was a choice, for :meth:`tell_apart` when layers come or go."""
         self._chosen = (self.content.value, self.style.value)
+        self._alone = len(self.images()) < 2
 
-    def _images(self) -> list[Image]:
+    def images(self) -> list[Image]:
+        """Return the image layers there are, the lowest first."""
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
     def same_throughout(self) -> bool:
@@ -217,7 +215,7 @@ class Inputs:
         active = self._viewer.layers.selection.active
         if isinstance(active, Image) and active in self.content.choices:
             self.content.value = active
-        others = [layer for layer in self._images() if layer is not self.content.value]
+        others = [layer for layer in self.images() if layer is not self.content.value]
         if self.style.value is self.content.value and others:
             self.style.value = others[0]
 

@@ -68,10 +68,11 @@ def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings) ->
     needed = 1 if settings.mode == "texture" else len(used) + 1
     if settings.mode != "texture" and inputs.content.value is not None:
         used.append(inputs.content.value)
-    same = settings.mode == "transfer" and not inputs.axes(settings) and inputs.same_throughout()
-    if not used or len(used) < needed or (settings.mode == "transfer" and len(used) < 2) or (same and inputs.alone):
-        if settings.mode == "transfer":
-            return "Open two images first: one to repaint, one whose style it takes (try File › Open Sample)."
+    transfer = settings.mode == "transfer"
+    same = transfer and not inputs.axes(settings) and inputs.same_throughout()
+    if transfer and (len(used) < max(2, needed) or (same and len(inputs.images()) < 2)):
+        return "Open two images first: one to repaint, one whose style it takes (try File › Open Sample)."
+    if len(used) < max(1, needed):
         return "Open an image first (try File › Open Sample)."
     if same:
         return "Content and style are the same layer: choose another style."

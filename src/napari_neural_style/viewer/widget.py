@@ -170,6 +170,7 @@ class StyleTransferWidget(Container):
         super().reset_choices(*args)
         if self._job is None:
             self._inputs.tell_apart()
+        self._inputs.note()
         self._update()
 
     def why_not_run(self) -> str:
