@@ -27,6 +27,13 @@ def test_gram_matrix_takes_both_shapes_and_bfloat16():
     assert gram_matrix(features.bfloat16()).dtype == torch.float32
 
 
+@pytest.mark.parametrize(("count", "positions"), [(64, 20000), (256, 300), (3, 1)])
+def test_gram_matrix_of_bfloat16_is_as_exact_as_float32(count, positions):
+    features = torch.rand(count, positions, generator=torch.Generator().manual_seed(3)).bfloat16()
+    exact = gram_matrix(features.double())
+    assert (gram_matrix(features) - exact).norm() < 1e-5 * exact.norm()
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 4, 4), (3, 4, 4), (5,)])
 def test_gram_matrix_refuses_other_shapes(shape):
     with pytest.raises(ValueError, match="shape"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 _POSITIONS = 8192
-"""Positions whose features are converted to float32 at a time: few enough to stay in the processor's cache."""
+"""Positions whose features are multiplied at a time: few enough to stay in the processor's cache."""
 _FLOOR = 1e-6
 """Least mean square that `relative` divides by, for images without any structure."""
 
@@ -53,8 +53,15 @@ def gram_matrix(features: Tensor, guide: Tensor | None = None) -> Tensor:
         return torch.mm(by_position.T, by_position, out_dtype=torch.float32) / count
     gram = by_position.new_zeros((by_position.shape[1],) * 2, dtype=torch.float32)
     for part in torch.split(by_position, _POSITIONS):
-        part = part.float()
-        gram = gram.addmm_(part.T, part)
+        if by_position.is_cpu and by_position.dtype == torch.bfloat16:
+            # Sums are float32 inside, and rounded at the end: a second product tells what rounding took. Two in
+            # bfloat16 take half the time of one in float32, and agree with it to five digits.
+            rounded = part.T @ part
+            gram += rounded
+            gram += torch.addmm(rounded, part.T, part, beta=-1)
+        else:
+            part = part.float()
+            gram.addmm_(part.T, part)
     return gram / count
 
 

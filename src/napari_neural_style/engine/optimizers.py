@@ -131,39 +131,41 @@ class LBFGS:
         self._rate = learning_rate
         self._history = history
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._accepted: tuple[Tensor, Tensor] | None = None
+        self._loss: Tensor | None = None
         self._metric: Tensor | None = None
         self._inverse: Tensor | None = None
+        # Both are written over rather than replaced: new ones would lie between the blocks that an evaluation takes.
+        self._gradient = torch.zeros_like(image)
         self._step = torch.zeros_like(image)
         self._trials = 0
         self._paired = False
 
     def objective_changed(self) -> None:
         """Conclude nothing from the last loss: it was another objective's."""
-        self._accepted = None
+        self._loss = None
         self._trials = 0
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step, or shorten the last one when it raised the loss."""
-        if self._accepted is not None:
-            last_loss, last_gradient = self._accepted
-            if not loss <= last_loss + self._TOLERANCE * last_loss.abs():
-                self._shorten(loss, last_loss, last_gradient)
+        if self._loss is not None:
+            if not loss <= self._loss + self._TOLERANCE * self._loss.abs():
+                self._shorten(loss, self._loss)
                 return
             if not self._paired:
-                self._remember_pair(gradient - last_gradient)
+                self._remember_pair(gradient - self._gradient)
         if self._metric is None:
             self._weigh_with(self._color_metric(gradient))
         step = self._direction(gradient).mul_(self._rate)
-        self._accepted = (loss, gradient)
+        self._loss = loss
         self._trials = 0
         self._paired = False
-        self._step = step
+        self._gradient.copy_(gradient)
+        self._step.copy_(step)
         self._image += step
 
     def _remember_pair(self, change: Tensor) -> None:
         kind = torch.bfloat16 if change.dtype == torch.float32 else change.dtype
-        step, change = self._step.to(kind), change.to(kind)
+        step, change = self._step.to(kind, copy=True), change.to(kind)
         rounded = change.to(self._image.dtype)
         curvature = _dot(step, rounded)
         if curvature > self._CURVATURE * _dot(rounded, rounded):
@@ -178,9 +180,9 @@ class LBFGS:
 
     def state(self) -> dict[str, Tensor]:
         """Return the history, the last loss and gradient, and the step being tried."""
-        state = {"step": self._step, "trials": torch.tensor(self._trials)}
-        if self._accepted is not None:
-            state["loss"], state["gradient"] = self._accepted
+        state = {"step": self._step.clone(), "trials": torch.tensor(self._trials)}
+        if self._loss is not None:
+            state |= {"loss": self._loss, "gradient": self._gradient.clone()}
         if self._metric is not None:
             state["metric"] = self._metric
         for number, pair in enumerate(self._pairs):
@@ -190,26 +192,30 @@ class LBFGS:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up history, loss, gradient and step."""
-        self._step, self._trials = state["step"], int(state["trials"])
+        self._step.copy_(state["step"])
+        self._trials = int(state["trials"])
         if "metric" in state:
             self._weigh_with(state["metric"])
-        self._accepted = (state["loss"], state["gradient"]) if "loss" in state else None
+        self._loss = state.get("loss")
+        if self._loss is not None:
+            self._gradient.copy_(state["gradient"])
         count = sum(name.startswith(self._PAIR[0]) for name in state)
         self._pairs = [tuple(state[f"{name} {k}"] for name in self._PAIR) for k in range(count)]  # type: ignore[misc]
 
-    def _shorten(self, loss: Tensor, last_loss: Tensor, last_gradient: Tensor) -> None:
+    def _shorten(self, loss: Tensor, last_loss: Tensor) -> None:
         """Go back to where a parabola through both losses and the slope has its minimum, a tenth to a half."""
         if self._trials >= self._MOST_TRIALS:
             self._pairs.clear()
-            trials, step = 0, self._direction(last_gradient).mul_(self._rate)
+            trials, step = 0, self._direction(self._gradient).mul_(self._rate)
         else:
-            slope = _dot(last_gradient, self._step)
+            slope = _dot(self._gradient, self._step)
             factor = -slope / (2 * (loss - last_loss - slope))
             factor = torch.nan_to_num(factor, nan=0.1, posinf=0.1, neginf=0.1).clamp(0.1, 0.5)
             trials, step = self._trials + 1, self._step * factor
         self._image -= self._step
         self._image += step
-        self._trials, self._step = trials, step
+        self._step.copy_(step)
+        self._trials = trials
 
     def _direction(self, gradient: Tensor) -> Tensor:
         direction = -gradient

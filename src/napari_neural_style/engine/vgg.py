@@ -97,11 +97,29 @@ class ForwardPass:
     maxima: dict[str, Tensor] = field(default_factory=dict)
 
 
-def _pool_backward(gradient: Tensor, activations: Tensor, maxima: Tensor | None) -> Tensor:
-    """Return the gradient before 2 × 2 pooling: of maxima where their places are given, else of averages."""
+def _masked(gradient: Tensor, activations: Tensor) -> Tensor:
+    """Return a gradient, which may be changed, where a ReLU let values through and 0 elsewhere, channels last."""
+    masked = gradient if gradient.is_contiguous(memory_format=torch.channels_last) else torch.empty_like(activations)
+    return torch.ops.aten.threshold_backward.grad_input(gradient, activations, 0, grad_input=masked)
+
+
+def _average_pool_backward(gradient: Tensor, activations: Tensor) -> Tensor:
+    """Return the gradient before a ReLU and 2 × 2 average pooling: each quarter is masked as it is spread out."""
+    height, width = gradient.shape[2:]
+    masked = torch.empty_like(activations)
+    masked[:, :, 2 * height :] = 0  # an odd last row or column is not pooled
+    masked[:, :, :, 2 * width :] = 0
+
+    def blocks(x: Tensor) -> Tensor:
+        return x[:, :, : 2 * height, : 2 * width].view(*x.shape[:2], height, 2, width, 2)
+
+    quarter = (gradient / 4)[:, :, :, None, :, None]
+    torch.ops.aten.threshold_backward.grad_input(quarter, blocks(activations), 0, grad_input=blocks(masked))
+    return masked
+
+
+def _max_pool_backward(gradient: Tensor, activations: Tensor, maxima: Tensor) -> Tensor:
     two, one, none = (2, 2), (1, 1), (0, 0)
-    if maxima is None:
-        return torch.ops.aten.avg_pool2d_backward(gradient, activations, two, two, none, False, True, None)
     return torch.ops.aten.max_pool2d_with_indices_backward(gradient, activations, two, two, none, one, False, maxima)
 
 
@@ -205,14 +223,19 @@ class Trunk:
         """
         gradient: Tensor | None = None
         for name, (weight, _) in reversed(self._convolutions.items()):
-            activations = kept.activations.pop(name)
+            activations, maxima = kept.activations.pop(name), kept.maxima.pop(name, None)
+            averaged = gradient is not None and maxima is None and name in POOLED_AFTER
             if gradient is None:
                 gradient = torch.zeros_like(activations)
-            elif name in POOLED_AFTER:
-                gradient = _pool_backward(gradient, activations, kept.maxima.pop(name, None))
+            elif maxima is not None:
+                gradient = _max_pool_backward(gradient, activations, maxima)
+            elif averaged:
+                gradient = _average_pool_backward(gradient, activations)
             if name in self.layers:
+                gradient = gradient.contiguous(memory_format=torch.channels_last)
                 add(name, activations, gradient)
-            torch.ops.aten.threshold_backward.grad_input(gradient, activations, 0, grad_input=gradient)
+            if name in self.layers or not averaged:
+                gradient = _masked(gradient, activations)
             del activations
             gradient = self._convolution_backward(gradient, weight)
         assert gradient is not None
@@ -238,16 +261,12 @@ class Trunk:
             yield name, activations, maxima
 
     def _convolution_backward(self, gradient: Tensor, weight: Tensor) -> Tensor:
-        size, pad = list(gradient.shape), 1 if self._reflect else 0
-        size[1:] = weight.shape[1], size[2] + 2 * pad, size[3] + 2 * pad
-        # The input's values are not needed for its gradient, only its size.
-        like = gradient.new_empty(1).expand(size)
-        padding = (1 - pad, 1 - pad)
-        gradient = torch.ops.aten.convolution_backward(
-            gradient, like, weight, None, (1, 1), padding, (1, 1), False, (0, 0), 1, (True, False, False)
-        )[0]
+        """Return the gradient before a convolution and its border; a mirrored border's belongs to what it mirrors."""
         if not self._reflect:
-            return gradient
-        size[2:] = size[2] - 2, size[3] - 2
-        like = torch.empty(size, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
-        return torch.ops.aten.reflection_pad2d_backward(gradient, like, (1, 1, 1, 1))
+            return F.conv_transpose2d(gradient, weight, padding=1)
+        gradient = F.conv_transpose2d(gradient, weight)
+        gradient[:, :, 2] += gradient[:, :, 0]
+        gradient[:, :, -3] += gradient[:, :, -1]
+        gradient[:, :, :, 2] += gradient[:, :, :, 0]
+        gradient[:, :, :, -3] += gradient[:, :, :, -1]
+        return gradient[:, :, 1:-1, 1:-1]
