@@ -61,6 +61,17 @@ def test_the_embedded_settings_make_the_same_picture_again(files):
     np.testing.assert_array_equal(to_uint8(step.image), read_image("one.png"))
 
 
+def test_an_original_is_not_replaced_and_a_result_is(files, capsys):
+    before = {name: (files / name).read_bytes() for name in ("content.png", "style.jpg")}
+    for name in before:
+        assert main(["stylize", "content.png", "style.jpg", "-o", name, *QUICK]) == 2
+        assert f"'{name}' is there, and no result of napari-neural-style: choose" in capsys.readouterr().err
+    assert {name: (files / name).read_bytes() for name in before} == before
+    for seed in ("1", "2"):
+        assert main(["stylize", "content.png", "style.jpg", "-o", "out.jpg", "--seed", seed, *QUICK]) == 0
+    assert read_made_by("out.jpg")["settings"]["seed"] == 2
+
+
 def test_sixteen_bit_gray_and_alpha_come_in_and_tiff_goes_out(files, pair):
     gray = (pair[0][..., 0].astype(np.uint16) << 8) + 7
     Image.fromarray(gray).save("gray.png")

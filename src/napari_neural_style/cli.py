@@ -94,7 +94,8 @@ def _stylize(options: argparse.Namespace) -> None:
     from napari_neural_style.files import check_writable, read_image, stem_of
 
     settings = settings_from(vars(options), options.preset)
-    output = check_writable(options.output or f"{stem_of(Path(options.content))}-stylized.png")
+    name = options.output or f"{stem_of(Path(options.content))}-stylized.png"
+    output = check_writable(name, keep_originals=True)
     report = Path(options.report) if options.report else None
     if report is not None and not report.parent.is_dir():
         raise ValueError(f"There is no folder {str(report.parent)!r} to write {report.name!r} to.")

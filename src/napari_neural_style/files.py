@@ -149,14 +149,21 @@ def _oriented(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(array)
 
 
-def check_writable(path: str | os.PathLike[str]) -> Path:
+def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False) -> Path:
     """Return where an image would be written, or say why it cannot be.
+
+    Parameters
+    ----------
+    path : path
+        Where.
+    keep_originals : bool
+        Whether an image that is there and was not written by :func:`write_image` is to stay. An OME-Zarr always is.
 
     Raises
     ------
     ValueError
         If the name ends in none of :data:`SUFFIXES` nor in :data:`OME_ZARR`, the folder is not there or cannot be
-        written to, or an OME-Zarr would replace what is no result of ours.
+        written to, or what is to stay would be replaced.
     """
     path = Path(path)
     ome_zarr = is_ome_zarr(path)
@@ -164,7 +171,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         raise ValueError(f"{str(path)!r}: the name of an image must end in one of {', '.join((*SUFFIXES, OME_ZARR))}.")
     if not path.parent.is_dir():
         raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name!r} to.")
-    if ome_zarr and path.exists() and read_made_by(path) is None:
+    if (ome_zarr or keep_originals) and path.exists() and read_made_by(path) is None:
         raise ValueError(f"{str(path)!r} is there, and no result of napari-neural-style: choose another name.")
     if (path.is_dir() and not ome_zarr) or not os.access(path.parent, os.W_OK):
         raise ValueError(f"{str(path)!r} cannot be written.")
