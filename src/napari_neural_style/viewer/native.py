@@ -7,6 +7,7 @@ from typing import Any
 
 from magicgui.widgets import Container, Label
 from magicgui.widgets.bases import Widget
+from qtpy import PYSIDE6
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QMainWindow, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
@@ -143,6 +144,16 @@ def make_canvas_current(docked: QWidget) -> None:
         canvas = window.centralWidget().findChild(QOpenGLWidget)
         if canvas is not None:
             canvas.makeCurrent()
+
+
+def let_go(closed: QWidget) -> None:
+    """Delete a widget whose dock was closed where nothing else would.
+
+    Python's collector does not see that PySide6's widgets hold those inside them, and so never frees one of them that
+    something inside refers to.
+    """
+    if PYSIDE6:
+        closed.deleteLater()
 
 
 def hold_animations(docked: QWidget) -> None:

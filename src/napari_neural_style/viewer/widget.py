@@ -15,7 +15,14 @@ from napari_neural_style.viewer.choices import why_not
 from napari_neural_style.viewer.controls import Controls
 from napari_neural_style.viewer.fields import labelled
 from napari_neural_style.viewer.inputs import Inputs
-from napari_neural_style.viewer.native import make_accessible, make_canvas_current, note, put_in_scroll_area, wrapped
+from napari_neural_style.viewer.native import (
+    let_go,
+    make_accessible,
+    make_canvas_current,
+    note,
+    put_in_scroll_area,
+    wrapped,
+)
 from napari_neural_style.viewer.outputs import STEPS_AS
 from napari_neural_style.viewer.preferences import use_preferences
 from napari_neural_style.viewer.question import Question
@@ -287,3 +294,4 @@ class StyleTransferWidget(Container):
         if parent is None:
             self._end_comparing()
             self._runner.abandon()
+            let_go(self.native)
