@@ -213,7 +213,10 @@ class Runner:
 
     def _advance(self, fraction: float) -> None:
         value = int(fraction * _BAR)
+        # A bar paints itself at once, and the whole window is composed for that; it comes with the picture instead.
+        self.bar.native.setUpdatesEnabled(False)
         self.bar.value = value
+        self.bar.native.setUpdatesEnabled(True)
         now = time.monotonic()
         if self._activity is not None and now - self._refreshed >= 1:  # each time, napari runs its event loop
             self._refreshed = now
