@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "-o",
         "--output",
         metavar="OUT",
-        help="the result: PNG, JPEG, TIFF or .ome.zarr (default: CONTENT-stylized.png here)",
+        help="the result: PNG, JPEG, TIFF or .ome.zarr (default: CONTENT-stylized.png here); only results are replaced",
     )
     stylize.add_argument("--steps-dir", metavar="DIR", help="keep every saved step there, as step-0100.png")
     stylize.add_argument("--report", metavar="FILE.json", help="write settings, losses and times there")
