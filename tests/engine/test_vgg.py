@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from napari_neural_style.engine import convolutions
 from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to
 from napari_neural_style.settings import LAYERS
 
@@ -19,12 +20,17 @@ def random_features(deepest, border):
 
 @pytest.mark.parametrize("pooling", ["max", "average"])
 @pytest.mark.parametrize("border", ["reflect", (0.0, 0.0, 0.0), (0.5, -0.5, 0.1)])
-def test_the_way_back_is_autograds(pooling, border):
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_way_back_is_autograds(monkeypatch, pooling, border, fast):
     layers = ["conv1_1", "conv2_1", "conv2_2", "conv3_1"]
-    trunk = Trunk(random_features("conv3_1", border), layers, pooling)
+    features = random_features("conv3_1", border)
+    monkeypatch.setattr(convolutions, "winograd_pays", lambda *_: False)
+    plain = Trunk(features, layers, pooling)
+    monkeypatch.setattr(convolutions, "winograd_pays", lambda weight, *_: fast and len(weight) >= 128)
+    trunk = Trunk(features, layers, pooling)
     generator = torch.Generator().manual_seed(1)
     image = torch.randn(1, 3, 21, 18, generator=generator)
-    activations = trunk(image.requires_grad_())
+    activations = plain(image.requires_grad_())
     pulls = {name: torch.randn(a.shape, generator=generator) for name, a in activations.items()}
     (expected,) = torch.autograd.grad(sum((activations[name] * pulls[name]).sum() for name in layers), image)
     kept = trunk.forward(image.detach())

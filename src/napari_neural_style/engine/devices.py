@@ -51,13 +51,15 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
+def cpu_bfloat16() -> tuple[bool, bool]:
+    """Return whether the processor multiplies bfloat16 in its vector units, and in matrix units."""
+    # Private names, the only ones there are; without them float32 is the safe answer.
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    vector, matrix = (bool(getattr(torch.cpu, name, lambda: False)()) for name in names)
+    return vector, matrix
+
+
 def _fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        # Private names, the only ones there are; without them float32 is the safe answer.
-        return any(
-            getattr(torch.cpu, name, lambda: False)()
-            for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        )
-    return False
+    return device.type == "cpu" and any(cpu_bfloat16())

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_neural_style.engine.convolutions import Convolution, convolution
 from napari_neural_style.settings import LAYERS
 
 MEAN = (0.485, 0.456, 0.406)
@@ -162,11 +163,7 @@ class Trunk:
         if not isinstance(features.border, str) and any(features.border):
             self._border = torch.tensor(features.border, device=device).view(1, 3, 1, 1)
         self._convolutions = {
-            name: (
-                features.convolutions[name][0].to(device, dtype, memory_format=torch.channels_last),
-                features.convolutions[name][1].to(device, dtype),
-            )
-            for name in layers_up_to(self.layers)
+            name: convolution(*features.convolutions[name], self.device, dtype) for name in layers_up_to(self.layers)
         }
 
     def __call__(self, image: Tensor, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
@@ -222,7 +219,7 @@ class Trunk:
             the layer's own to that in place.
         """
         gradient: Tensor | None = None
-        for name, (weight, _) in reversed(self._convolutions.items()):
+        for name, convolve in reversed(self._convolutions.items()):
             activations, maxima = kept.activations.pop(name), kept.maxima.pop(name, None)
             averaged = gradient is not None and maxima is None and name in POOLED_AFTER
             if gradient is None:
@@ -237,7 +234,7 @@ class Trunk:
             if name in self.layers or not averaged:
                 gradient = _masked(gradient, activations)
             del activations
-            gradient = self._convolution_backward(gradient, weight)
+            gradient = self._convolution_backward(gradient, convolve)
         assert gradient is not None
         return gradient.float()
 
@@ -246,11 +243,8 @@ class Trunk:
         x = image if self._border is None else image - self._border
         x = x.to(self.dtype, memory_format=torch.channels_last)
         last = next(reversed(self._convolutions))
-        for name, (weight, bias) in self._convolutions.items():
-            if self._reflect:
-                x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias)
-            else:
-                x = F.conv2d(x, weight, bias, padding=1)
+        for name, convolve in self._convolutions.items():
+            x = convolve(F.pad(x, (1, 1, 1, 1), mode="reflect"), 0) if self._reflect else convolve(x, 1)
             x = activations = F.relu_(x)
             maxima = None
             if name in POOLED_AFTER and name != last:
@@ -260,11 +254,11 @@ class Trunk:
                     x = pool(x, self.pooling)
             yield name, activations, maxima
 
-    def _convolution_backward(self, gradient: Tensor, weight: Tensor) -> Tensor:
+    def _convolution_backward(self, gradient: Tensor, convolve: Convolution) -> Tensor:
         """Return the gradient before a convolution and its border; a mirrored border's belongs to what it mirrors."""
         if not self._reflect:
-            return F.conv_transpose2d(gradient, weight, padding=1)
-        gradient = F.conv_transpose2d(gradient, weight)
+            return convolve.back(gradient, 1)
+        gradient = convolve.back(gradient, 0)
         gradient[:, :, 2] += gradient[:, :, 0]
         gradient[:, :, -3] += gradient[:, :, -1]
         gradient[:, :, :, 2] += gradient[:, :, :, 0]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_neural_style.engine import convolutions
+from napari_neural_style.engine.convolutions import Direct, Winograd, convolution
+
+CPU = torch.device("cpu")
+TOLERANCE = {torch.float32: 4e-6, torch.bfloat16: 2e-2}
+"""Of the sum of the products' sizes: bfloat16 has eight binary digits, of which transforms take one or two."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sides=st.tuples(st.integers(1, 37), st.integers(1, 37)),
+    counts=st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 2)),
+    padding=st.sampled_from([0, 1]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    seed=st.integers(0, 2**31),
+)
+def test_minimal_filtering_is_a_convolution_and_its_way_back_is_autograds(sides, counts, padding, dtype, seed):
+    height, width = (side + 2 - 2 * padding for side in sides)
+    channels, kinds, batch = counts
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(kinds, channels, 3, 3, generator=generator)
+    bias = torch.randn(kinds, generator=generator).to(dtype)
+    maps = torch.randn(batch, channels, height, width, generator=generator).to(dtype)
+    exact = maps.double().requires_grad_()
+    expected = F.conv2d(exact, weight.double(), bias.double(), padding=padding)
+    pull = torch.randn(expected.shape, generator=generator).to(dtype)
+    (back,) = torch.autograd.grad(expected, exact, pull.double())
+
+    fast, sizes = Winograd(weight, bias, dtype), Direct(weight.abs(), bias.abs().float())
+    for found, wanted, size in (
+        (fast(maps, padding), expected.detach(), sizes(maps.abs().float(), padding)),
+        (fast.back(pull, padding), back, sizes.back(pull.abs().float(), padding)),
+    ):
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=TOLERANCE[dtype] * size.max().item())
+
+
+def test_maps_larger_than_a_strip_have_no_seams():
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(6, 5, 3, 3, generator=generator), torch.zeros(6)
+    maps = torch.randn(1, 5, 131, 140, generator=generator).to(memory_format=torch.channels_last)
+    plain, fast = Direct(weight, bias), Winograd(weight, bias, torch.float32)
+    torch.testing.assert_close(fast(maps, 1), plain(maps, 1), rtol=0, atol=1e-4)
+    pull = torch.randn(1, 6, 131, 140, generator=generator)
+    torch.testing.assert_close(fast.back(pull, 1), plain.back(pull, 1), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("vector", "matrix", "capability", "chosen"),
+    [
+        (False, False, "AVX2", {torch.float32}),
+        (True, False, "AVX512", {torch.bfloat16}),
+        (True, True, "AVX512", set()),
+        (False, False, "DEFAULT", set()),
+    ],
+)
+def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, capability, chosen):
+    monkeypatch.setattr(convolutions, "cpu_bfloat16", lambda: (vector, matrix))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    for dtype in (torch.float32, torch.bfloat16):
+        many = convolution(torch.zeros(128, 256, 3, 3), torch.zeros(128), CPU, dtype)
+        assert isinstance(many, Winograd if dtype in chosen else Direct)
+        few = convolution(torch.zeros(64, 256, 3, 3), torch.zeros(64), CPU, dtype)
+        assert isinstance(few, Direct)
