@@ -10,6 +10,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_neural_style.engine.vgg import Features
 
 PROGRAM = """
 import sys, time
@@ -35,39 +41,34 @@ def _peak_over_idle(steps: object, count: int) -> None:
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - idle) / 1e6)
 
 
-def _trunk_and_pictures(size: int, precision: str) -> tuple[object, ...]:
+def _features_and_pictures(size: int) -> tuple[Features, Tensor, Tensor]:
     import torch
 
-    from napari_neural_style.engine.vgg import Trunk
-    from speed import RELATIVE, STYLE_LAYERS, learned
+    from speed import learned
 
     torch.manual_seed(0)
     small = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128)
-    features = learned(*small)
-    trunk = Trunk(features, {"conv4_2", *STYLE_LAYERS}, RELATIVE.pooling, "cpu", getattr(torch, precision))
-    return trunk, torch.rand(1, 3, size, size), torch.rand(1, 3, size, size)
+    return learned(*small), torch.rand(1, 3, size, size), torch.rand(1, 3, size, size)
 
 
 def plain_step(size: int) -> None:
     """Print the memory of a plain float32 step: one forward pass with autograd, frozen weights, Adam."""
     import torch
 
-    from napari_neural_style.engine.losses import gram_matrix
+    import plain
 
-    trunk, content, style = _trunk_and_pictures(size, "float32")
-    torch.set_grad_enabled(True)
-    with torch.no_grad():
-        found = trunk(content)
-        wanted = found["conv4_2"].clone()
-        grams = {name: gram_matrix(value) for name, value in trunk(style).items()}
-        del found
+    features, content, style = _features_and_pictures(size)
+    model, names = plain.network(features.convolutions, "reflect", torch.nn.AvgPool2d)
+    model.requires_grad_(False)
+    wanted = plain.activations(model, names, content)["conv4_2"]
+    grams = {layer: plain.gram(maps) for layer, maps in plain.activations(model, names, style).items()}
     image = content.clone().requires_grad_()
     adam = torch.optim.Adam([image], lr=0.02)
 
     def step() -> None:
-        activations = trunk(image)
-        loss = (activations["conv4_2"] - wanted).square().mean()
-        loss = loss + sum((gram_matrix(activations[name]) - gram).square().mean() for name, gram in grams.items())
+        found = plain.activations(model, names, image)
+        loss = (found["conv4_2"] - wanted).square().mean()
+        loss = loss + sum((plain.gram(found[name]) - grams[name]).square().mean() for name in plain.STYLE_LAYERS)
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -79,14 +80,18 @@ def our_steps(size: int, precision: str, optimizer: str) -> None:
     """Print the memory of the engine's step."""
     import dataclasses
 
+    import torch
+
     from napari_neural_style.engine.allocator import kept_memory
     from napari_neural_style.engine.images import normalize
     from napari_neural_style.engine.objective import Objective, weights_of
     from napari_neural_style.engine.optimizers import make_optimizer
     from napari_neural_style.engine.preparation import Brush
-    from speed import RELATIVE
+    from napari_neural_style.engine.vgg import Trunk
+    from speed import RELATIVE, STYLE_LAYERS
 
-    trunk, content, style = _trunk_and_pictures(size, precision)
+    features, content, style = _features_and_pictures(size)
+    trunk = Trunk(features, {"conv4_2", *STYLE_LAYERS}, RELATIVE.pooling, "cpu", getattr(torch, precision))
     settings = dataclasses.replace(RELATIVE, optimizer=optimizer, precision=precision)
     objective = Objective(trunk, content, [Brush(style, 1.0)], weights_of(settings))
     image = normalize(content).clone()

@@ -18,7 +18,7 @@ ALPHA, BETA, LEARNING_RATE = 1.0, 1e6, 1.0
 
 
 def network(
-    convolutions: Mapping[str, tuple[Tensor, Tensor]], padding_mode: str
+    convolutions: Mapping[str, tuple[Tensor, Tensor]], padding_mode: str, pooling: type[nn.Module] = nn.MaxPool2d
 ) -> tuple[nn.Sequential, dict[int, str]]:
     """Return VGG-19 as a plain Sequential, and which of its modules' outputs have which layer's name."""
     modules: list[nn.Module] = []
@@ -30,7 +30,7 @@ def network(
         modules += [convolution, nn.ReLU()]
         names[len(modules) - 1] = name
         if name in POOLED_AFTER:
-            modules.append(nn.MaxPool2d(2))
+            modules.append(pooling(2))
     return nn.Sequential(*modules), names
 
 
