@@ -58,19 +58,13 @@ def plain_step(size: int) -> None:
     import plain
 
     features, content, style = _features_and_pictures(size)
-    model, names = plain.network(features.convolutions, "reflect", torch.nn.AvgPool2d)
-    model.requires_grad_(False)
-    wanted = plain.activations(model, names, content)["conv4_2"]
-    grams = {layer: plain.gram(maps) for layer, maps in plain.activations(model, names, style).items()}
+    loss = plain.relative_loss(features.convolutions, content, style, 1.0, 1.0)
     image = content.clone().requires_grad_()
     adam = torch.optim.Adam([image], lr=0.02)
 
     def step() -> None:
-        found = plain.activations(model, names, image)
-        loss = (found["conv4_2"] - wanted).square().mean()
-        loss = loss + sum((plain.gram(found[name]) - grams[name]).square().mean() for name in plain.STYLE_LAYERS)
         adam.zero_grad()
-        loss.backward()
+        loss(image).backward()
         adam.step()
 
     _peak_over_idle(step, 3)

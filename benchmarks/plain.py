@@ -6,7 +6,7 @@ with the engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,26 @@ def gram(features: Tensor) -> Tensor:
     _, channels, height, width = features.shape
     flat = features.view(channels, height * width)
     return flat @ flat.t() / (channels * height * width)
+
+
+def relative_loss(
+    convolutions: Mapping[str, tuple[Tensor, Tensor]], content: Tensor, style: Tensor, alpha: float, beta: float
+) -> Callable[[Tensor], Tensor]:
+    """Return the loss relative to its targets, of an image: frozen weights, average pooling, targets computed once."""
+    model, names = network(convolutions, "reflect", nn.AvgPool2d)
+    model.to(content.device).requires_grad_(False)
+    wanted = activations(model, names, content)[CONTENT_LAYER]
+    grams = {layer: gram(maps) for layer, maps in activations(model, names, style).items()}
+
+    def relative(found: Tensor, target: Tensor) -> Tensor:
+        return (found - target).square().sum() / target.square().sum()
+
+    def loss(image: Tensor) -> Tensor:
+        found = activations(model, names, image)
+        style_loss = sum(relative(gram(found[layer]), grams[layer]) for layer in STYLE_LAYERS)
+        return alpha * relative(found[CONTENT_LAYER], wanted) + beta * style_loss
+
+    return loss
 
 
 def written_procedure(

@@ -31,7 +31,7 @@ from napari_neural_style.engine.vgg import POOLED_AFTER, Features, Trunk, layers
 from napari_neural_style.engine.weights import load_features
 from napari_neural_style.settings import LAYERS, STYLE_LAYERS
 from napari_neural_style.viewer.samples import painting, photograph
-from plain import activations, gram, network, written_procedure
+from plain import network, relative_loss, written_procedure
 
 WRITTEN = dataclasses.replace(PRESETS["written"], features="self-taught", size=(256, 256))
 RELATIVE = dataclasses.replace(
@@ -192,26 +192,19 @@ def plain_lbfgs(judge: Judge, steps: int) -> tuple[float, float]:
 
     They are done plainly too: autograd, frozen weights, targets computed once, float32.
     """
-    model, names = network(judge.features.convolutions, "reflect", torch.nn.AvgPool2d)
-    model.to(judge.device).requires_grad_(False)
     style = normalize(pictures(256, judge.device)[1])
-    wanted = activations(model, names, judge.start)["conv4_2"]
-    grams = {layer: gram(maps) for layer, maps in activations(model, names, style).items()}
+    weights = RELATIVE.content_weight, RELATIVE.style_weight
+    loss = relative_loss(judge.features.convolutions, judge.start, style, *weights)
     image = judge.start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [image], lr=1, max_iter=steps, max_eval=steps, tolerance_grad=-1, tolerance_change=-1, history_size=100
     )
 
-    def relative(found: Tensor, target: Tensor) -> Tensor:
-        return (found - target).square().sum() / target.square().sum()
-
     def closure() -> Tensor:
         optimizer.zero_grad()
-        found = activations(model, names, image)
-        style_loss = sum(relative(gram(found[layer]), grams[layer]) for layer in STYLE_LAYERS)
-        loss = RELATIVE.content_weight * relative(found["conv4_2"], wanted) + RELATIVE.style_weight * style_loss
-        loss.backward()
-        return loss
+        total = loss(image)
+        total.backward()
+        return total
 
     started = synchronized(judge.device)
     optimizer.step(closure)
