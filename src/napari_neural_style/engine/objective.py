@@ -213,8 +213,10 @@ class Objective:
                     gradient += (activations - target.value) * (2 * target.factor * content_weight)
 
         pulled = self._trunk.backward(kept, add)
-        outputs = [rgb, variation] if variation.requires_grad else [rgb]
-        (gradient,) = torch.autograd.grad(outputs, image, [pulled, torch.ones_like(variation)][: len(outputs)])
+        with torch.enable_grad():
+            # A scalar: for gradients of anything else autograd imports SymPy first, a third of a second.
+            total = (rgb * pulled).sum() + variation
+        (gradient,) = torch.autograd.grad(total, image)
         return content, variation.detach(), gradient
 
     def _variation(self, image: Tensor, tile: Tile) -> Tensor:
