@@ -110,8 +110,11 @@ def test_saved_steps_as_one_layer_with_a_slider(viewer, widget, steps_as):
     opened(widget, "results")._results.steps_as.value = steps_as
     widget.steps.value = 12
     widget.save_every.value = 1
+    removed = []
+    viewer.layers.events.removed.connect(removed.append)
     run_to_the_end(widget)
     assert len(viewer.layers) == 4
+    assert not removed  # each would hold the window up
     stack, final = viewer.layers[2:]
     assert stack.name == "cat × waves · saved steps"
     assert stack.data.shape == (11, 32, 48, 3)

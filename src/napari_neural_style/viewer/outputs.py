@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STEPS_AS = ("auto", "layers", "one layer")
 MOST_LAYERS = 8
-"""Saved steps that `auto` keeps as layers of their own; more become one layer with a slider."""
+"""Saved steps of a run that `auto` keeps as layers of their own; where more are due, they become one with a slider."""
 
 
 @dataclass
@@ -97,13 +97,8 @@ class Outputs:
             self._keep(step, data, place)
 
     def _keep(self, step: Step, data: npt.NDArray[np.uint8], place: dict[str, Any]) -> None:
-        if self._stack is None and self._wants_one_layer():
+        if self._stack is None and self._wants_one_layer(step):
             self._stack = _Stack(f"{self._place.title} · saved steps", place)
-            for layer in self._kept:
-                self._stack.add(layer.data, layer.metadata[KEY])
-                if layer in self._viewer.layers:
-                    self._viewer.layers.remove(layer)
-            self._kept.clear()
         if self._stack is not None:
             self._stack.add(data, self._made_by(step)[KEY])
             if self._stack.layer is not None and self._stack.layer not in self._viewer.layers:
@@ -114,8 +109,10 @@ class Outputs:
         self._kept.append(kept)
         self._insert_below_live(kept)
 
-    def _wants_one_layer(self) -> bool:
-        return self._steps_as == "one layer" or (self._steps_as == "auto" and len(self._kept) >= MOST_LAYERS)
+    def _wants_one_layer(self, step: Step) -> bool:
+        # Known from the first one on: napari takes a fifth of a second to remove a layer that turns out one too many.
+        due = (step.total - 1) // step.settings.save_every
+        return self._steps_as == "one layer" or (self._steps_as == "auto" and not self._kept and due > MOST_LAYERS)
 
     def _insert_below_live(self, kept: Image) -> None:
         layers = self._viewer.layers
@@ -165,15 +162,21 @@ class _Stack:
     def __init__(self, name: str, place: dict[str, Any]) -> None:
         self._name = name
         self._place = place
-        self._pictures: list[npt.NDArray[np.uint8]] = []
+        self._pictures = np.empty(0, np.uint8)
         self._made_by: list[dict[str, Any]] = []
         self.layer: Image | None = None
 
     def add(self, picture: npt.NDArray[np.uint8], made_by: dict[str, Any]) -> None:
         """Add a step behind the others."""
-        self._pictures.append(picture)
+        count = len(self._made_by)
+        if count == len(self._pictures):
+            room = np.empty((2 * count or MOST_LAYERS, *picture.shape), np.uint8)
+            if count:
+                room[:count] = self._pictures
+            self._pictures = room
+        self._pictures[count] = picture
         self._made_by.append(made_by)
-        data = np.stack(self._pictures)
+        data = self._pictures[: count + 1]
         if self.layer is None:
             place = _with_steps(self._place)
             self.layer = Image(data, name=self._name, visible=False, interpolation2d=SMOOTH, **place)
