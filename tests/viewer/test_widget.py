@@ -12,7 +12,7 @@ from loopback import address
 from napari_neural_style import PRESETS, StyleSettings
 from napari_neural_style.settings import SETTINGS
 from napari_neural_style.viewer.widget import StyleTransferWidget
-from window import KEY, endless, press, run_to_the_end, wait_until
+from window import KEY, endless, opened, press, run_to_the_end, wait_until
 
 
 def test_two_layers_in_a_stylised_layer_out(viewer, widget):
@@ -79,6 +79,7 @@ def test_stop_keeps_the_picture_so_far(viewer, widget):
 
 
 def test_pause_and_resume(viewer, widget):
+    opened(widget, "results")._results.steps_as.value = "layers"
     endless(widget, save_every=20)
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 3)
@@ -112,6 +113,7 @@ def test_the_live_layer_moves_while_the_run_goes_on(viewer, widget):
 
 
 def test_saving_every_step_does_not_flood_the_window(viewer, widget):
+    opened(widget, "results")._results.steps_as.value = "layers"
     endless(widget, save_every=1)
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 6)
@@ -120,6 +122,30 @@ def test_saving_every_step_does_not_flood_the_window(viewer, widget):
     assert len(viewer.layers) < 20
     steps = [layer.metadata[KEY]["step"] for layer in viewer.layers[2:-1]]
     assert steps == list(range(1, len(steps) + 1))
+
+
+def test_a_run_holds_while_a_saved_step_is_added(viewer, widget, monkeypatch):
+    from napari_neural_style.engine import transfer
+
+    stylize, done, during = transfer.stylize, [], []
+
+    def counted(*arguments, **options):
+        for step in stylize(*arguments, **options):
+            done.append(step.index)
+            yield step
+
+    def slowly(event):
+        if "live" not in event.value.name:
+            before = len(done)
+            time.sleep(0.2)
+            during.append(len(done) - before)
+
+    monkeypatch.setattr(transfer, "stylize", counted)
+    viewer.layers.events.inserted.connect(slowly)
+    widget.steps.value, widget.save_every.value = 60, 10
+    run_to_the_end(widget)
+    assert done == list(range(1, 61))
+    assert during == [0] * 5
 
 
 def test_a_run_that_ends_on_a_plateau_gives_its_last_step_once(viewer, widget):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.layers import Plane, pixels_reader_of, size_of
-from napari_neural_style.viewer.worker import Report
+from napari_neural_style.viewer.worker import Report, load_pytorch
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -174,7 +174,7 @@ class Stack:
         scheduler : str
             Address of a Dask cluster that paints the planes; empty for this computer.
         """
-        report("Loading PyTorch…", 0.0)
+        load_pytorch(report)
         from napari_neural_style.stack import stylize_stack
 
         if not scheduler:

@@ -23,7 +23,7 @@ from napari_neural_style.viewer.provenance import made_by_of, sources_of
 from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
 from napari_neural_style.viewer.stacks import Stack, StackStep
 from napari_neural_style.viewer.stopped import KEPT_RUNS, new_run, runs_folder, to_go_on
-from napari_neural_style.viewer.worker import Report
+from napari_neural_style.viewer.worker import Report, load_pytorch
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -225,7 +225,7 @@ def go_on_task(viewer: ViewerModel, layer: Image) -> Task:
     place = Place(layer, shown_plane(layer, viewer.dims), title, dict(sources_of(layer)), new_run())
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
-        report("Loading PyTorch…", 0.0)
+        load_pytorch(report)
         from napari_neural_style.engine.snapshot import read_snapshot
         from napari_neural_style.engine.transfer import go_on
 
@@ -235,7 +235,7 @@ def go_on_task(viewer: ViewerModel, layer: Image) -> Task:
 
 
 def _stylize_after(report: Report) -> Any:
-    report("Loading PyTorch…", 0.0)
+    load_pytorch(report)
     from napari_neural_style.engine.transfer import stylize
 
     return stylize

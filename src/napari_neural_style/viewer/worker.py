@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import logging
 import queue
 import threading
@@ -25,13 +26,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POLL_MS = 100
-"""Time between two looks at what a job has made, in milliseconds: previews come 10 times a second at the most."""
+POLL_MS = 20
+"""Time between two looks for a saved step, in milliseconds: the job holds until it is added."""
+SHORTEST_REST = 0.1
+"""Seconds between two previews or sentences at least."""
 REST = 100
 """After a preview the viewer rests this many times as long as it took to show, so that a slow canvas, which is drawn on
 the job's own processor cores, does not slow the job down."""
 LONGEST_REST = 2.0
 """Seconds of rest at most, so that the picture is seen to go on."""
+LONGEST_HOLD = 0.5
+"""Seconds that a job holds at most for a saved step to be added: on cores that it loads, napari takes twice as long for
+that, and the window stands still meanwhile."""
 
 Report = Callable[[str, float], None]
 Work = Callable[[Report], "Generator[AnyStep]"]
@@ -86,6 +92,8 @@ class Job:
         self._saved: queue.Queue[AnyStep] = queue.Queue(maxsize=2)
         self._latest: AnyStep | None = None
         self._preview: AnyStep | None = None
+        self._added = threading.Event()
+        self._looks_at = 0.0
         self._rests_until = 0.0
         self._status: tuple[str, float] | None = None
         self._error: str | None = None
@@ -118,6 +126,7 @@ class Job:
         """Ask the job to end; it does before its next step."""
         self._stop.set()
         self._resume.set()
+        self._added.set()
 
     def wait(self, seconds: float) -> bool:
         """Wait until the thread has ended; return whether it has."""
@@ -173,13 +182,15 @@ class Job:
             self._finished.set()
 
     def _hand_over(self, step: AnyStep) -> None:
-        """Wait until the main thread has room for a saved step: none is lost, and none pile up."""
+        """Wait until the main thread has room for a saved step and, a while, has added it: none is lost or piles up."""
+        self._added.clear()
         while not self._stop.is_set():
             try:
-                return self._saved.put(step, timeout=0.1)
+                self._saved.put(step, timeout=0.1)
             except queue.Full:
                 continue
-        return None
+            self._added.wait(LONGEST_HOLD)
+            return
 
     def _report(self, message: str, fraction: float) -> None:
         self._status = (message, fraction)
@@ -188,10 +199,12 @@ class Job:
             raise Stopped
 
     def _poll(self) -> None:
+        now = time.monotonic()
         # Showing progress runs the event loop, which may bring the timer round again.
-        if self._polling:
+        if self._polling or (now < self._looks_at and self._saved.empty() and not self._finished.is_set()):
             return
         self._polling = True
+        self._looks_at = now + SHORTEST_REST
         try:
             self._deliver()
         finally:
@@ -205,6 +218,7 @@ class Job:
         while not self._saved.empty():
             step = self._saved.get_nowait()
             self._callbacks.step(step)
+            self._added.set()
             if self._latest is not None and self._latest.index <= step.index:
                 self._latest = self._preview = None
             if not finished:
@@ -253,6 +267,22 @@ def _end_all() -> None:
         job.stop()
     for job in list(_made):
         job.join()
+
+
+def load_pytorch(report: Report) -> None:
+    """Import it without collecting garbage: what it makes is none, and each going through it stops all threads."""
+    report("Loading PyTorch…", 0.0)
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        import napari_neural_style.engine.transfer  # noqa: F401
+
+        if not gc.get_freeze_count():
+            gc.freeze()  # to and fro: it has come to be old without having been gone through
+            gc.unfreeze()
+    finally:
+        if collected:
+            gc.enable()
 
 
 def _show_warning(warning: tuple[Any, ...]) -> None:
