@@ -89,6 +89,32 @@ def test_alpha_and_palette(tmp_path, image):
     assert read_image(tmp_path / "la.png").shape == (*image.shape[:2], 4)
 
 
+def test_colours_as_they_are_seen(tmp_path, image):
+    """Other ways to store colours than RGB give what Pillow shows of them, or a sentence."""
+    cmyk = Image.fromarray(image).convert("CMYK")
+    cmyk.save(tmp_path / "cmyk.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "cmyk.tif"), np.asarray(cmyk.convert("RGB")))
+    gray = image[..., 0]
+    tifffile.imwrite(tmp_path / "white.tif", 255 - gray, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "white.tif"), gray)
+    tifffile.imwrite(tmp_path / "lab.tif", image, photometric="cielab")
+    with pytest.raises(ValueError, match=r"lab\.tif.*CIELAB. Save it as RGB"):
+        read_image(tmp_path / "lab.tif")
+    deep = gray.astype(np.uint16) * 256 + 1
+    (tmp_path / "deep.pgm").write_bytes(b"P5 9 6 65535\n" + deep.astype(">u2").tobytes())
+    found = read_image(tmp_path / "deep.pgm")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, deep)
+
+
+def test_a_picture_is_kept_where_a_jpeg_cannot_hold_what_made_it(tmp_path, image):
+    long = {"settings": {"changes": {str(step): {"style_weight": 16.0 + step} for step in range(3000)}}}
+    with pytest.warns(UserWarning, match="too long for a JPEG"):
+        write_image(tmp_path / "long.jpg", image, long)
+    assert read_image(tmp_path / "long.jpg").shape == image.shape
+    assert read_made_by(tmp_path / "long.jpg") is None
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_exif_orientation(tmp_path, orientation, suffix):

@@ -119,6 +119,7 @@ def test_zarr_is_a_style_and_a_start_too(files, pair):
     np.testing.assert_array_equal(read_image("a.png"), read_image("b.png"))
     Image.fromarray(255 - pair[0][:64, :96][::-1][::2, ::2]).save("first.png")
     assert stylize("cat.png", "oil.png", "-o", "a.png", "--start-from", "first.png") == 0
+    assert read_made_by("a.png")["sources"]["initial"] == "first.png"
     assert stylize("cat.png", "oil.png", "-o", "b.png", "--start-from", "first.ome.zarr") == 0
     np.testing.assert_array_equal(read_image("a.png"), read_image("b.png"))
     batch = ["batch", "cat.png", "--style", "oil.zarr", "-o", "out", *QUICK]

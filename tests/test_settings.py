@@ -100,6 +100,12 @@ def test_wrong_values_get_a_sentence(values, words):
         StyleSettings(**values)
 
 
+def test_whole_numbers_may_be_written_otherwise():
+    assert StyleSettings(steps=from_text("steps", "1e3")).steps == 1000
+    with pytest.raises(ValueError, match=r"size must be .*whole number"):
+        StyleSettings(size=from_text("size", "512.5"))
+
+
 def test_settings_of_a_newer_version_get_a_sentence():
     with pytest.raises(ValueError, match="Unknown setting glitter"):
         StyleSettings.from_dict({"glitter": 1})

@@ -153,6 +153,23 @@ def test_a_plane_that_fails_stops_no_other_and_can_be_done_again(pair, movie, sm
         share(planes_of(np.full((3, 32, 32), np.nan), (0,)), pair[1], small)
 
 
+def test_a_plane_whose_run_fails_stops_no_other(pair, movie, small, monkeypatch):
+    from napari_neural_style import stack
+    from napari_neural_style.engine.recovery import DivergedError
+
+    def stylize_or_fail(plane, *arguments, **options):
+        for step in stylize(plane, *arguments, **options):
+            if step.index == 2 and np.array_equal(plane, movie[1]):
+                raise DivergedError("Numbers went wrong.")
+            yield step
+
+    monkeypatch.setattr(stack, "stylize", stylize_or_fail)
+    planes = planes_of(movie, (0,), channels=True)
+    ends = over(stylize_stack(planes, pair[1], small, blank(planes, small)))
+    assert {index: end.failure for index, end in ends.items() if end.failure} == {(1,): "Numbers went wrong."}
+    assert set(ends) == set(planes.indices())
+
+
 def test_floats_have_one_range_for_all_planes(pair, small):
     ramp = np.linspace(0, 100, 32 * 32, dtype=np.float32).reshape(32, 32)
     planes = planes_of(np.stack([ramp, ramp / 2, ramp / 4]), (0,))

@@ -108,6 +108,8 @@ def _stylize(options: argparse.Namespace) -> None:
     found = look_at(Path(options.content)).extent if Path(options.content).is_dir() else None
     steps_folder = Path(options.steps_dir) if options.steps_dir else None
     sources = {"content": Path(options.content).name, "style": Path(options.style).name}
+    if options.start_from:
+        sources["initial"] = Path(options.start_from).name
     _run(images, settings, sources, output, steps_folder, report, found or shape)
 
 

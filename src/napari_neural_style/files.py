@@ -26,6 +26,8 @@ OME_ZARR = ".ome.zarr"
 """How the name of a folder ends that is written like an image file."""
 
 _EXIF_DESCRIPTION = 0x010E
+_MOST_EXIF = 65_000
+"""Bytes of text that fit into a JPEG's EXIF segment."""
 _LARGE = 2**28
 _MOST_PACKED = 1100
 """Bytes that one byte of a TIFF becomes at the most; deflate cannot do more, and a file that says so is a trap."""
@@ -110,11 +112,15 @@ def _pixels(image: Image.Image) -> npt.NDArray[Any]:
         image = image.convert("RGBA" if transparent else "RGB")
     elif image.mode == "LA":
         image = image.convert("RGBA")
-    return np.asarray(image)
+    pixels = np.asarray(image)
+    if image.mode == "I" and pixels.min() >= 0 and pixels.max() < 2**16:
+        return pixels.astype(np.uint16)  # Pillow's only mode for a PGM of 16 bits
+    return pixels
 
 
 def _read_tiff(path: Path) -> npt.NDArray[Any]:
     import tifffile
+    from PIL import Image
 
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
@@ -127,6 +133,14 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
         page = file.pages[0]
         palette = getattr(page, "colormap", None)
         orientation = page.tags.get("Orientation") if isinstance(page, tifffile.TiffPage) else None
+        colors = getattr(page, "photometric", None)
+    if colors == tifffile.PHOTOMETRIC.SEPARATED and array.ndim == 3:
+        with Image.open(path) as image:
+            axes, array = "YXS", _pixels(image)
+    elif colors in (tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB, tifffile.PHOTOMETRIC.ITULAB):
+        raise ValueError("its colours are CIELAB. Save it as RGB")
+    elif colors == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype.kind in "bu":
+        array = ~array  # 0 is white
     if palette is not None and array.ndim == 2:
         return np.moveaxis(np.asarray(palette)[:, array], 0, -1).astype(np.uint16)
     if axes.startswith("S") and len(axes) == 3:
@@ -244,7 +258,13 @@ def write_image(
             Image.fromarray(image).save(part, format="PNG", pnginfo=info)
         else:
             exif = Image.Exif()
-            exif[_EXIF_DESCRIPTION] = text
+            if len(text.encode()) < _MOST_EXIF:
+                exif[_EXIF_DESCRIPTION] = text
+            else:
+                warnings.warn(
+                    f"{path.name}: what made it is too long for a JPEG and is not in it; PNG and TIFF take it.",
+                    stacklevel=2,
+                )
             Image.fromarray(image).save(part, format="JPEG", quality=95, exif=exif)
 
 

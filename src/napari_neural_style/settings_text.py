@@ -28,10 +28,18 @@ def from_text(name: str, text: Any) -> Any:
         return text
     numbers = text.lower().replace("×", "x").split("x") if name == "size" else [text]
     try:
-        parsed = [float(number) if isinstance(default, float) else int(number) for number in numbers]
+        parsed = [_number(number, isinstance(default, float)) for number in numbers]
     except ValueError:
         raise ValueError(f"{name} must be a number, not {text!r}.") from None
     return parsed[0] if len(parsed) == 1 else parsed
+
+
+def _number(text: str, real: bool) -> float:
+    """Return a number; one that is to be whole, and is not, is told so where it is checked."""
+    try:
+        return float(text) if real else int(text)
+    except ValueError:
+        return float(text)
 
 
 def _layers_from_text(name: str, text: str) -> dict[str, float]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from napari_neural_style.engine.given import Regions, Styles
 from napari_neural_style.engine.images import to_rgb, to_uint8
+from napari_neural_style.engine.recovery import DivergedError, OutOfMemoryError
 from napari_neural_style.engine.sizes import working_size
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
@@ -59,7 +60,7 @@ def stylize_plane(
     Raises
     ------
     PlaneError
-        If the plane cannot be read or is no image.
+        If the plane cannot be read, is no image, or its run fails.
     """
     plane = read_plane(planes, index)
     known: dict[str, Any] = {"value_range": shared.value_range, "features": shared.features}
@@ -67,12 +68,12 @@ def stylize_plane(
         initial = None
         if previous is not None:
             other = read_plane(planes, previous[0])
-            contents = [content_for(image, style, settings, shared.value_range) for image in (other, plane)]
+            regions = options.get("content_regions"), options.get("style_regions")
+            contents = [content_for(image, style, settings, shared.value_range, *regions) for image in (other, plane)]
             initial = carried(to_rgb(previous[1]), *contents)
-        steps = stylize(plane, style, settings, initial=initial, **known, **options)
-    except ValueError as error:
+        yield from stylize(plane, style, settings, initial=initial, **known, **options)
+    except (ValueError, DivergedError, OutOfMemoryError) as error:
         raise PlaneError(str(error)) from error
-    yield from steps
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from napari_neural_style import StyleSettings, stylize
 from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
 from napari_neural_style.engine.steering import Steering
-from napari_neural_style.engine.transfer import go_on
+from napari_neural_style.engine.transfer import features_for, go_on
 
 STEPS = 14
 
@@ -63,6 +63,16 @@ def test_with_regions_and_a_first_picture(pair, quick, tmp_path):
     write_snapshot(path, snapshot_after(5, stylize(*pair, longer(quick), **given)))
     *_, end = go_on(read_snapshot(path))
     np.testing.assert_array_equal(end.image, straight.image)
+
+
+def test_with_features_that_were_given(pair, quick):
+    settings = longer(quick)
+    features = features_for(pair[1], pair[1], settings)
+    *_, straight = stylize(*pair, settings, features=features)
+    *_, end = go_on(snapshot_after(5, stylize(*pair, settings, features=features)), features=features)
+    np.testing.assert_array_equal(end.image, straight.image)
+    with pytest.raises(ValueError, match="other features"):
+        list(go_on(snapshot_after(5, stylize(*pair, settings, features=features))))
 
 
 def test_what_was_turned_takes_effect_is_noted_and_replayed(pair, quick):

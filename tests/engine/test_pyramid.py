@@ -6,14 +6,17 @@ from hypothesis import strategies as st
 
 from napari_neural_style.engine.pyramid import enlarge, schedule
 
+_SIDES = st.integers(32, 2000)
 
-@given(st.integers(32, 2000), st.integers(32, 2000), st.integers(1, 8), st.integers(1, 2000))
-def test_schedule_ends_at_the_working_size_and_uses_every_step(height, width, scales, steps):
-    found = schedule((height, width), scales, steps, 32)
+
+@given(_SIDES, _SIDES, _SIDES, st.integers(1, 8), st.integers(1, 2000))
+def test_schedule_ends_at_the_working_size_and_uses_every_step(height, width, style, scales, steps):
+    found = schedule((height, width), scales, steps, 32, [(style, 2000)])
     assert found[-1].size == (height, width)
     assert sum(scale.steps for scale in found) == steps
     assert all(scale.steps > 0 for scale in found)
     assert all(min(scale.size) >= 32 for scale in found)
+    assert all(round(style * scale.fraction) >= 32 for scale in found)
     assert [scale.fraction for scale in found] == sorted(scale.fraction for scale in found)
 
 

@@ -309,6 +309,13 @@ def test_what_cannot_run_gets_a_sentence(pair, quick, changes, words):
         stylize(*pair, replace(quick, **changes))
 
 
+def test_scales_that_a_small_style_cannot_follow_are_left_out(pair, quick):
+    style = pair[1][:20, :20]
+    steps = list(stylize(pair[0], style, replace(quick, size=64, scales=4, steps=8, features="self-taught")))
+    assert len({step.scale for step in steps}) < 4
+    assert steps[-1].done == 1
+
+
 def test_a_narrow_image_gets_a_sentence(quick):
     with pytest.raises(ValueError, match="less narrow"):
         stylize(np.zeros((3000, 20)), np.zeros((64, 64)), quick)

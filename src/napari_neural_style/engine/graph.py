@@ -45,7 +45,9 @@ class Recorded:
     def _record(self, image: Tensor) -> None:
         self._varies = self._objective.varies
         self._image = image.detach().clone()
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
+        # A graph is captured on the current device, which need not be the image's.
+        on = torch.cuda.device(image.device)
+        with on, torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
             beside = torch.cuda.Stream(image.device)  # type: ignore[no-untyped-call]
             beside.wait_stream(torch.cuda.current_stream(image.device))
             with torch.cuda.stream(beside):

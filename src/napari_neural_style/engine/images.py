@@ -117,7 +117,7 @@ def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, 
         return 0.0, 1.0
     if color.dtype.kind in "iu":
         info = np.iinfo(color.dtype)
-        return float(max(info.min, 0) if info.min == 0 else info.min), float(info.max)
+        return float(info.min), float(info.max)
     low, high = float(color.min()), float(color.max())
     return range_of_floats(
         low,
@@ -157,7 +157,7 @@ class Shown:
 
     def put(self, rows: slice, band: Tensor) -> None:
         """Fetch rows from a tensor (1, 3, h, W), clamped to 0..1."""
-        self._picture[rows].copy_(band.detach()[0].clamp(0, 1).permute(1, 2, 0), non_blocking=True)
+        self._picture[rows].copy_(band.detach()[0].clamp(0, 1).permute(1, 2, 0), non_blocking=band.is_cuda)
         if band.is_cuda:
             self._arrived = torch.cuda.current_stream(band.device).record_event()
 
@@ -210,11 +210,17 @@ def size_of(image: Tensor) -> tuple[int, int]:
     return image.shape[-2], image.shape[-1]
 
 
+def where_known(tensor: Tensor) -> Tensor:
+    """Return a tensor where every PyTorch knows all operators: not on MPS."""
+    return tensor.cpu() if tensor.device.type == "mps" else tensor
+
+
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Return an image (1, C, H, W) at size (height, width), bilinear and without aliasing."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
-    return F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
+    here = where_known(image)
+    return F.interpolate(here, size, mode="bilinear", antialias=True, align_corners=False).to(image.device)
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:

@@ -75,7 +75,13 @@ class Position:
         self._objective: Objective | Recorded | None = None
         self._boost = ContentBoost(settings.min_structure if settings.mode == "transfer" else 0.0)
         self._recent: deque[Tensor] = deque(maxlen=PLATEAU + 1)
-        self._scales = schedule(self._pictures.size, settings.scales, settings.steps, smallest)
+        self._scales = schedule(
+            self._pictures.size,
+            settings.scales,
+            settings.steps,
+            smallest,
+            [size_of(brush.picture) for brush in self._pictures.brushes],
+        )
         self._number = 0
         self._scale_step = 0
         self._image = self._pictures.start

@@ -20,6 +20,7 @@ from napari_neural_style.engine.images import (
     size_of,
     to_tensor,
 )
+from napari_neural_style.engine.pyramid import shrunk
 from napari_neural_style.engine.regions import EVERYWHERE, Guides, guides_of
 from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.settings import StyleSettings
@@ -211,8 +212,7 @@ def at_scale(pictures: Pictures, size: tuple[int, int], fraction: float) -> Pict
 
     brushes = []
     for brush in pictures.brushes:
-        height, width = brush.picture.shape[-2:]
-        small = max(1, round(height * fraction)), max(1, round(width * fraction))
+        small = shrunk(size_of(brush.picture), fraction)
         brushes.append(Brush(resize(brush.picture, small), brush.weight, all_resized(brush.guides, small)))
     # What is one picture stays one.
     resized = {id(p): resize(p, size) for p in (pictures.content, pictures.start, pictures.original)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,7 +19,9 @@ class Scale:
     steps: int
 
 
-def schedule(size: tuple[int, int], scales: int, steps: int, smallest: int) -> list[Scale]:
+def schedule(
+    size: tuple[int, int], scales: int, steps: int, smallest: int, styles: Sequence[tuple[int, int]] = ()
+) -> list[Scale]:
     """Return the scales from coarse to fine; each is half the next, the steps shared evenly.
 
     Parameters
@@ -28,13 +31,20 @@ def schedule(size: tuple[int, int], scales: int, steps: int, smallest: int) -> l
     scales, steps : int
         How many of each.
     smallest : int
-        Shortest side that the network can take; scales below it are left out.
+        Shortest side that the network can take; scales that have less of any picture are left out.
+    styles : sequence of (int, int), optional
+        Height and width of the style pictures at the last scale; they shrink with the content.
     """
     fractions = [2.0**-k for k in reversed(range(min(scales, steps)))]
-    sizes = [(max(1, round(size[0] * f)), max(1, round(size[1] * f))) for f in fractions]
-    kept = [(s, f) for s, f in zip(sizes, fractions, strict=True) if min(s) >= smallest or f == 1]
+    shortest = min(min(picture) for picture in (size, *styles))
+    kept = [f for f in fractions if round(shortest * f) >= smallest or f == 1]
     share, rest = divmod(steps, len(kept))
-    return [Scale(s, f, share + (k < rest)) for k, (s, f) in enumerate(kept)]
+    return [Scale(shrunk(size, f), f, share + (k < rest)) for k, f in enumerate(kept)]
+
+
+def shrunk(size: tuple[int, int], fraction: float) -> tuple[int, int]:
+    """Return a picture's size at a fraction of it."""
+    return max(1, round(size[0] * fraction)), max(1, round(size[1] * fraction))
 
 
 def enlarge(image: Tensor, start: Tensor) -> Tensor:

@@ -182,7 +182,7 @@ class Kept:
 class Watch:
     """Notices numbers that go wrong, and keeps the last image at which they were right.
 
-    What is noticed stays on the device until it is asked for, so that no step waits for a GPU.
+    What is noticed stays on the device until it is asked for: noticing makes no step wait for a GPU.
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_neural_style.engine.images import resize
+from napari_neural_style.engine.images import resize, where_known
 from napari_neural_style.engine.vgg import POOLED_AFTER, Features, fingerprint_of, layers_up_to, pool
 from napari_neural_style.settings import LAYERS
 
@@ -202,10 +202,10 @@ def _whitening(centred: Tensor, generator: torch.Generator, tick: Tick) -> Tenso
         basis = torch.randn(dimensions, COMPONENTS, generator=generator).to(centred)
         for _ in range(2):
             tick(0.25)
-            basis = torch.linalg.qr(centred.T @ (centred @ basis)).Q
+            basis = torch.linalg.qr(where_known(centred.T @ (centred @ basis))).Q.to(centred)
     projected = centred @ basis
-    values, vectors = torch.linalg.eigh(projected.T @ projected / len(centred))
-    return basis @ (vectors * values.rsqrt())
+    values, vectors = torch.linalg.eigh(where_known(projected.T @ projected / len(centred)))
+    return basis @ (vectors * values.rsqrt()).to(centred)
 
 
 def _spherical_k_means(points: Tensor, count: int, generator: torch.Generator, tick: Tick) -> Tensor:

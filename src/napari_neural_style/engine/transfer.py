@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -113,9 +114,7 @@ def stylize(
     if content is None and settings.mode != "texture":
         raise ValueError("content: an image is needed in every mode but texture.")
     content_rgb = None if content is None else to_rgb(content, value_range, "content image")
-    labels = None
-    if content_regions is not None and content_rgb is not None and settings.mode == "transfer":
-        labels = checked_labels(content_regions, content_rgb.shape[:2], "content_regions")
+    labels = None if content_rgb is None else _labels(content_regions, content_rgb, settings)
     initial_rgb = None if initial is None else to_rgb(initial, name="initial image")
     size = working_size(None if content_rgb is None else content_rgb.shape[:2], settings)
     settings = with_tile(settings, size, [style_size(style.rgb.shape[:2], settings) for style in styles])
@@ -159,24 +158,46 @@ def content_for(
     style: Styles | None,
     settings: StyleSettings,
     value_range: tuple[float, float] | None = None,
+    content_regions: npt.ArrayLike | None = None,
+    style_regions: Regions = None,
 ) -> FloatImage:
     """Return a content as a job uses it: at the working size, in the style's palette if it is to take that.
+
+    Parameters
+    ----------
+    content, style, settings, value_range, content_regions, style_regions
+        As for :func:`stylize`.
 
     Returns
     -------
     ndarray
         Shape (H, W, 3), float32 in 0..1.
     """
-    pictures = _pictures(content, style, dataclasses.replace(settings, device="cpu"), value_range)
+    settings = dataclasses.replace(settings, device="cpu")
+    pictures = _pictures(content, style, settings, value_range, content_regions, style_regions)
     return to_array(pictures.content if pictures.content.shape[1] == 3 else pictures.original)
 
 
 def _pictures(
-    content: npt.ArrayLike, style: Styles | None, settings: StyleSettings, value_range: tuple[float, float] | None
+    content: npt.ArrayLike,
+    style: Styles | None,
+    settings: StyleSettings,
+    value_range: tuple[float, float] | None,
+    content_regions: npt.ArrayLike | None = None,
+    style_regions: Regions = None,
 ) -> Pictures:
-    styles = checked_styles(style, None, settings)
+    styles = checked_styles(style, style_regions, settings)
     rgb = to_rgb(content, value_range, "content image")
-    return prepare(gather(rgb, None, styles, None, settings, torch.device(settings.device)), settings)
+    labels = _labels(content_regions, rgb, settings)
+    return prepare(gather(rgb, labels, styles, None, settings, torch.device(settings.device)), settings)
+
+
+def _labels(
+    regions: npt.ArrayLike | None, content: FloatImage, settings: StyleSettings
+) -> npt.NDArray[np.int64] | None:
+    if regions is None or settings.mode != "transfer":
+        return None
+    return checked_labels(regions, content.shape[:2], "content_regions")
 
 
 def trained_features(settings: StyleSettings) -> Features | None:
@@ -193,15 +214,21 @@ def trained_features(settings: StyleSettings) -> Features | None:
     return load_features(settings, layers_of(settings), [])
 
 
-def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Steering | None = None) -> Iterator[Step]:
+def go_on(
+    snapshot: Snapshot,
+    *,
+    features: Features | None = None,
+    progress: Progress | None = None,
+    steering: Steering | None = None,
+) -> Iterator[Step]:
     """Go on with a run from where a snapshot was taken, to the same image that it would have given.
 
     Parameters
     ----------
     snapshot : Snapshot
         From :meth:`Step.snapshot`, or read from a file.
-    progress, steering : optional
-        As for :func:`stylize`.
+    features, progress, steering : optional
+        As for :func:`stylize`; a run that was given features is to be given them again.
 
     Yields
     ------
@@ -214,9 +241,11 @@ def go_on(snapshot: Snapshot, *, progress: Progress | None = None, steering: Ste
         If the device or the features are not there any more, or the features are other ones.
     """
     content, *styles = (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes))
-    settings = with_tile(resolved(snapshot.settings), size_of(content), [size_of(style) for style in styles])
+    settings = with_tile(resolved(snapshot.settings, features), size_of(content), [size_of(style) for style in styles])
     sources = moved(snapshot, home_of(settings, size_of(content)))
-    return _run(sources, _images(prepare(sources, settings), settings), settings, None, progress, steering, snapshot)
+    return _run(
+        sources, _images(prepare(sources, settings), settings), settings, features, progress, steering, snapshot
+    )
 
 
 def _too_large(size: tuple[int, int], settings: StyleSettings) -> str:

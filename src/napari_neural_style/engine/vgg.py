@@ -169,6 +169,8 @@ class Trunk:
     def __call__(self, image: Tensor, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Return the activations after the ReLU of every layer asked for.
 
+        Not every way to convolve is differentiable by autograd; :meth:`backward` is there for gradients.
+
         Parameters
         ----------
         image : Tensor
