@@ -126,6 +126,33 @@ def test_saved_steps_as_one_layer_with_a_slider(viewer, widget, steps_as):
     assert (viewer.dims.nsteps[0], viewer.dims.current_step[0]) == (11, 10)
 
 
+def test_more_saved_steps_than_foreseen_go_to_one_layer(viewer, widget):
+    widget.steps.value = 400
+    widget.save_every.value = 100
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    widget.save_every.value = 5
+    wait_until(lambda: widget._job is None)
+    kept = [layer for layer in viewer.layers[2:] if layer.ndim == 2]
+    (stack,) = (layer for layer in viewer.layers[2:] if layer.ndim == 3)
+    assert len(kept) == 8 + 1
+    assert len(stack.data) == len(stack.metadata[KEY]["steps"]) > 8
+
+
+def test_a_result_as_content_is_named_in_what_made_the_next(viewer, widget):
+    run_to_the_end(widget)
+    first = result_of(viewer)
+    widget.content.value = first
+    run_to_the_end(widget)
+    second = result_of(viewer)
+    assert second.metadata[KEY]["sources"] == {"content": first.name, "style": "waves"}
+    assert second.name.startswith("cat × waves · step 6")
+    widget.content.value = viewer.layers["cat"]
+    viewer.layers.selection.active = second
+    press(opened(widget, "results")._results.use)
+    assert widget.content.value is first
+
+
 def test_compare_and_back(viewer, widget):
     run_to_the_end(widget)
     before = {layer.name: layer.visible for layer in viewer.layers}

@@ -259,6 +259,6 @@ def place_on(layer: Image | Spot, plane: Plane, size: tuple[int, ...]) -> dict[s
 
 
 def source_name(layer: Image) -> str:
-    """Return a layer's name, or for a result the name of the content it was made from."""
+    """Return what titles call a layer: its name, or for a result that of the content it was first made from."""
     name = sources_of(layer).get("content")
-    return name if isinstance(name, str) and name else str(layer.name)
+    return name.partition(" × ")[0] if isinstance(name, str) and name else str(layer.name)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 STEPS_AS = ("auto", "layers", "one layer")
 MOST_LAYERS = 8
-"""Saved steps of a run that `auto` keeps as layers of their own; where more are due, they become one with a slider."""
+"""Saved steps of a run that `auto` keeps as layers of their own: where more are due, all become one with a slider, and
+where more come unforeseen, those do."""
 
 
 @dataclass
@@ -110,9 +111,11 @@ class Outputs:
         self._insert_below_live(kept)
 
     def _wants_one_layer(self, step: Step) -> bool:
+        if self._steps_as != "auto":
+            return self._steps_as == "one layer"
         # Known from the first one on: napari takes a fifth of a second to remove a layer that turns out one too many.
         due = (step.total - 1) // step.settings.save_every
-        return self._steps_as == "one layer" or (self._steps_as == "auto" and not self._kept and due > MOST_LAYERS)
+        return len(self._kept) >= MOST_LAYERS or (not self._kept and due > MOST_LAYERS)
 
     def _insert_below_live(self, kept: Image) -> None:
         layers = self._viewer.layers
@@ -145,7 +148,9 @@ class Outputs:
 
     def how_it_ended(self, stopped: bool) -> str:
         """Return how the run ended, in a sentence."""
-        return "Stopped; the picture so far is kept." if stopped else "Done."
+        if not stopped:
+            return "Done."
+        return "Stopped before the first picture." if self._live is None else "Stopped; the picture so far is kept."
 
     def _name(self, step: Step) -> str:
         return f"{self._place.title} · step {step.index}"

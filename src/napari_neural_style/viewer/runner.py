@@ -165,6 +165,7 @@ class Runner:
         if self.job is not None:
             self.job.stop()
             self._say("Stopping…")
+            self.changed.emit()
 
     def save_now(self) -> None:
         """Keep the picture of the next step."""

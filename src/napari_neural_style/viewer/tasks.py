@@ -99,7 +99,8 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     plane = shown_plane(content, viewer.dims)
     area = inputs.more.area.value
     plane = dataclasses.replace(plane, window=window_of(area, content, plane))
-    sources: dict[str, Any] = {"content": source_name(content), **_style_sources(styles)}
+    sources: dict[str, Any] = {"content": content.name, **_style_sources(styles)}
+    named = source_name(content)
     if plane.window is not None:
         sources["area"] = list(plane.window)
     called = axis_names(content, viewer.dims)
@@ -118,7 +119,7 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
         sources["initial"] = start.name
     names = " + ".join(source_name(style.layer) for style in styles)
     layers = "" if settings.content_layers == "auto" else f" {to_text(settings.content_layers)}"
-    title = f"{sources['content']} × {names}" if styles else f"{sources['content']} · content{layers}"
+    title = f"{named} × {names}" if styles else f"{named} · content{layers}"
     if axes := inputs.axes(settings):
         chained = bool(inputs.plane_choice.chained.value)
         stack = Stack(content, plane, axes, called, chained, read_styles, read_regions, settings)
@@ -260,9 +261,9 @@ def _style_sources(styles: list[StyleChoice]) -> dict[str, Any]:
     """Return the names of styles for the provenance: one as a name, several with their weights."""
     if not styles:
         return {}
-    sources: dict[str, Any] = {"style": source_name(styles[0].layer)}
+    sources: dict[str, Any] = {"style": styles[0].layer.name}
     if len(styles) > 1:
-        sources["styles"] = [[source_name(style.layer), style.weight] for style in styles]
+        sources["styles"] = [[style.layer.name, style.weight] for style in styles]
     if any(style.regions is not None for style in styles):
         sources["style_regions"] = [None if s.regions is None else s.regions.name for s in styles]
     return sources

@@ -202,6 +202,8 @@ class StyleTransferWidget(Container):
         self._inputs.plane_choice.follow()
         running = self._job is not None
         self.pause.enabled = self.stop.enabled = running
+        if self._job is not None and self._job.stopping:
+            self.pause.enabled = False
         self.save_now.enabled = self._runner.steerable
         self.pause.text = "Res&ume" if self._job is not None and self._job.paused else "Pa&use"
         self.run.text = "&Run next" if running else "&Run"
@@ -216,7 +218,8 @@ class StyleTransferWidget(Container):
         if "_results" in self.__dict__:
             self._results.update()
         if "more" in self._inputs.__dict__:
-            self._inputs.more.each.enabled = not reason and len(self._inputs.styles()) > 1
+            several = mode != "content" and len(self._inputs.styles()) > 1
+            self._inputs.more.each.enabled = several and not reason
         if not running:
             self._say(self._told or reason)
 
