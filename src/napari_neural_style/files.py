@@ -129,17 +129,18 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
                 f"{str(path)!r} unpacks to more pixels than an image of its kind should: shape {series.shape} out of "
                 f"{path.stat().st_size:,} bytes."
             )
-        axes, array = series.axes, series.asarray()
         page = file.pages[0]
         palette = getattr(page, "colormap", None)
         orientation = page.tags.get("Orientation") if isinstance(page, tifffile.TiffPage) else None
         colors = getattr(page, "photometric", None)
-    if colors == tifffile.PHOTOMETRIC.SEPARATED and array.ndim == 3:
-        with Image.open(path) as image:
-            axes, array = "YXS", _pixels(image)
-    elif colors in (tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB, tifffile.PHOTOMETRIC.ITULAB):
-        raise ValueError("its colours are CIELAB. Save it as RGB")
-    elif colors == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype.kind in "bu":
+        if colors in (tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB, tifffile.PHOTOMETRIC.ITULAB):
+            raise ValueError("its colours are CIELAB. Save it as RGB.")
+        if colors == tifffile.PHOTOMETRIC.SEPARATED and len(series.shape) == 3:
+            with Image.open(path) as image:
+                axes, array = "YXS", _pixels(image)
+        else:
+            axes, array = series.axes, series.asarray()
+    if colors == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype.kind in "bu":
         array = ~array  # 0 is white
     if palette is not None and array.ndim == 2:
         return np.moveaxis(np.asarray(palette)[:, array], 0, -1).astype(np.uint16)

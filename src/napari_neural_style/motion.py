@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from napari_neural_style.engine.sizes import scaled
+
 FloatImage = npt.NDArray[np.float32]
 
 FLOW_SIDE = 256
@@ -50,7 +52,7 @@ def _source(before: FloatImage, now: FloatImage) -> npt.NDArray[np.float64]:
 
     height, width = now.shape[:2]
     factor = min(1.0, FLOW_SIDE / max(height, width))
-    small = max(1, round(height * factor)), max(1, round(width * factor))
+    small = scaled((height, width), factor)
     grays = (resize(image.mean(2), small, anti_aliasing=factor < 1) for image in (now, before))
     flow = optical_flow_ilk(*grays)
     scales = height / small[0], width / small[1]

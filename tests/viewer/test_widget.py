@@ -49,6 +49,11 @@ def test_earlier_results_are_never_overwritten_and_names_do_not_grow(viewer, wid
     assert len(names) == len(set(names)) == 6
     assert names[-1] == "cat × waves · step 6 [1]"
     np.testing.assert_array_equal(first.data, before)
+    widget._fields["mode"].value = "content"
+    for number in ("", " [1]", " [2]"):
+        run_to_the_end(widget)
+        assert viewer.layers[-1].name == f"cat · content conv2_1=1 · step 6{number}"
+        widget.content.value = viewer.layers[-1]
 
 
 def test_a_grey_16_bit_layer_with_a_scale_in_micrometres(viewer, widget, pair):

@@ -60,12 +60,12 @@ def checked_styles(style: Styles | None, regions: Regions, settings: StyleSettin
 def check_sizes(pictures: Pictures, settings: StyleSettings) -> None:
     """Raise a ValueError that says what to do if a picture is too small for the layers in use."""
     smallest = smallest_side(settings)
-    content = ("content image", pictures.content, "size, an image that is")
-    styles = [("style image", b.picture, "size or style_scale, an image that is larger or") for b in pictures.brushes]
-    for name, picture, larger in (content, *styles):
+    content = ("content image", pictures.content, "a larger size, an image that is less narrow")
+    larger = "a larger size or style_scale, an image that is larger or less narrow"
+    for name, picture, wanted in (content, *(("style image", brush.picture, larger) for brush in pictures.brushes)):
         height, width = picture.shape[-2:]
         if min(height, width) < smallest:
             raise ValueError(
                 f"The {name} is {height} × {width} pixels at this working size, but the layers in use need "
-                f"{smallest} a side. Choose a larger {larger} less narrow, or layers that are less deep."
+                f"{smallest} a side. Choose {wanted}, or layers that are less deep."
             )

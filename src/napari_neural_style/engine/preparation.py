@@ -20,9 +20,8 @@ from napari_neural_style.engine.images import (
     size_of,
     to_tensor,
 )
-from napari_neural_style.engine.pyramid import shrunk
 from napari_neural_style.engine.regions import EVERYWHERE, Guides, guides_of
-from napari_neural_style.engine.sizes import style_size, working_size
+from napari_neural_style.engine.sizes import scaled, style_size, working_size
 from napari_neural_style.settings import StyleSettings
 
 Labels = npt.NDArray[np.int64]
@@ -212,7 +211,7 @@ def at_scale(pictures: Pictures, size: tuple[int, int], fraction: float) -> Pict
 
     brushes = []
     for brush in pictures.brushes:
-        small = shrunk(size_of(brush.picture), fraction)
+        small = scaled(size_of(brush.picture), fraction)
         brushes.append(Brush(resize(brush.picture, small), brush.weight, all_resized(brush.guides, small)))
     # What is one picture stays one.
     resized = {id(p): resize(p, size) for p in (pictures.content, pictures.start, pictures.original)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from napari_neural_style.engine.images import resize, size_of
+from napari_neural_style.engine.sizes import scaled
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,7 @@ def schedule(
     shortest = min(min(picture) for picture in (size, *styles))
     kept = [f for f in fractions if round(shortest * f) >= smallest or f == 1]
     share, rest = divmod(steps, len(kept))
-    return [Scale(shrunk(size, f), f, share + (k < rest)) for k, f in enumerate(kept)]
-
-
-def shrunk(size: tuple[int, int], fraction: float) -> tuple[int, int]:
-    """Return a picture's size at a fraction of it."""
-    return max(1, round(size[0] * fraction)), max(1, round(size[1] * fraction))
+    return [Scale(scaled(size, f), f, share + (k < rest)) for k, f in enumerate(kept)]
 
 
 def enlarge(image: Tensor, start: Tensor) -> Tensor:

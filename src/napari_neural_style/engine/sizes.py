@@ -14,7 +14,11 @@ SizeOf = Callable[[Size], Size]
 
 def fit(shape: Size, longer_side: float) -> Size:
     """Return (height, width) of an image whose longer side becomes `longer_side`, aspect kept, at least 1."""
-    factor = longer_side / max(shape)
+    return scaled(shape, longer_side / max(shape))
+
+
+def scaled(shape: Size, factor: float) -> Size:
+    """Return (height, width) times a factor, at least 1."""
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ Window = tuple[int, int, int, int]
 """Top, left, bottom and right of a part of a plane in pixels; it may reach over the edges."""
 SMOOTH = "linear"
 """How results are enlarged on the canvas: their pixels are paint, not measurements."""
+_OF_RESULTS = re.compile(r"( × .*| · content.*) · (step \d+|planes|live|saved steps)( \[\d+\])?$")
+"""What the name of a result has behind its content's."""
 
 
 @dataclass(frozen=True)
@@ -261,4 +264,5 @@ def place_on(layer: Image | Spot, plane: Plane, size: tuple[int, ...]) -> dict[s
 def source_name(layer: Image) -> str:
     """Return what titles call a layer: its name, or for a result that of the content it was first made from."""
     name = sources_of(layer).get("content")
-    return name.partition(" × ")[0] if isinstance(name, str) and name else str(layer.name)
+    # The content of a result may be another result; that of which is in its name, whether it is open or not.
+    return _OF_RESULTS.sub("", name) if isinstance(name, str) and name else str(layer.name)

@@ -15,7 +15,7 @@ from psygnal import Signal
 from napari_neural_style.viewer.curve import LossCurve
 from napari_neural_style.viewer.native import hold_animations
 from napari_neural_style.viewer.queue import Queue
-from napari_neural_style.viewer.worker import Callbacks, Clock, Job, Report, Work, timed
+from napari_neural_style.viewer.worker import Callbacks, Clock, Job, Report, Work, load_pytorch, timed
 
 if TYPE_CHECKING:
     import napari
@@ -123,6 +123,7 @@ class Runner:
         self._owner = owner
 
         def work(report: Report) -> Generator[Step]:
+            load_pytorch(report)
             report("Connecting…", 0.0)
             from napari_neural_style.engine.download import download_pretrained
 

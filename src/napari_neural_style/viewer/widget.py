@@ -201,9 +201,8 @@ class StyleTransferWidget(Container):
             return
         self._inputs.plane_choice.follow()
         running = self._job is not None
-        self.pause.enabled = self.stop.enabled = running
-        if self._job is not None and self._job.stopping:
-            self.pause.enabled = False
+        self.stop.enabled = running
+        self.pause.enabled = self._job is not None and not self._job.stopping
         self.save_now.enabled = self._runner.steerable
         self.pause.text = "Res&ume" if self._job is not None and self._job.paused else "Pa&use"
         self.run.text = "&Run next" if running else "&Run"

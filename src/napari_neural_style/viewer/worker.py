@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 POLL_MS = 20
 """Time between two looks for a saved step, in milliseconds: the job holds until it is added."""
 SHORTEST_REST = 0.1
-"""Seconds between two previews or sentences at least."""
+"""Seconds between two saved steps, previews or sentences at least."""
 REST = 100
 """After a preview the viewer rests this many times as long as it took to show, so that a slow canvas, which is drawn on
 the job's own processor cores, does not slow the job down."""
@@ -93,7 +94,7 @@ class Job:
         self._latest: AnyStep | None = None
         self._preview: AnyStep | None = None
         self._added = threading.Event()
-        self._looks_at = 0.0
+        self._adds_at = self._looks_at = 0.0
         self._rests_until = 0.0
         self._status: tuple[str, float] | None = None
         self._error: str | None = None
@@ -200,8 +201,9 @@ class Job:
 
     def _poll(self) -> None:
         now = time.monotonic()
+        due = self._looks_at if self._saved.empty() else self._adds_at
         # Showing progress runs the event loop, which may bring the timer round again.
-        if self._polling or (now < self._looks_at and self._saved.empty() and not self._finished.is_set()):
+        if self._polling or (now < due and not self._finished.is_set()):
             return
         self._polling = True
         self._looks_at = now + SHORTEST_REST
@@ -217,12 +219,13 @@ class Job:
             self._callbacks.status(*status)
         while not self._saved.empty():
             step = self._saved.get_nowait()
+            self._adds_at = time.monotonic() + SHORTEST_REST
             self._callbacks.step(step)
             self._added.set()
             if self._latest is not None and self._latest.index <= step.index:
                 self._latest = self._preview = None
             if not finished:
-                break  # adding a layer takes the canvas a while; one a tick leaves the window responsive
+                break  # adding a layer takes the canvas a while; one at a time leaves the window responsive
         if self._saved.empty() and self._latest is not None and (finished or time.monotonic() >= self._rests_until):
             self._show_latest()
         if finished and not self._told:
@@ -270,8 +273,13 @@ def _end_all() -> None:
 
 
 def load_pytorch(report: Report) -> None:
-    """Import it without collecting garbage: what it makes is none, and each going through it stops all threads."""
+    """Import it, if it is not there, without collecting garbage: what it makes is none.
+
+    Each going through that would stop all threads.
+    """
     report("Loading PyTorch…", 0.0)
+    if "torch" in sys.modules:
+        return
     collected = gc.isenabled()
     gc.disable()
     try:
