@@ -152,6 +152,10 @@ def test_what_cannot_be_read_gets_a_sentence(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"broken")
     with pytest.raises(ValueError, match="cannot be read"):
         look_at(tmp_path / "a.tif")
+    for colors, shape, words in (("miniswhite", (3, 8, 9), "0 as white"), ("separated", (3, 8, 9, 4), "CMYK")):
+        tifffile.imwrite(tmp_path / "colors.tif", np.zeros(shape, np.uint8), photometric=colors)
+        with pytest.raises(ValueError, match=f"{words}. Save it as RGB"):
+            look_at(tmp_path / "colors.tif")
     group = zarr.open_group(tmp_path / "g.zarr", mode="w")
     group.create_array("pixels", data=VALUES)
     with pytest.raises(ValueError, match=r"name one array in it \(pixels\)"):

@@ -36,12 +36,11 @@ def any_value(name: str) -> st.SearchStrategy:
     if isinstance(default, str):
         return st.text(min_size=1, max_size=8)
     number = st.integers if isinstance(default, int) else st.floats
-    return number(type(default)(details.low), type(default)(min(details.high, 1e9)))
+    low = 1e-9 if name in ("content_weight", "style_weight") else details.low  # something is to be optimised
+    return number(type(default)(low), type(default)(min(details.high, 1e9)))
 
 
-SETTINGS_OF_ANY_KIND = st.fixed_dictionaries({}, optional={name: any_value(name) for name in SETTINGS}).filter(
-    lambda values: values.get("style_weight", 1) or values.get("content_weight", 1)
-)
+SETTINGS_OF_ANY_KIND = st.fixed_dictionaries({}, optional={name: any_value(name) for name in SETTINGS})
 
 
 @given(SETTINGS_OF_ANY_KIND)
@@ -86,6 +85,8 @@ def test_written_preset_is_the_written_procedure():
         ({"style_layers": {}}, "at least one layer"),
         ({"style_layers": "conv1_1"}, "mapping"),
         ({"content_weight": 0, "style_weight": 0}, "nothing is left to optimise"),
+        ({"mode": "content", "content_weight": 0}, "content_weight is 0 in mode content"),
+        ({"content_weight": 0, "changes": {9: {"style_weight": 0}}}, "both 0 from step 9 on"),
         ({"tile": 100}, "auto, 0 or a multiple of 16"),
         ({"tile": 32768}, "tile must be 0 to 16384 px"),
         ({"tile": "small"}, "tile must be a whole number"),

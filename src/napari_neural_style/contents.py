@@ -145,7 +145,21 @@ def look_at(path: Path, used: SizeOf | None = None) -> Content:
         raise ValueError(f"It cannot be read: {error or type(error).__name__}") from error
     if not content.stacked and path.is_file():
         return Content(str(path), (), (), ())
+    if path.suffix.lower() in _TIFFS:
+        _check_colors(path)
     return content
+
+
+def _check_colors(path: Path) -> None:
+    """Raise a ValueError if a TIFF stack's values are no grey with 0 as black, nor RGB."""
+    import tifffile
+
+    others = ("MINISWHITE", "SEPARATED", "CIELAB", "ICCLAB", "ITULAB")
+    with tifffile.TiffFile(path) as file:
+        colors = getattr(file.pages[0], "photometric", None)
+    if colors is not None and tifffile.PHOTOMETRIC(colors).name in others:
+        name = {"MINISWHITE": "grey with 0 as white", "SEPARATED": "CMYK"}.get(colors.name, "CIELAB")
+        raise ValueError(f"Its colours are {name}. Save it as RGB, or as grey with 0 as black.")
 
 
 def _level(path: Path, number: int) -> tuple[Content, int]:

@@ -210,12 +210,23 @@ class StyleSettings:
     def __post_init__(self) -> None:
         for name in SETTINGS:
             object.__setattr__(self, name, checked(name, getattr(self, name), SETTINGS, LAYERS))
-        if self.content_weight == 0 and self.style_weight == 0:
-            raise ValueError("content_weight and style_weight are both 0: nothing is left to optimise.")
+        self._check_weights()
         if self.style_layers == {} and self.mode != "content":
             raise ValueError("style_layers is empty: name at least one layer, such as conv1_1=1.")
         if self.content_layers == {} and self.mode == "content":
             raise ValueError("content_layers is empty: name at least one layer, such as conv4_2=1.")
+
+    def _check_weights(self) -> None:
+        """Check that something is optimised throughout the job."""
+        terms = {"content": ["content_weight"], "texture": ["style_weight"]}
+        names = terms.get(self.mode, ["content_weight", "style_weight"])
+        now = {name: getattr(self, name) for name in names}
+        for step, turned in {0: {}, **self.changes}.items():
+            now.update({name: turned[name] for name in names if name in turned})
+            if not any(now.values()):
+                when = f" from step {step} on" if step else ""
+                which = " and ".join(names) + (" are both 0" if len(names) > 1 else f" is 0 in mode {self.mode}")
+                raise ValueError(f"{which}{when}: nothing is left to optimise.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON types."""

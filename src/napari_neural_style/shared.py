@@ -28,7 +28,7 @@ class Shared:
     features : Features
         The network's filters, learned once where they are learned.
     value_range : (float, float) or None
-        The values that mean 0 and 1; None is the range of the dtype.
+        The values that mean 0 and 1; None for booleans.
     """
 
     features: Features
@@ -56,9 +56,14 @@ def share(
     """
     if settings.mode == "texture":
         raise ValueError("A texture is made from the style alone: mode texture has no use for a stack.")
+    if features is not None and value_range is not None:
+        return Shared(features, value_range)
     sample = _sample(planes)
-    if value_range is None and sample[0].dtype.kind == "f":
+    kind = sample[0].dtype
+    if value_range is None and kind.kind == "f":
         value_range = _range_of(sample)
+    elif value_range is None and kind.kind in "iu":  # a plane may be dark
+        value_range = float(np.iinfo(kind).min), float(np.iinfo(kind).max)
     edges = np.linspace(0, planes.size[0], len(sample) + 1).round().astype(int)
     bands = [plane[top:bottom] for plane, top, bottom in zip(sample, edges, edges[1:], strict=False)]
     content = np.concatenate(bands)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_neural_style import StyleSettings, stylize
+from napari_neural_style.engine.recovery import RecoveredWarning
 from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.transfer import features_for, go_on
@@ -100,6 +101,32 @@ def test_what_was_turned_takes_effect_is_noted_and_replayed(pair, quick):
     replayed = list(stylize(*pair, seen[-1].settings))
     assert [s.losses.total for s in replayed] == [s.losses.total for s in seen]
     np.testing.assert_array_equal(replayed[-1].image, seen[-1].image)
+
+
+@pytest.mark.parametrize("scales", [1, 2])
+@pytest.mark.parametrize("name", ["style_weight", "content_weight"])
+def test_a_weight_that_begins_at_0_can_be_turned_up(pair, quick, name, scales):
+    settings = longer(quick, scales=scales, optimizer="adam", learning_rate=0.05, changes={5: {name: 3.0}})
+    settings = dataclasses.replace(settings, initial="noise", min_structure=0.0)
+    steps = list(stylize(*pair, dataclasses.replace(settings, **{name: 0.0})))
+    next_to_nothing = list(stylize(*pair, dataclasses.replace(settings, **{name: 1e-9})))
+    term = name.removesuffix("_weight")
+    assert [getattr(step.losses, term) > 0 for step in steps] == [False] * 4 + [True] * (STEPS - 4)
+    for step, other in zip(steps, next_to_nothing, strict=True):
+        assert step.losses.total == pytest.approx(other.losses.total, rel=1e-3)
+
+
+def test_weights_that_would_all_be_0_are_not_turned(pair, quick):
+    steering = Steering()
+    steps = []
+    with pytest.warns(RecoveredWarning, match="Nothing was turned at step 4.*nothing is left to optimise"):
+        for step in stylize(*pair, longer(quick, changes={2: {"content_weight": 0.0}}), steering=steering):
+            steps.append(step)
+            if step.index == 3:
+                steering.turn(style_weight=0.0)
+    assert steps[-1].index == STEPS
+    assert steps[-1].settings.changes == {2: {"content_weight": 0.0}}
+    assert "Nothing was turned" in steps[-1].notes[0]
 
 
 @pytest.mark.parametrize("turned", [{"size": 64}, {"style_weight": -1}, {"color": "red"}, {"nothing": 1}])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,9 @@ SHAPES = st.one_of(
 
 @given(arrays.arrays(arrays.integer_dtypes() | arrays.unsigned_integer_dtypes() | st.just(np.dtype(bool)), SHAPES))
 def test_integers_are_scaled_by_their_dtypes_range(array):
-    rgb = to_rgb(array)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedRangeWarning)
+        rgb = to_rgb(array)
     assert rgb.shape == (*array.shape[:2], 3)
     assert rgb.dtype == np.float32
     low, high = (0, 1) if array.dtype.kind == "b" else (np.iinfo(array.dtype).min, np.iinfo(array.dtype).max)
@@ -49,6 +53,14 @@ def test_floats_always_end_in_0_to_1(array):
             rgb = to_rgb(array)
         assert rgb.min() >= 0
         assert rgb.max() <= 1
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int16, np.uint16])
+def test_integers_that_use_little_of_their_range_get_a_sentence(kind):
+    with pytest.warns(UnusedRangeWarning, match=f"run from 0 to 200, next to nothing of what {kind.__name__} holds"):
+        to_rgb(np.array([[0, 200]], kind))
+    to_rgb(np.array([[0, 4095]], np.uint16))
+    to_rgb(np.array([[0, 200]], kind), (0, 255))
 
 
 def test_value_range_overrides():

@@ -66,6 +66,20 @@ def test_shapes_give_a_window_and_a_mask():
         window_of(Shapes([np.array([[500, 500], [500, 600], [600, 600]])], shape_type="polygon"), image, PLANE)
 
 
+def test_shapes_count_on_their_own_plane():
+    stack = Image(np.zeros((5, 40, 60)), scale=(3, 1, 1))
+    box = np.array([[3, 10, 20], [3, 10, 40], [3, 30, 40], [3, 30, 20]], float)
+    deep = Shapes([box * (3, 1, 1), (box - (2, 5, 5)) * (3, 1, 1)], shape_type="polygon")
+    window, other = (10, 20, 31, 41), (5, 15, 26, 36)
+    assert window_of(deep, stack, Plane((1, 2), (3, 0, 0))) == window
+    assert window_of(deep, stack, Plane((1, 2), (1, 0, 0))) == other
+    assert window_of(deep, stack, Plane((1, 2), (3, 0, 0)), along=[0]) == (5, 15, 31, 41)
+    with pytest.raises(ValueError, match="no shape with an area here"):
+        window_of(deep, stack, Plane((1, 2), (2, 0, 0)))
+    flat = Shapes([box[:, 1:]], shape_type="polygon")
+    assert window_of(flat, stack, Plane((1, 2), (2, 0, 0))) == window
+
+
 def test_a_windows_picture_lies_where_the_window_is():
     image = Image(PICTURE, scale=(2, 3), rotate=30, translate=(5, 5))
     plane = Plane((0, 1), (0, 0), (10, 20, 30, 50))

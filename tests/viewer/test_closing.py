@@ -8,6 +8,7 @@ import weakref
 import pytest
 from qtpy.QtWidgets import QApplication
 
+from napari_neural_style.viewer.stopped import runs_folder
 from window import endless, press, run_to_the_end, wait_until
 
 
@@ -19,6 +20,7 @@ def test_closing_the_dock_stops_the_run(viewer, widget):
     viewer.window.remove_dock_widget("all")
     assert job.wait(60)
     assert viewer.layers[-1].name.startswith("cat × waves · step")
+    assert not list(runs_folder().glob("*")), "no layer names it: nobody could go on with it"
 
 
 def test_closing_releases_the_widget(make_napari_viewer, pair, quick):

@@ -172,6 +172,30 @@ def test_compare_and_back(viewer, widget):
     assert {layer.name: layer.visible for layer in viewer.layers} == before
 
 
+def test_compare_a_plane_of_a_stack_and_let_a_queue_end_it(viewer, widget):
+    stack = viewer.add_image(np.random.default_rng(0).random((4, 40, 60)), name="stack")
+    viewer.dims.set_current_step(0, 2)
+    widget.content.value = stack
+    run_to_the_end(widget)
+    viewer.layers.selection.active = result_of(viewer)
+    viewer.dims.set_current_step(0, 0)
+    press(opened(widget, "results")._results.compare)
+    assert viewer.dims.current_step[0] == 2
+    press(widget._results.compare)
+    assert viewer.dims.current_step[0] == 0
+    endless(widget)
+    press(widget.run)
+    widget.steps.value = 2
+    press(widget.run)
+    wait_until(lambda: any("live" in layer.name for layer in viewer.layers))
+    viewer.layers.selection.active = next(layer for layer in viewer.layers if layer.name.endswith("step 6"))
+    press(widget._results.compare)
+    assert viewer.canvas.grid.enabled
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    assert not viewer.canvas.grid.enabled
+
+
 def test_what_was_turned_is_replayed(viewer, widget):
     widget.steps.value = 400
     widget.save_every.value = 1000

@@ -198,7 +198,7 @@ def test_twenty_runs_leave_no_memory(viewer, widget):
 
     def run() -> None:
         press(widget.run)
-        left.extend(map(weakref.ref, (widget._runner._task, widget._runner._outputs, widget._runner._steering)))
+        left.extend(map(weakref.ref, (widget._runner._outputs, widget._runner._steering)))
         wait_until(lambda: widget._job is None)
         for layer in [layer for layer in viewer.layers if "×" in layer.name]:
             viewer.layers.remove(layer)

@@ -25,7 +25,7 @@ BAND = 2**20
 
 
 class UnusedRangeWarning(UserWarning):
-    """A float image was stretched from its own minimum and maximum to 0..1."""
+    """A float image was stretched from its own minimum and maximum to 0..1, or integers use little of their range."""
 
 
 def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None, name: str = "image") -> FloatImage:
@@ -117,13 +117,21 @@ def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, 
         return 0.0, 1.0
     if color.dtype.kind in "iu":
         info = np.iinfo(color.dtype)
+        low, high = int(color.min()), int(color.max())
+        if info.bits > 8 and 0 < high - low < (int(info.max) - int(info.min)) // 256:
+            warnings.warn(
+                f"The {name}'s values run from {low} to {high}, next to nothing of what {color.dtype} holds: it is "
+                "almost of one grey. Stretch it first, or give value_range in Python.",
+                UnusedRangeWarning,
+                stacklevel=4,
+            )
         return float(info.min), float(info.max)
     low, high = float(color.min()), float(color.max())
     return range_of_floats(
         low,
         high,
         f"The {name}'s values run from {low:g} to {high:g}, not from 0 to 1: they are stretched to that "
-        "range. Give value_range to choose another.",
+        "range. In Python, value_range chooses another.",
     )
 
 

@@ -37,6 +37,11 @@ class Weights:
     style_layers: Mapping[str, float]
     normalization: str
 
+    @property
+    def counting(self) -> tuple[bool, bool]:
+        """Whether the content term and the style term count: one whose weight is 0 has no targets."""
+        return bool(self.content), bool(self.style)
+
 
 def weights_of(settings: StyleSettings) -> Weights:
     """Return the weights of the terms; a mode is a weight of 0."""

@@ -12,6 +12,7 @@ from typing import Any
 from napari_neural_style.engine.allocator import kept_memory
 from napari_neural_style.engine.images import size_of
 from napari_neural_style.engine.memory import too_large
+from napari_neural_style.engine.objective import weights_of
 from napari_neural_style.engine.optimizers import make_optimizer
 from napari_neural_style.engine.position import Position
 from napari_neural_style.engine.preparation import Sources
@@ -24,6 +25,7 @@ from napari_neural_style.engine.recovery import (
     less_memory,
     safer,
     say,
+    warned,
     with_less,
 )
 from napari_neural_style.engine.snapshot import Snapshot
@@ -213,8 +215,13 @@ class Optimization(Position):
         """Turn what is to be turned at this step."""
         turned, save_now = self._steering.take()
         self._save_now |= save_now
+        planned = self._settings.changes.get(self._index, {})
+        turned = {name: new for name, new in turned.items() if new != planned.get(name, getattr(self._now, name))}
         if turned:
-            self._record(self._index, turned)
+            try:
+                self._record(self._index, turned)
+            except ValueError as error:
+                self._notes += (warned(f"Nothing was turned at step {self._index}. {error}"),)
         turned = dict(self._settings.changes.get(self._index, {}))
         if not turned:
             return
@@ -225,7 +232,7 @@ class Optimization(Position):
             self._trunk, self._objective = self._make_trunk(now.precision), None
         if now.color != before.color:
             self._recolor(now)
-        elif now.tile != before.tile:
+        elif now.tile != before.tile or weights_of(now).counting != weights_of(before).counting:
             self._objective = None
         self._now = now
         if now.color == before.color and any(name.endswith("_weight") for name in turned):

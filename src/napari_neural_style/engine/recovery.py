@@ -164,7 +164,11 @@ def safer(settings: StyleSettings, failures: int, overflows: bool) -> dict[str, 
 
 def say(reason: str, turned: dict[str, Any]) -> str:
     """Warn users of what a run turned by itself; return the sentence."""
-    sentence = f"{reason}; it goes on with {', '.join(f'{name} {to_text(new)}' for name, new in turned.items())}."
+    return warned(f"{reason}; it goes on with {', '.join(f'{name} {to_text(new)}' for name, new in turned.items())}.")
+
+
+def warned(sentence: str) -> str:
+    """Warn users of what happened in a run; return the sentence."""
     warnings.warn(sentence, RecoveredWarning, stacklevel=2)
     return sentence
 

@@ -64,11 +64,11 @@ def home_of(settings: StyleSettings, size: tuple[int, int]) -> torch.device:
 
 
 def layers_of(settings: StyleSettings) -> set[str]:
-    """Return the layers that resolved settings use: those of the terms that count."""
+    """Return the layers that resolved settings use, those of a term whose weight is 0 too: it can be turned up."""
     weights = weights_of(settings)
     return {
-        *(weights.content_layers if weights.content else ()),
-        *(weights.style_layers if weights.style else ()),
+        *(weights.content_layers if settings.mode != "texture" else ()),
+        *(weights.style_layers if settings.mode != "content" else ()),
     }
 
 

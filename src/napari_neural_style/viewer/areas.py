@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Shapes
 
-from napari_neural_style.viewer.layers import Plane, Window, plane_shape, size_of
+from napari_neural_style.viewer.layers import Plane, Window, pixels_of, plane_shape, size_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
@@ -27,8 +27,19 @@ def area_choices(layers: Sequence[Layer]) -> list[tuple[str, Any]]:
     return [(WHOLE, WHOLE), (VIEW, VIEW), *((layer.name, layer) for layer in layers if isinstance(layer, Shapes))]
 
 
-def window_of(area: Any, layer: Image, plane: Plane) -> Window | None:
+def window_of(area: Any, layer: Image, plane: Plane, along: Sequence[int] = ()) -> Window | None:
     """Return the part of a plane that an area covers, None for all of it.
+
+    Parameters
+    ----------
+    area : str or Shapes
+        One of :func:`area_choices`.
+    layer : Image
+        The layer.
+    plane : Plane
+        The plane of it.
+    along : sequence of int
+        The layer's axes whose planes are all meant: shapes count wherever they lie along these.
 
     Raises
     ------
@@ -44,9 +55,9 @@ def window_of(area: Any, layer: Image, plane: Plane) -> Window | None:
         high = high + factor[list(plane.axes)]
         what = "the field of view"
     else:
-        outlines = _outlines(area, layer, plane)
+        outlines = _outlines(area, layer, plane, along)
         if not outlines:
-            raise ValueError(f"{area.name!r} holds no shape with an area. Draw a rectangle, ellipse or polygon.")
+            raise ValueError(f"{area.name!r} holds no shape with an area here. Draw a rectangle, ellipse or polygon.")
         points = np.concatenate(outlines)
         low, high = points.min(0) + 0.5, points.max(0) + 0.5
         what = f"{area.name!r}"
@@ -60,11 +71,11 @@ def window_of(area: Any, layer: Image, plane: Plane) -> Window | None:
     return top, left, bottom, right
 
 
-def shapes_reader(area: Any, layer: Image, plane: Plane) -> Reader | None:
+def shapes_reader(area: Any, layer: Image, plane: Plane, along: Sequence[int] = ()) -> Reader | None:
     """Return what gives the labels of a Shapes layer on a plane: 1 inside, 0 outside; None for other areas."""
     if not isinstance(area, Shapes):
         return None
-    outlines = _outlines(area, layer, plane)
+    outlines = _outlines(area, layer, plane, along)
     shape, (top, left) = _window_shape(layer, plane)
 
     def read() -> Labels2D:
@@ -85,7 +96,7 @@ def labels_reader(labels: Labels | None, layer: Image, plane: Plane) -> Reader |
     """
     if labels is None:
         return None
-    data = labels.data[0] if labels.multiscale else labels.data
+    data = pixels_of(labels)
     (height, width), (top, left) = _window_shape(layer, plane)
     start, steps = _path(layer, labels, plane)
 
@@ -123,9 +134,12 @@ def _path(layer: Image, other: Layer, plane: Plane) -> tuple[npt.NDArray[Any], n
     return there[0], there[1:] - there[0]
 
 
-def _outlines(shapes: Shapes, layer: Image, plane: Plane) -> list[npt.NDArray[Any]]:
-    """Return the outlines of a Shapes layer's areas in the pixels of a plane, (n, 2) each."""
+def _outlines(shapes: Shapes, layer: Image, plane: Plane, along: Sequence[int]) -> list[npt.NDArray[Any]]:
+    """Return the outlines of a Shapes layer's areas that lie on a plane, in its pixels, (n, 2) each."""
     found = []
+    # Axes that the shapes do not have are those before theirs: they lie on all planes along these.
+    first = layer.ndim - shapes.ndim
+    across = [axis for axis in range(max(0, first), layer.ndim) if axis not in (*plane.axes, *along)]
     for kind, vertices in zip(shapes.shape_type, shapes.data, strict=True):
         if kind in ("line", "path"):
             continue
@@ -135,7 +149,9 @@ def _outlines(shapes: Shapes, layer: Image, plane: Plane) -> list[npt.NDArray[An
             right, down = (points[1] - points[0]) / 2, (points[3] - points[0]) / 2
             angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)[:, None]
             points = centre + np.cos(angles) * right + np.sin(angles) * down
-        found.append(_between(points, shapes, layer)[:, list(plane.axes)])
+        points = _between(points, shapes, layer)
+        if np.array_equal(np.round(points[:, across].mean(0)), np.array(plane.index)[across]):
+            found.append(points[:, list(plane.axes)])
     return found
 
 

@@ -20,7 +20,7 @@ class Comparison:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
-        self._before: tuple[dict[Layer, bool], dict[str, Any], dict[str, Any]] | None = None
+        self._before: tuple[dict[Layer, bool], dict[str, Any], dict[str, Any], tuple[float, ...]] | None = None
 
     @property
     def on(self) -> bool:
@@ -28,12 +28,16 @@ class Comparison:
         return self._before is not None
 
     def show(self, left: Layer, right: Layer) -> None:
-        """Show two layers side by side, all others hidden."""
+        """Show two layers side by side, all others hidden, where the right one has its plane."""
         grid = self._grid
         layers = list(self._viewer.layers)
         settings = {name: getattr(grid, name) for name in ("enabled", "shape", "stride")}
         view = {name: getattr(self._camera, name) for name in ("center", "zoom", "angles")}
-        self._before = {layer: layer.visible for layer in layers}, settings, view
+        dims = self._viewer.dims
+        self._before = {layer: layer.visible for layer in layers}, settings, view, dims.point
+        for axis, (low, high) in enumerate(right.extent.world.T, dims.ndim - right.ndim):
+            if low == high:
+                dims.set_point(axis, low)
         for layer in layers:
             layer.visible = layer in (left, right)
         order = self._viewer.layers
@@ -46,7 +50,9 @@ class Comparison:
         """Show everything as it was."""
         if self._before is None:
             return
-        (visible, settings, view), self._before = self._before, None
+        (visible, settings, view, point), self._before = self._before, None
+        if len(point) == self._viewer.dims.ndim:
+            self._viewer.dims.point = point
         for name, value in settings.items():
             setattr(self._grid, name, value)
         for name, value in view.items():

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from magicgui.widgets import Container
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+from napari_neural_style.settings_text import from_text
 from napari_neural_style.strength import style_strength, style_weight_of
 from napari_neural_style.viewer.fields import Fields
-from napari_neural_style.viewer.preferences import use_preferences
 from napari_neural_style.viewer.presets import PresetFields
+
+TYPING_MS = 500
+"""How long nothing must be typed before a run takes a number that is being typed, in milliseconds."""
 
 
 class Controls:
@@ -46,6 +49,9 @@ class Controls:
     def __init__(self, turn: Callable[[str, Any], None]) -> None:
         self._turn = turn
         self._filling = False
+        self._typed: set[str] = set()
+        self._pause = QTimer(singleShot=True, interval=TYPING_MS)
+        self._pause.timeout.connect(self._turn_typed)
         self.fields = Fields()
         self.presets = PresetFields()
         self.presets.preset.changed.connect(self._apply_preset)
@@ -76,19 +82,15 @@ class Controls:
         finally:
             self._filling = False
         self._show_strength()
+        self._show_preset()
         self.filled.emit()
 
     def restore_defaults(self) -> None:
         """Give all settings the values they came with."""
-        first = next(iter(PRESETS))
-        with self.presets.preset.changed.blocked():
-            self.presets.preset.value = first
-        self.write(PRESETS[first])
+        self.write(next(iter(PRESETS.values())))
 
     def _apply_preset(self, name: str) -> None:
-        settings = dataclasses.replace(self.presets.settings_of(name), device=self.fields["device"].value)
-        precision = use_preferences().precision
-        self.write(settings if precision == "auto" else dataclasses.replace(settings, precision=precision))
+        self.write(self.presets.settings_of(name, self.fields["device"].value))
 
     def _save_preset(self) -> None:
         try:
@@ -111,6 +113,7 @@ class Controls:
         weight = float(f"{weight:.6g}")
         self.fields.put("style_weight", weight)
         self._turn("style_weight", weight)
+        self._show_preset()
         self.changed.emit()
 
     def _show_strength(self) -> None:
@@ -121,12 +124,27 @@ class Controls:
         with self.presets.strength.changed.blocked():
             self.presets.strength.value = round(strength)
 
+    def _show_preset(self) -> None:
+        with contextlib.suppress(ValueError):
+            self.presets.show(self.read())
+
     def _on_field(self, name: str) -> None:
         if self._filling:
             return
         if name in ("style_weight", "content_weight", "normalization"):
             self._show_strength()
+        self._show_preset()
         if SETTINGS[name].live:
-            with contextlib.suppress(ValueError):
-                self._turn(name, getattr(self.read(), name))
+            self._typed.add(name)
+            if self.fields.typing(name):
+                self._pause.start()
+            else:
+                self._turn_typed()
         self.changed.emit()
+
+    def _turn_typed(self) -> None:
+        """Let a run have what was put in, one field by itself: another may hold nothing that can be used."""
+        while self._typed:
+            name = self._typed.pop()
+            with contextlib.suppress(ValueError):
+                self._turn(name, from_text(name, self.fields[name].value))

@@ -18,7 +18,7 @@ from napari_neural_style.viewer.choices import device_choices, features_choices
 from napari_neural_style.viewer.native import show_whole_choices
 
 _DEFAULT = next(iter(PRESETS.values()))
-_MOST = 2**31 - 1
+_MOST = 2**31 - 1  # of Qt's spin boxes
 _CHANGING = {"features": features_choices, "device": device_choices}
 
 
@@ -41,11 +41,11 @@ def _field(name: str) -> ValueWidget[Any]:
         return Choices(value=value, choices=_CHANGING[name], **options)
     if details.choices:
         return ComboBox(value=value, choices=details.choices, **options)
-    if isinstance(value, int):
-        return SpinBox(value=value, min=int(details.low), max=int(min(details.high, _MOST)), **options)
+    if isinstance(value, int) and details.high <= _MOST:
+        return SpinBox(value=value, min=int(details.low), max=int(details.high), **options)
     if isinstance(value, float) and details.basic:
         return FloatSlider(value=value, min=details.low, max=details.high, step=0.05, **options)
-    # Text for numbers with a point: a spin box rounds 1e-6 to 0.
+    # Text for numbers with a point, which a spin box rounds (1e-6 to 0), and for those beyond what it can hold.
     return LineEdit(value=to_text(value), **options)
 
 
@@ -69,10 +69,13 @@ class Choices(ComboBox):
     def reset_choices(self, *args: Any) -> None:
         """Look again what there is to choose from."""
         kept: Any = self.get_value()
+        undecided = kept is None and bool(self.choices)
         with self.changed.blocked():
             super().reset_choices(*args)
             if kept in self.choices:
                 self.value = kept
+            elif undecided:
+                self.native.setCurrentIndex(-1)
 
 
 class Fields:
@@ -137,6 +140,11 @@ class Fields:
         if name not in self._of:
             _ = self.advanced
         return self._of[name]
+
+    def typing(self, name: str) -> bool:
+        """Tell whether a field is one to type in and has the keyboard."""
+        widget = self[name]
+        return isinstance(widget, (LineEdit, SpinBox)) and bool(widget.native.hasFocus())
 
     def _show_file(self, features: str) -> None:
         self.file.visible = features == "file"

@@ -36,7 +36,6 @@ class StyleRow(Container):
         self.layer = layer
         self.weight = FloatSpinBox(
             name="weight",
-            label=f"style {number} weight",
             value=1.0,
             min=0.0,
             max=1000.0,
@@ -47,7 +46,7 @@ class StyleRow(Container):
             viewer,
             Labels,
             "regions",
-            f"style {number} regions",
+            "",
             "Labels on this style layer: each content label takes the style of the same label.",
             nullable=True,
         )
@@ -56,6 +55,13 @@ class StyleRow(Container):
         self.remove_button = PushButton(text="Remove this style", visible=number > 1)
         super().__init__(widgets=[self._rows, self.remove_button], labels=False)
         self.margins = (0, 0, 0, 0)
+        self.count(number)
+
+    def count(self, number: int) -> None:
+        """Call it the style of a number, from 1."""
+        self.weight.label, self.regions.label = f"style {number} weight", f"style {number} regions"
+        if number > 1:
+            self.layer.label = f"style layer {number}"
 
 
 class MoreInputs:
@@ -109,8 +115,8 @@ class MoreInputs:
         layer = _layer_field(
             self._viewer,
             Image,
-            f"style_{number}",
-            f"style layer {number}",
+            "layer",
+            "",
             "One more image layer whose style counts.",
         )
         row = StyleRow(self._viewer, layer, number)
@@ -128,6 +134,8 @@ class MoreInputs:
         self.rows.remove(row)
         self._rows.remove(row)
         row.native.deleteLater()
+        for number, other in enumerate(self.rows, 1):
+            other.count(number)
         self.body.changed.emit(self.body)
 
     def have_rows(self, count: int) -> None:
@@ -136,6 +144,26 @@ class MoreInputs:
             self.add_style()
         while len(self.rows) > max(1, count):
             self._remove(self.rows[-1])
+
+    def follow(self) -> None:
+        """Follow the viewer's layer list: the style of a layer that is gone goes too, all but the first."""
+        for row in self.rows[1:]:
+            if row.layer.value is not None and row.layer.value not in self._viewer.layers:
+                self._remove(row)
+        self.body.reset_choices()
+
+    def suit(self, mode: str) -> None:
+        """Enable what counts in a mode."""
+        self.content_regions.enabled = mode == "transfer"
+        self.area.enabled = self.start_from.enabled = mode != "texture"
+        self._rows.enabled = self.add.enabled = mode != "content"
+
+    @property
+    def used(self) -> bool:
+        """Whether anything here is chosen."""
+        chosen = (self.content_regions.value, self.start_from.value, *(row.regions.value for row in self.rows))
+        weighed = len(self.rows) > 1 or self.rows[0].weight.value != 1
+        return weighed or self.area.value != WHOLE or any(value is not None for value in chosen)
 
 
 class Inputs:

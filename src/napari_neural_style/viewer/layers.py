@@ -15,7 +15,7 @@ from napari_neural_style.viewer.provenance import sources_of
 
 if TYPE_CHECKING:
     from napari.components import Dims, ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
     from napari_neural_style.engine.images import FloatImage
 
@@ -69,7 +69,7 @@ def spot_of(layer: Image | Spot) -> Spot:
         return layer
     copied = {name: np.array(getattr(layer, name)) for name in ("scale", "translate", "rotate", "shear")}
     copied["affine"] = np.array(layer.affine.affine_matrix)
-    shape = tuple(int(n) for n in _level(layer).shape[: layer.ndim])
+    shape = tuple(int(n) for n in pixels_of(layer).shape[: layer.ndim])
     return Spot(shape, {**copied, "units": layer.units, "axis_labels": layer.axis_labels})
 
 
@@ -90,20 +90,20 @@ def shown_plane(layer: Image, dims: Dims | None = None) -> Plane:
     if min(down, across) < 0:
         raise ValueError(f"The viewer shows an axis that {layer.name!r} does not have. Show its own two axes.")
     position = layer.world_to_data(dims.point[missing:])
-    shape = _level(layer).shape
+    shape = pixels_of(layer).shape
     index = [int(np.clip(round(float(p)), 0, n - 1)) for p, n in zip(position, shape, strict=False)]
     index[down] = index[across] = 0
     return Plane((down, across), tuple(index))
 
 
-def _level(layer: Image) -> Any:
+def pixels_of(layer: Image | Labels) -> Any:
     """Return a layer's data at full resolution."""
     return layer.data[0] if layer.multiscale else layer.data
 
 
 def plane_shape(layer: Image, plane: Plane) -> tuple[int, int]:
     """Return (height, width) of a plane in the layer's own pixels."""
-    shape = _level(layer).shape
+    shape = pixels_of(layer).shape
     return int(shape[plane.axes[0]]), int(shape[plane.axes[1]])
 
 
@@ -172,7 +172,7 @@ def pixels_reader_of(layer: Image, plane: Plane) -> Callable[[Sequence[int]], np
     It returns RGB or RGBA as they are, and a single channel in its colours, 0..1. Safe to call on another thread; what
     the layer looks like now is noted at once.
     """
-    data, name, (down, across), window = _level(layer), layer.name, plane.axes, plane.window
+    data, name, (down, across), window = pixels_of(layer), layer.name, plane.axes, plane.window
     look = None if layer.rgb else _Look(tuple(layer.contrast_limits), layer.gamma, layer.colormap)
 
     def read(index: Sequence[int]) -> npt.NDArray[Any]:

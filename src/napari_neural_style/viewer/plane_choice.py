@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import CheckBox, LineEdit
 
 from napari_neural_style.viewer.fields import Choices
+from napari_neural_style.viewer.layers import pixels_of
 
 if TYPE_CHECKING:
     import napari
@@ -35,7 +36,7 @@ def axes_to_stack(layer: Image, dims: Dims) -> list[int]:
     shown = [axis - above for axis in dims.order[-2:]]
     if min(shown) < 0:
         return []
-    shape = layer.data[0].shape if layer.multiscale else layer.data.shape
+    shape = pixels_of(layer).shape
     return [axis for axis in range(layer.ndim) if axis not in shown and shape[axis] > 1]
 
 
@@ -114,7 +115,7 @@ class PlaneChoice:
         if layer is None:
             return found
         axes, names = axes_to_stack(layer, dims), axis_names(layer, dims)
-        shape = layer.data[0].shape if layer.multiscale else layer.data.shape
+        shape = pixels_of(layer).shape
         for count in range(len(axes), 0, -1):
             for chosen in combinations(axes, count):
                 planes = 1

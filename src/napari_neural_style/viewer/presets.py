@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ from magicgui.widgets import ComboBox, Container, LineEdit, PushButton, Slider
 from napari_neural_style import store
 from napari_neural_style.settings import PRESETS, StyleSettings
 from napari_neural_style.viewer.fields import Choices, labelled
+from napari_neural_style.viewer.preferences import use_preferences
 
 
 def _names(widget: Any = None) -> list[str]:
@@ -22,7 +24,7 @@ class PresetFields:
     Attributes
     ----------
     preset : ComboBox
-        All presets by name.
+        All presets by name; None while the settings are none of them.
     strength : Slider
         Style strength, 0 to 100.
     """
@@ -34,6 +36,7 @@ class PresetFields:
             tooltip="Sets all the fields below at once; change them after. Balanced takes about a minute on two cores, "
             "fast some seconds; written and paper are published procedures.",
         )
+        self.preset.native.setPlaceholderText("changed")
         self.strength = Slider(
             name="style_strength",
             label="style strength",
@@ -66,9 +69,13 @@ class PresetFields:
         """Forgets an own preset."""
         return PushButton(text="Delete preset", tooltip="Forget your own preset of this name.")
 
-    def settings_of(self, name: str) -> StyleSettings:
-        """Return a preset's settings."""
-        return PRESETS[name] if name in PRESETS else store.own_presets()[name]
+    def settings_of(self, name: str, device: str) -> StyleSettings:
+        """Return the settings that choosing a preset gives: on a device, with the preferred precision."""
+        settings = PRESETS[name] if name in PRESETS else store.own_presets()[name]
+        precision = use_preferences().precision
+        if precision != "auto":
+            settings = dataclasses.replace(settings, precision=precision)
+        return dataclasses.replace(settings, device=device)
 
     def keep(self, settings: StyleSettings) -> str:
         """Keep settings under the name in the field, and return it.
@@ -94,13 +101,16 @@ class PresetFields:
         self._choose(next(iter(PRESETS)))
 
     def show(self, settings: StyleSettings) -> None:
-        """Let the choice be the preset that settings are, if they are one."""
-        for name in _names():
-            if self.settings_of(name) == settings:
-                self._choose(name)
-                return
+        """Let the choice be the preset that settings are, or none."""
+        chosen = self.preset.value
+        names = [name for name in _names() if self.settings_of(name, settings.device) == settings]
+        if chosen not in names:
+            self._choose(names[0] if names else None)
 
-    def _choose(self, name: str) -> None:
+    def _choose(self, name: str | None) -> None:
         with self.preset.changed.blocked():
             self.preset.reset_choices()
-            self.preset.value = name
+            if name is None:
+                self.preset.native.setCurrentIndex(-1)  # choosing the same one again brings it back
+            else:
+                self.preset.value = name

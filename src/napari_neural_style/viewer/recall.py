@@ -41,6 +41,7 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
     settings = dataclasses.replace(settings_of(made_by), preview_interval=StyleSettings().preview_interval)
     sources = sources_of(layer)
     missing: list[str] = []
+    inputs.more.follow()
 
     def choose(field: Any, name: Any, kind: type) -> None:
         if name is None:

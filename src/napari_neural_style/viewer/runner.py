@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _BAR = 1000
 STARTING = "Starting…"
+PAUSED = "Paused. "
 
 
 class Runner:
@@ -43,6 +44,8 @@ class Runner:
     ----------
     changed : Signal
         Emitted when a run begins, ends, is held, or waits.
+    begins : Signal
+        Emitted before a run begins.
     said : Signal
         Emitted with what the run is at, in a sentence.
     ended : Signal
@@ -56,6 +59,7 @@ class Runner:
     """
 
     changed = Signal()
+    begins = Signal()
     said = Signal(str)
     ended = Signal(str)
 
@@ -65,9 +69,7 @@ class Runner:
         self.curve = LossCurve()
         self.job: Job | None = None
         self._owner: QWidget | None = None
-        self._task: Task | None = None
         self._steering: Steering | None = None
-        self._turned: dict[str, Any] = {}
         self._steps_as = ""
         self._outputs: Outputs | StackOutputs | None = None
         self._activity: progress | None = None
@@ -108,10 +110,10 @@ class Runner:
         if self.job is not None:
             self.queue.add(task)
             return False
+        self.begins.emit()
         from napari_neural_style.engine.steering import Steering
 
         steering = Steering()
-        self._task, self._turned = task, {}
         self._steering = steering if task.steerable else None
         self._outputs = task.outputs(self._viewer, steps_as)
         self.curve.clear()
@@ -153,11 +155,13 @@ class Runner:
         """Hold the run after its present step, or let it go on."""
         if self.job is None:
             return
+        words = self._words.removeprefix(PAUSED)
         if self.job.paused:
             self.job.resume()
         else:
             self.job.pause()
-            self._say(f"Paused. {self._words}")
+            words = PAUSED + words
+        self._say(words)
         self._clock = Clock()
         self.changed.emit()
 
@@ -175,10 +179,7 @@ class Runner:
 
     def turn(self, name: str, value: Any) -> None:
         """Let the run have another value of a setting from its next step on."""
-        if self._steering is None or self._task is None:
-            return
-        if value != self._turned.get(name, getattr(self._task.settings, name)):
-            self._turned[name] = value
+        if self._steering is not None:
             self._steering.turn(**{name: value})
 
     def abandon(self) -> None:
@@ -211,7 +212,7 @@ class Runner:
         words = self._outputs.words(step)
         words += [] if left is None else [f"{timed(left)} left"]
         words += [f"{self.waiting} waiting"] if self.waiting else []
-        self._say(("Paused. " if self.job.paused else "") + " · ".join(words))
+        self._say((PAUSED if self.job.paused else "") + " · ".join(words))
 
     def _advance(self, fraction: float) -> None:
         value = int(fraction * _BAR)
@@ -240,7 +241,7 @@ class Runner:
         self.changed.emit()
 
     def _end(self) -> None:
-        self.job = self._task = self._steering = None
+        self.job = self._steering = None
         self.bar.visible = False
         if self._activity is not None:
             self._activity.close()

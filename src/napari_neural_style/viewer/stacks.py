@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.settings import StyleSettings
-from napari_neural_style.viewer.layers import Plane, pixels_reader_of, size_of
+from napari_neural_style.viewer.layers import Plane, pixels_of, pixels_reader_of, size_of
 from napari_neural_style.viewer.worker import Report, load_pytorch
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Stack:
         regions: Callable[[], Any] | None,
         settings: StyleSettings,
     ) -> None:
-        data = layer.data[0] if layer.multiscale else layer.data
+        data = pixels_of(layer)
         self.axes = tuple(axes)
         self.names = [str(names[axis]) for axis in axes]
         self.shape: Index = tuple(int(data.shape[axis]) for axis in axes)

@@ -98,7 +98,8 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     content = inputs.content.value
     plane = shown_plane(content, viewer.dims)
     area = inputs.more.area.value
-    plane = dataclasses.replace(plane, window=window_of(area, content, plane))
+    axes = inputs.axes(settings)
+    plane = dataclasses.replace(plane, window=window_of(area, content, plane, axes))
     sources: dict[str, Any] = {"content": content.name, **_style_sources(styles)}
     named = source_name(content)
     if plane.window is not None:
@@ -107,20 +108,20 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     # From here on, the content is the level of it that is read.
     content, plane = at_level(content, plane, partial(working_size, settings=settings))
     read_content = reader_of(content, plane)
-    read_regions = _regions_reader(inputs, content, plane)
+    read_regions = _regions_reader(inputs, content, plane, axes)
     start = inputs.more.start_from.value
     read_start = (
         None if start is None else _start_reader(viewer, start, working_size(size_of(content, plane), settings))
     )
     read_styles = [_style_readers(viewer, style, settings) for style in styles]
-    if inputs.more.content_regions.value is not None:
+    if settings.mode == "transfer" and inputs.more.content_regions.value is not None:
         sources["content_regions"] = inputs.more.content_regions.value.name
     if start is not None:
         sources["initial"] = start.name
     names = " + ".join(source_name(style.layer) for style in styles)
     layers = "" if settings.content_layers == "auto" else f" {to_text(settings.content_layers)}"
     title = f"{named} × {names}" if styles else f"{named} · content{layers}"
-    if axes := inputs.axes(settings):
+    if axes:
         chained = bool(inputs.plane_choice.chained.value)
         stack = Stack(content, plane, axes, called, chained, read_styles, read_regions, settings)
         return _stack_task(stack, title, sources, inputs.plane_choice.address)
@@ -143,10 +144,10 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     return Task(title, settings, _outputs_at(place), work)
 
 
-def _regions_reader(inputs: Inputs, content: Image, plane: Plane) -> Callable[[], Any] | None:
+def _regions_reader(inputs: Inputs, content: Image, plane: Plane, along: tuple[int, ...]) -> Callable[[], Any] | None:
     """Return what reads the content's regions, 0 outside of the area; None where there are neither."""
     read_regions = labels_reader(inputs.more.content_regions.value, content, plane)
-    read_shapes = shapes_reader(inputs.more.area.value, content, plane)
+    read_shapes = shapes_reader(inputs.more.area.value, content, plane, along)
     if read_regions is None or read_shapes is None:
         return read_regions or read_shapes
     return lambda: read_regions() * read_shapes()

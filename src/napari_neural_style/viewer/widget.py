@@ -56,7 +56,6 @@ class StyleTransferWidget(Container):
         self.reset_choices()
         self._inputs.take_selected()
         self.settings = use_preferences().first_settings(store.last_settings())
-        self._presets.show(self.settings)
         self._told = store.why_left_out()
         self._connect()
         make_accessible(self)
@@ -103,10 +102,15 @@ class StyleTransferWidget(Container):
     @cached_property
     def _results(self) -> Results:
         results = Results(self._viewer, self._inputs)
-        results.recalled.connect(self._controls.write)
+        results.recalled.connect(self._on_recalled)
         results.wanted.connect(self._begin)
         results.told.connect(self._tell)
         return results
+
+    def _on_recalled(self, settings: StyleSettings) -> None:
+        self._controls.write(settings)
+        if self._inputs.more.used:
+            self._sections["more"].open()
 
     @property
     def _job(self) -> Job | None:
@@ -144,6 +148,7 @@ class StyleTransferWidget(Container):
         for field in (self.content, self.style, self.planes, self.scheduler):
             field.changed.connect(self._on_change)
         self._runner.changed.connect(self._update)
+        self._runner.begins.connect(self._end_comparing)
         self._runner.said.connect(self._on_said)
         self._runner.ended.connect(self._on_ended)
         self._viewer.dims.events.ndisplay.connect(self._update)
@@ -174,6 +179,8 @@ class StyleTransferWidget(Container):
 
     def reset_choices(self, *args: Any) -> None:
         """Follow the viewer's layer list."""
+        if "more" in self._inputs.__dict__:
+            self._inputs.more.follow()
         super().reset_choices(*args)
         if self._job is None:
             self._inputs.tell_apart()
@@ -217,10 +224,11 @@ class StyleTransferWidget(Container):
         if "_results" in self.__dict__:
             self._results.update()
         if "more" in self._inputs.__dict__:
+            self._inputs.more.suit(mode)
             several = mode != "content" and len(self._inputs.styles()) > 1
             self._inputs.more.each.enabled = several and not reason
         if not running:
-            self._say(self._told or reason)
+            self._say(" ".join(dict.fromkeys(filter(None, (self._told, reason)))))
 
     def _on_change(self) -> None:
         """Forget how the last run ended: what counts now is the present choice."""
@@ -261,8 +269,6 @@ class StyleTransferWidget(Container):
         self._begin(task)
 
     def _begin(self, task: Task) -> None:
-        if self._runner.job is None:
-            self._end_comparing()
         self._question.answered = True
         self._told = ""
         if not self._runner.begin(task, self._steps_as(), self.native):

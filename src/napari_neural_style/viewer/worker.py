@@ -39,6 +39,8 @@ LONGEST_REST = 2.0
 LONGEST_HOLD = 0.5
 """Seconds that a job holds at most for a saved step to be added: on cores that it loads, napari takes twice as long for
 that, and the window stands still meanwhile."""
+SOONEST_GUESS = 1.0
+"""Seconds that a job is watched before the time that is left is told."""
 
 Report = Callable[[str, float], None]
 Work = Callable[[Report], "Generator[AnyStep]"]
@@ -168,6 +170,8 @@ class Job:
                         self._preview = step if step.image is not None else self._preview
                         self._latest = step
                     self._resume.wait()
+                    if self._told:
+                        steps.throw(Stopped())  # nothing is written of it: nobody could go on with it
                     if self._stop.is_set() or self._worker.abort_requested:
                         # What is kept is the very step that the run can be gone on with from.
                         self._latest = self._preview = step.pictured()
@@ -330,4 +334,6 @@ class Clock:
             self._started = (now, done)
             return None
         since, first = self._started
-        return (now - since) * (1 - done) / (done - first) if done > first else None
+        if done <= first or now - since < SOONEST_GUESS:
+            return None
+        return (now - since) * (1 - done) / (done - first)

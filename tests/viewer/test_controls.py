@@ -1,0 +1,148 @@
+"""What the fields of the dock do to one another and to a run, in a real window."""
+
+from __future__ import annotations
+
+import numpy as np
+from qtpy.QtTest import QTest
+
+from napari_neural_style import PRESETS, StyleSettings
+from window import KEY, endless, opened, press, result_of, wait_until
+
+
+def turned_in(layer) -> dict:
+    """Return what was turned in the run that a layer shows."""
+    changes = StyleSettings.from_dict(layer.metadata[KEY]["settings"]).changes
+    return {name: value for step in changes.values() for name, value in step.items()}
+
+
+def typed(field, text: str) -> None:
+    """Put a text in the place of another as a keyboard does."""
+    field.native.window().activateWindow()
+    field.native.setFocus()
+    wait_until(field.native.hasFocus, 10)
+    field.native.selectAll()
+    QTest.keyClicks(field.native, text)
+
+
+def test_the_preset_that_is_named_is_in_force(widget):
+    assert widget.preset.value is None
+    press(widget.restore)
+    assert widget.preset.value == "balanced"
+    widget.steps.value = 77
+    assert widget.preset.value is None
+    assert widget.preset.native.placeholderText() == "changed"
+    widget.reset_choices()
+    assert widget.preset.value is None
+    widget.steps.value = PRESETS["balanced"].steps
+    assert widget.preset.value == "balanced"
+    widget.style_strength.value = 90
+    assert widget.preset.value is None
+    # Chosen again, it is in force again.
+    widget.preset.value = "balanced"
+    assert widget.settings == StyleSettings()
+
+
+def test_a_number_being_typed_is_not_taken_before_it_is_whole(viewer, widget):
+    opened(widget, "advanced")
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    live = viewer.layers[-1]
+    widget._fields["scales"].value = 3
+    widget._fields["learning_rate"].value = "none"  # another field that cannot be used has no say
+    typed(widget._fields["variation_weight"], "0.25")
+    typed(widget.save_every, "5000")
+    wait_until(lambda: not widget._controls._typed, 10)
+    before = live.data
+    wait_until(lambda: live.data is not before)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    assert turned_in(live) == {"variation_weight": 0.25, "save_every": 5000}
+    assert len(viewer.layers) == 3
+    assert "learning_rate must be a number" in widget.message.value
+
+
+def test_a_seed_of_any_size(widget):
+    opened(widget, "advanced")
+    settings = StyleSettings(seed=2**62 + 1)
+    widget.settings = settings
+    assert widget.settings == settings
+    widget._fields["seed"].value = "many"
+    assert "seed must be a number" in widget.why_not_run()
+
+
+def test_what_does_not_count_in_a_mode_cannot_be_chosen(widget):
+    more = opened(widget, "more")._inputs.more
+    fields = (more.content_regions, more.area, more.start_from, more.rows[0].weight, more.add)
+    found = {}
+    for mode in ("transfer", "content", "texture"):
+        widget._fields["mode"].value = mode
+        found[mode] = [field.native.isEnabled() for field in fields]
+    assert found == {
+        "transfer": [True, True, True, True, True],
+        "content": [False, True, True, False, False],
+        "texture": [False, False, False, True, True],
+    }
+
+
+def test_styles_are_numbered_and_go_with_their_layers(viewer, widget, pair):
+    for name in ("night", "dusk"):
+        viewer.add_image(255 - pair[1], name=name, rgb=True)
+    more = opened(widget, "more")._inputs.more
+    for name in ("night", "dusk"):
+        press(more.add)
+        more.rows[-1].layer.value = viewer.layers[name]
+    viewer.layers.remove("night")
+    assert [row.layer.value.name for row in more.rows] == [widget.style.value.name, "dusk"]
+    assert [row.weight.label for row in more.rows] == ["style 1 weight", "style 2 weight"]
+    viewer.add_labels(np.ones((8, 8), int), name="late")
+    assert "late" in [layer.name for layer in more.content_regions.choices if layer is not None]
+
+
+def test_a_held_run_says_so_once(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    for _ in range(2):
+        press(widget.pause)
+        assert widget.message.value.startswith("Paused. Step")
+        press(widget.pause)
+        assert widget.message.value.startswith("Step")
+    press(widget.pause)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+
+
+def test_why_run_cannot_be_pressed_is_told_beside_how_the_last_run_ended(viewer, widget):
+    widget.steps.value = 2
+    press(widget.run)
+    wait_until(lambda: widget._job is None)
+    assert widget.message.value == "Done."
+    viewer.dims.ndisplay = 3
+    assert not widget.run.enabled
+    assert widget.message.value.startswith("Done. The viewer shows three dimensions.")
+    viewer.dims.ndisplay = 2
+    assert widget.message.value == "Done."
+
+
+def test_a_control_turned_before_a_stop_can_be_turned_back_after_it(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    widget._fields["style_weight"].value = "90"
+    live = viewer.layers[-1]
+    before = live.data
+    wait_until(lambda: live.data is not before)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    assert turned_in(result_of(viewer))["style_weight"] == 90
+    viewer.layers.selection.active = result_of(viewer)
+    press(opened(widget, "results")._results.go_on)
+    wait_until(lambda: len(viewer.layers) > 3)
+    widget._fields["style_weight"].value = "16"
+    live = viewer.layers[-1]
+    before = live.data
+    wait_until(lambda: live.data is not before)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    assert turned_in(result_of(viewer))["style_weight"] == 16
