@@ -115,13 +115,13 @@ def test_where_nothing_can_be_written_the_result_stays_in_memory(viewer, widget,
 
 
 def test_a_deleted_layer_comes_back_from_disk(viewer, widget, large):
-    widget.settings = dataclasses.replace(large, steps=30, save_every=30)
+    widget.settings = dataclasses.replace(large, steps=12, save_every=12)
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 2)
     viewer.layers.pop()
     wait_until(lambda: widget._job is None)
     assert viewer.layers[-1].multiscale
-    assert viewer.layers[-1].name == "cat × waves · step 30"
+    assert viewer.layers[-1].name == "cat × waves · step 12"
 
 
 def test_what_is_not_large_stays_in_memory(viewer, widget, quick):

@@ -25,7 +25,7 @@ def test_start_from_an_earlier_result(viewer, widget):
 
 
 def test_a_stopped_run_goes_on_to_the_same_image(viewer, widget):
-    widget.steps.value = 500
+    widget.steps.value = 250
     widget.save_every.value = 1000
     run_to_the_end(widget)
     straight = result_of(viewer)
@@ -34,7 +34,7 @@ def test_a_stopped_run_goes_on_to_the_same_image(viewer, widget):
     press(widget.stop)
     wait_until(lambda: widget._job is None)
     stopped = result_of(viewer)
-    assert 0 < stopped.metadata[KEY]["step"] < 500
+    assert 0 < stopped.metadata[KEY]["step"] < 250
     assert (runs_folder() / stopped.metadata[KEY]["run"]).is_file()
     viewer.layers.selection.active = stopped
     # The layers it was made from are not needed any more, nor the dock it was made in.
@@ -42,7 +42,7 @@ def test_a_stopped_run_goes_on_to_the_same_image(viewer, widget):
     press(opened(widget, "results")._results.go_on)
     wait_until(lambda: widget._job is None)
     end = result_of(viewer)
-    assert end.metadata[KEY]["step"] == 500
+    assert end.metadata[KEY]["step"] == 250
     assert end.metadata[KEY]["losses"] == straight.metadata[KEY]["losses"]
     np.testing.assert_array_equal(end.data, straight.data)
     np.testing.assert_allclose(end.data_to_world((3, 4)), straight.data_to_world((3, 4)))
@@ -127,11 +127,11 @@ def test_saved_steps_as_one_layer_with_a_slider(viewer, widget, steps_as):
 
 
 def test_more_saved_steps_than_foreseen_go_to_one_layer(viewer, widget):
-    widget.steps.value = 400
+    widget.steps.value = 200
     widget.save_every.value = 100
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 2)
-    widget.save_every.value = 5
+    widget.save_every.value = 10
     wait_until(lambda: widget._job is None)
     kept = [layer for layer in viewer.layers[2:] if layer.ndim == 2]
     (stack,) = (layer for layer in viewer.layers[2:] if layer.ndim == 3)
@@ -197,7 +197,7 @@ def test_compare_a_plane_of_a_stack_and_let_a_queue_end_it(viewer, widget):
 
 
 def test_what_was_turned_is_replayed(viewer, widget):
-    widget.steps.value = 400
+    widget.steps.value = 200
     widget.save_every.value = 1000
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 2)

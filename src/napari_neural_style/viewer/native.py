@@ -103,16 +103,18 @@ class _ListWidth(QObject):
         return super().eventFilter(watched, event)
 
 
-_FOCUS = """
+_STYLE = """
 QPushButton:focus, QComboBox:focus, QAbstractSpinBox:focus, QLineEdit:focus,
 QCheckBox:focus, QListWidget:focus { border: 1px solid #4c8dff; }
+QSlider::handle:horizontal:disabled { background-color: rgba(128, 128, 128, 35%); }
 """
-"""napari's style does not show where the keyboard is. The blue is seen on its dark and its light theme."""
+"""napari's style does not show where the keyboard is, nor that a slider is disabled. The colours are seen on its dark
+and its light theme."""
 
 
 def make_accessible(container: Container[Any]) -> None:
     """Give every control a name for screen readers, let Tab go from top to bottom, and show where it is."""
-    container.native.setStyleSheet(_FOCUS)
+    container.native.setStyleSheet(_STYLE)
     before: QWidget | None = None
     for widget in _controls(container):
         name = getattr(widget, "text", "") or widget.label or widget.name

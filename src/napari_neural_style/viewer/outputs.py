@@ -140,6 +140,7 @@ class Outputs:
             self._live.metadata[KEY]["run"] = self._place.run
         if self._live not in self._viewer.layers:
             self._viewer.add_layer(self._live)
+        self._viewer.update_status_from_cursor()  # napari's line holds the layer's name from before
 
     def words(self, step: Step) -> list[str]:
         """Return how far the run is."""
