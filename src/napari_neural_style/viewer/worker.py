@@ -31,9 +31,11 @@ POLL_MS = 20
 """Time between two looks for a saved step, in milliseconds: the job holds until it is added."""
 SHORTEST_REST = 0.1
 """Seconds between two saved steps, previews or sentences at least."""
-REST = 100
+REST = 50
 """After a preview the viewer rests this many times as long as it took to show, so that a slow canvas, which is drawn on
 the job's own processor cores, does not slow the job down."""
+DRAWN_MS = 5
+"""Qt draws what changed a moment after it has; a timer of so many milliseconds comes when that is over."""
 LONGEST_REST = 2.0
 """Seconds of rest at most, so that the picture is seen to go on."""
 LONGEST_HOLD = 0.5
@@ -252,9 +254,10 @@ class Job:
 
         def drawn() -> None:
             now = time.monotonic()
-            self._rests_until = now + min(REST * (now - started), LONGEST_REST)
+            self._rests_until = now + min(REST * (now - started - DRAWN_MS / 1000), LONGEST_REST)
 
-        QTimer.singleShot(0, drawn)  # comes after what showing it left to be drawn
+        self._rests_until = started + LONGEST_REST  # until it is known
+        QTimer.singleShot(DRAWN_MS, drawn)
 
     def abandon(self) -> None:
         """Stop, and tell nobody any more: the widget that asked is going away."""
