@@ -8,6 +8,7 @@ from PIL import Image
 
 from napari_neural_style.contents import find, look_at
 from napari_neural_style.stack_store import StackStore
+from napari_neural_style.zarr_images import Spacing
 
 VALUES = np.random.default_rng(0).integers(0, 255, (2, 5, 6, 7, 3), dtype=np.uint8)
 
@@ -72,7 +73,8 @@ def test_a_stack_is_written_plane_by_plane_and_read_back(tmp_path, planes):
 
     store = StackStore(tmp_path / "out.ome.zarr")
     made_by = {"settings": {"steps": 3}}
-    store.create(planes, (6, 7), {"t": 1.0, "z": 0.5, "y": 0.1, "x": 0.2}, made_by)
+    spacing = {"t": Spacing(1.0), "z": Spacing(0.5, 7, "micrometer"), "y": Spacing(0.1), "x": Spacing(0.2, -3, "ells")}
+    store.create(planes, (6, 7), spacing, made_by)
     assert not store.path.exists()
     indices = list(np.ndindex(*planes.values()))
     for index in indices[:-1]:
@@ -90,7 +92,9 @@ def test_a_stack_is_written_plane_by_plane_and_read_back(tmp_path, planes):
     assert opened.attrs["napari-neural-style"] == made_by
     if "channel" not in planes:
         validate_zarr_store(store.path)
-        assert dict(zip(content.axes, content.pixel, strict=True))["x"] == 0.2
+        found = dict(zip(content.axes, content.spacing, strict=True))
+        assert found["x"] == Spacing(0.2, -3)  # OME-Zarr knows no ells
+        assert found.get("z", spacing["z"]) == spacing["z"]
 
 
 def test_large_planes_get_smaller_copies(tmp_path):

@@ -14,6 +14,7 @@ from napari_neural_style.contents import look_at
 from napari_neural_style.files import check_writable, read_image, read_made_by, write_image
 from napari_neural_style.whole import whole_folder
 from napari_neural_style.workers import Here
+from napari_neural_style.zarr_images import Spacing
 from test_batch_cli import QUICK
 
 MADE_BY = {"settings": {"size": 64}, "step": 3}
@@ -36,9 +37,12 @@ def write_pyramid(path, pixels, pixel=(0.5, 0.25), channels="c"):
     for number, level in enumerate(levels):
         group.create_array(str(number), data=np.moveaxis(level, -1, 0) if channels else level[..., 0])
         scale = [*([1.0] if channels else []), pixel[0] * 2**number, pixel[1] * 2**number]
-        transforms = [{"type": "scale", "scale": scale}]
+        # The first pixel's centre: of the coarser level it lies half a pixel of the finer one further.
+        first = [*([0.0] if channels else []), 10 + pixel[0] * number / 2, -20 + pixel[1] * number / 2]
+        transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": first}]
         datasets.append({"path": str(number), "coordinateTransformations": transforms})
-    axes = [{"name": name, "type": "channel" if name == "c" else "space"} for name in f"{channels}yx"]
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    axes = [{"name": "c", "type": "channel"}, *axes] if channels else axes
     colors = [{"color": color} for color in ("FF0000", "00FF00", "0000FF")]
     group.attrs["ome"] = {
         "version": "0.5",
@@ -61,7 +65,9 @@ def test_a_result_is_the_same_as_png_and_as_ome_zarr(files, capsys):
     assert read_made_by("out.ome.zarr") == read_made_by("out.png")
     validate_zarr_store("out.ome.zarr")
     # It lies on its content: 32 pixels across 96 of the content's.
-    assert dict(zip("yxc", look_at(files / "out.ome.zarr").pixel, strict=True)) == {"y": 64 / 21, "x": 3, "c": 1}
+    down, across, _ = look_at(files / "out.ome.zarr").spacing
+    assert (down.pixel, down.origin) == pytest.approx((64 / 21, (64 / 21 - 1) / 2))
+    assert across == (3, 1, None)
     # An earlier result is replaced, as a file is.
     assert main(["stylize", "cat.png", "oil.png", "-o", "out.ome.zarr", *QUICK, "--steps", "1"]) == 0
     assert read_made_by("out.ome.zarr")["step"] == 1
@@ -70,7 +76,8 @@ def test_a_result_is_the_same_as_png_and_as_ome_zarr(files, capsys):
 
 def test_a_large_result_has_smaller_levels(tmp_path):
     image = np.repeat(np.arange(3000, dtype=np.uint8)[:, None, None], 20, 1) + np.zeros(3, np.uint8)
-    write_image(tmp_path / "a.ome.zarr", image, MADE_BY, pixel_size=(0.5, 2))
+    spacing = {"y": Spacing(0.5, 3, "micrometer"), "x": Spacing(2)}
+    write_image(tmp_path / "a.ome.zarr", image, MADE_BY, spacing=spacing)
     group = zarr.open(tmp_path / "a.ome.zarr", mode="r")
     assert [group[str(level)].shape for level in range(3)] == [(3, 3000, 20), (3, 1500, 10), (3, 750, 5)]
     np.testing.assert_array_equal(read_image(tmp_path / "a.ome.zarr"), image)
@@ -78,7 +85,8 @@ def test_a_large_result_has_smaller_levels(tmp_path):
         found = read_image(tmp_path / "a.ome.zarr", lambda shape, size=size: (size, shape[1] * size // shape[0]))
         assert found.shape[0] == {1501: 3000, 40: 750}.get(size, size)
     content = look_at(tmp_path / "a.ome.zarr", lambda shape: (750, 5))
-    assert content.extent == look_at(tmp_path / "a.ome.zarr").extent == (1500, 40)
+    assert content.spacing[:2] == (Spacing(2, 3.75, "micrometer"), Spacing(8, 3))
+    assert covered(content) == covered(look_at(tmp_path / "a.ome.zarr")) == [(2.75, 1502.75), (-1, 39)]
 
 
 @pytest.mark.parametrize("channels", ["c", ""])
@@ -96,13 +104,25 @@ def test_small_sizes_are_made_from_coarse_levels(files, pair, channels):
         result = read_image("a.ome.zarr")
         np.testing.assert_array_equal(result, read_image("b.png"))
         # Whichever level was read, the result covers the whole image.
-        assert look_at(files / "a.ome.zarr").extent == pytest.approx((65 * 0.5, 97 * 0.25))
+        found = look_at(files / "a.ome.zarr")
+        np.testing.assert_allclose(covered(found), [(9.75, 9.75 + 65 * 0.5), (-20.125, -20.125 + 97 * 0.25)])
+        assert found.spacing[0].unit == "micrometer"
         batch = Batch([files / "oil.png"], _settings("a.ome.zarr"))
         folder = files / name
         folder.mkdir()
         batch.plan([files / "cat.ome.zarr"], folder)
         (outcome,) = batch.run(Here())
         np.testing.assert_array_equal(read_image(outcome.written), result)
+
+
+def covered(content):
+    """Return where planes begin and end, down and across."""
+    ends = []
+    for name in "yx":
+        axis = content.axes.index(name)
+        pixel, origin, _ = content.spacing[axis]
+        ends.append((origin - pixel / 2, origin + pixel * (content.shape[axis] - 0.5)))
+    return ends
 
 
 def _settings(path):

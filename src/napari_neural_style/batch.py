@@ -225,12 +225,9 @@ class Batch:
             return
         content, planes = job.content, job.content.planes()
         size = result_size(planes, self.settings)
-        pixel = dict(zip(content.axes, content.pixel, strict=True))
-        pixel["y"] *= planes.size[0] / size[0]
-        pixel["x"] *= planes.size[1] / size[1]
         lengths = {content.axes[axis]: content.shape[axis] for axis in content.stacked}
         made = {"settings": self.settings.to_dict(), "sources": self._sources(job), "versions": versions()}
-        job.store.create(lengths, size, pixel, made)
+        job.store.create(lengths, size, content.spacing_at(size), made)
 
     def _sources(self, job: _Job) -> dict[str, str]:
         return {"content": Path(job.content.path).name, "style": self._styles[job.style].name}

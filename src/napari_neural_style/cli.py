@@ -21,6 +21,7 @@ from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from napari_neural_style.contents import Content
     from napari_neural_style.engine.transfer import Step
     from napari_neural_style.report import Seen
 
@@ -89,9 +90,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _stylize(options: argparse.Namespace) -> None:
-    from napari_neural_style.contents import look_at
+    from napari_neural_style.contents import Content, look_at
     from napari_neural_style.engine.sizes import style_size, working_size
     from napari_neural_style.files import check_writable, read_image, stem_of
+    from napari_neural_style.zarr_images import Spacing
 
     settings = settings_from(vars(options), options.preset)
     name = options.output or f"{stem_of(Path(options.content))}-stylized.png"
@@ -105,12 +107,14 @@ def _stylize(options: argparse.Namespace) -> None:
     images["style"] = read_image(options.style, partial(style_size, settings=settings))
     if options.start_from:
         images["initial"] = read_image(options.start_from, lambda _: working(shape))
-    found = look_at(Path(options.content)).extent if Path(options.content).is_dir() else None
+    whole = look_at(Path(options.content)) if Path(options.content).is_dir() else None
     steps_folder = Path(options.steps_dir) if options.steps_dir else None
     sources = {"content": Path(options.content).name, "style": Path(options.style).name}
     if options.start_from:
         sources["initial"] = Path(options.start_from).name
-    _run(images, settings, sources, output, steps_folder, report, found or shape)
+    if whole is None:  # its pixels are of size 1
+        whole = Content(options.content, ("y", "x"), (int(shape[0]), int(shape[1])), (Spacing(), Spacing()))
+    _run(images, settings, sources, output, steps_folder, report, whole)
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -142,7 +146,7 @@ def _run(
     output: Path,
     steps_folder: Path | None,
     report: Path | None,
-    extent: tuple[float, ...] = (1.0, 1.0),
+    whole: Content | None = None,
 ) -> None:
     """Run one job on the images of :func:`stylize`, with a progress bar, writing what is saved as it comes."""
     from tqdm import tqdm
@@ -181,8 +185,8 @@ def _run(
             step = dataclasses.replace(step, shown=None)  # not to be held during the next step
     if step is None or (given_up and not step.saved):
         raise given_up[0]
-    pixel_size = extent[0] / pixels.shape[0], extent[1] / pixels.shape[1]
-    write_image(output, pixels, made_by(step, sources), pixel_size=pixel_size)
+    spacing = None if whole is None else whole.spacing_at(pixels.shape[:2])
+    write_image(output, pixels, made_by(step, sources), spacing=spacing)
     print(f"Wrote {output}")
     if report is not None:
         write_report(report, step, seen, time.perf_counter() - started)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from napari_neural_style.engine.sizes import SizeOf, level_for
 from napari_neural_style.files import read_image
 from napari_neural_style.planes import Planes, planes_of
-from napari_neural_style.zarr_images import ChannelsLast, NoImageError, Opened, all_named, is_zarr, zarr_array
+from napari_neural_style.zarr_images import ChannelsLast, NoImageError, Opened, Spacing, all_named, is_zarr, zarr_array
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 """What is taken of a folder."""
@@ -38,8 +38,8 @@ class Content:
         that :func:`~napari_neural_style.files.read_image` reads.
     shape : tuple of int
         Likewise.
-    pixel : tuple of float
-        Size of a pixel along every axis; 1 where it is not known.
+    spacing : tuple of Spacing
+        Where pixels lie along every axis; of size 1 from 0 on where it is not known.
     level : int
         Which level of a multiscale image it is, 0 for the finest.
     """
@@ -47,7 +47,7 @@ class Content:
     path: str
     axes: tuple[str, ...]
     shape: tuple[int, ...]
-    pixel: tuple[float, ...]
+    spacing: tuple[Spacing, ...]
     level: int = 0
 
     @property
@@ -70,13 +70,12 @@ class Content:
         with _opened(self.path, self.level) as opened:
             return ChannelsLast(opened.array, opened.axes)[where]
 
-    @property
-    def extent(self) -> tuple[float, float] | None:
-        """Height and width of a plane in the units of its pixels' size; None where its shape is not known."""
-        if not self.axes:
-            return None
-        height, width = (self.shape[axis] * self.pixel[axis] for axis in map(self.axes.index, "yx"))
-        return height, width
+    def spacing_at(self, size: Sequence[int]) -> dict[str, Spacing]:
+        """Return where pixels of planes of another (height, width) lie that cover the same, by the names of axes."""
+        found = dict(zip(self.axes, self.spacing, strict=True))
+        for name, length in zip("yx", size, strict=True):
+            found[name] = found[name].resampled(self.shape[self.axes.index(name)] / length)
+        return found
 
     def planes(self) -> Planes:
         """Return its planes; one that is no stack has the plane ()."""
@@ -137,6 +136,8 @@ def look_at(path: Path, used: SizeOf | None = None) -> Content:
         return Content(str(path), (), (), ())
     try:
         content, levels = _level(path, 0)
+        if content.stacked and path.suffix.lower() in _TIFFS:
+            _check_colors(path)
         if used is not None and levels > 1:
             content = _serving([content, *(_level(path, number)[0] for number in range(1, levels))], used)
     except NoImageError:
@@ -145,31 +146,30 @@ def look_at(path: Path, used: SizeOf | None = None) -> Content:
         raise ValueError(f"It cannot be read: {error or type(error).__name__}") from error
     if not content.stacked and path.is_file():
         return Content(str(path), (), (), ())
-    if path.suffix.lower() in _TIFFS:
-        _check_colors(path)
     return content
 
 
 def _check_colors(path: Path) -> None:
-    """Raise a ValueError if a TIFF stack's values are no grey with 0 as black, nor RGB."""
+    """Raise a NoImageError if a TIFF stack's values are no grey with 0 as black, nor RGB."""
     import tifffile
 
     others = ("MINISWHITE", "SEPARATED", "CIELAB", "ICCLAB", "ITULAB")
     with tifffile.TiffFile(path) as file:
         colors = getattr(file.pages[0], "photometric", None)
-    if colors is not None and tifffile.PHOTOMETRIC(colors).name in others:
-        name = {"MINISWHITE": "grey with 0 as white", "SEPARATED": "CMYK"}.get(colors.name, "CIELAB")
-        raise ValueError(f"Its colours are {name}. Save it as RGB, or as grey with 0 as black.")
+    kind = getattr(colors, "name", "")
+    if kind in others:
+        name = {"MINISWHITE": "grey with 0 as white", "SEPARATED": "CMYK"}.get(kind, "CIELAB")
+        raise NoImageError(f"Its colours are {name}. Save it as RGB, or as grey with 0 as black.")
 
 
 def _level(path: Path, number: int) -> tuple[Content, int]:
     """Return one level of a stack or Zarr image, and how many levels there are."""
-    with _opened(str(path), number) as (array, axes, pixel, levels):
+    with _opened(str(path), number) as (array, axes, spacing, levels):
         order = sorted(range(len(axes)), key=lambda axis: axes[axis] == "rgb")
         if not {"y", "x"} <= set(axes):
             raise NoImageError(f"Its axes are {', '.join(axes)}; an image has y and x.")
         named = tuple(axes[axis] for axis in order), tuple(int(array.shape[axis]) for axis in order)
-        return Content(str(path), *named, tuple(pixel[axis] for axis in order), number), levels
+        return Content(str(path), *named, tuple(spacing[axis] for axis in order), number), levels
 
 
 def _serving(levels: Sequence[Content], used: SizeOf) -> Content:
@@ -180,8 +180,8 @@ def _serving(levels: Sequence[Content], used: SizeOf) -> Content:
     same = [level for level, length in zip(levels, lengths, strict=True) if length == lengths[0]]
     level = same[level_for([(level.shape[down], level.shape[across]) for level in same], used)]
     # All levels cover the same extent, whatever became of a last odd pixel.
-    finer = zip(finest.pixel, finest.shape, level.shape, strict=True)
-    return replace(level, pixel=tuple(pixel * (n / m) for pixel, n, m in finer))
+    finer = zip(finest.spacing, finest.shape, level.shape, strict=True)
+    return replace(level, spacing=tuple(spacing.resampled(n / m) for spacing, n, m in finer))
 
 
 @contextmanager
@@ -199,12 +199,12 @@ def _opened(path: str, level: int = 0) -> Iterator[Opened]:
             array = zarr.open(series.aszarr(level=0), mode="r")
             letters = {"Y": "y", "X": "x", "S": "rgb", "T": "t", "Z": "z", "C": "channel"}
             axes = all_named([letters.get(letter, "") for letter in series.axes])
-            yield Opened(array, axes, (1.0,) * len(axes))
+            yield Opened(array, axes, (Spacing(),) * len(axes))
     else:
         from PIL import Image
 
         with Image.open(path) as image:
-            yield Opened(_Frames(image), ("t", "y", "x", "rgb"), (1.0,) * 4)
+            yield Opened(_Frames(image), ("t", "y", "x", "rgb"), (Spacing(),) * 4)
 
 
 class _Frames:

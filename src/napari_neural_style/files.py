@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from napari_neural_style.engine.sizes import SizeOf
+    from napari_neural_style.zarr_images import Spacing
 
 KEY = "napari-neural-style"
 """Name under which files and layers carry what made them."""
@@ -210,7 +212,7 @@ def write_image(
     made_by: dict[str, Any],
     *,
     pixels_per_cm: tuple[float, float] | None = None,
-    pixel_size: tuple[float, float] = (1.0, 1.0),
+    spacing: Mapping[str, Spacing] | None = None,
 ) -> None:
     """Write an image with what made it; the file appears whole or not at all.
 
@@ -224,8 +226,8 @@ def write_image(
         JSON types, kept in the file: a text chunk of PNG, the description of JPEG and TIFF, an attribute of OME-Zarr.
     pixels_per_cm : (float, float), optional
         Resolution down and across, kept in TIFF only.
-    pixel_size : (float, float), optional
-        Size of a pixel down and across, in units that are not named; kept in OME-Zarr only.
+    spacing : mapping, optional
+        Where pixels lie along ``y`` and ``x``; kept in OME-Zarr only.
 
     Raises
     ------
@@ -240,7 +242,7 @@ def write_image(
     if is_ome_zarr(path):
         from napari_neural_style.stack_store import write_ome_image
 
-        write_ome_image(path, image, made_by, pixel_size)
+        write_ome_image(path, image, made_by, spacing or {})
         return
     text = json.dumps({KEY: made_by})
     with whole_file(path) as part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from napari_neural_style.files import KEY
 from napari_neural_style.whole import whole_folder
-from napari_neural_style.zarr_images import ChannelsLast
+from napari_neural_style.zarr_images import ChannelsLast, Spacing
 
 SMALLEST = 1024
 """Planes whose longer side is above this get smaller copies beside them, each half the one before."""
@@ -43,7 +44,7 @@ class StackStore:
         return self._levels[0].shape
 
     def create(
-        self, planes: Mapping[str, int], size: tuple[int, int], pixel: Mapping[str, float], made_by: dict[str, Any]
+        self, planes: Mapping[str, int], size: tuple[int, int], spacing: Mapping[str, Spacing], made_by: dict[str, Any]
     ) -> None:
         """Begin a new stack in place of any there is.
 
@@ -53,8 +54,8 @@ class StackStore:
             The name of each axis of the stack and how many planes there are along it.
         size : (int, int)
             Height and width of a plane.
-        pixel : mapping
-            Size of a pixel along each axis.
+        spacing : mapping
+            Where pixels lie along each axis.
         made_by : dict
             JSON types, kept with it.
         """
@@ -62,7 +63,7 @@ class StackStore:
         shutil.rmtree(self.path, ignore_errors=True)
         attributes: dict[str, Any] = {KEY: made_by}
         if list(planes) in (["t"], ["z"], ["t", "z"]):
-            self._levels = _create_ome(self._part, planes, size, pixel, attributes)
+            self._levels = _create_ome(self._part, planes, size, spacing, attributes)
         else:
             import zarr
 
@@ -117,7 +118,7 @@ class StackStore:
 
 
 def write_ome_image(
-    path: Path, image: npt.NDArray[np.uint8], made_by: dict[str, Any], pixel_size: tuple[float, float] = (1.0, 1.0)
+    path: Path, image: npt.NDArray[np.uint8], made_by: dict[str, Any], spacing: Mapping[str, Spacing]
 ) -> None:
     """Write one image as OME-Zarr with smaller levels; it appears whole or not at all, in place of any there is.
 
@@ -129,19 +130,18 @@ def write_ome_image(
         Shape (H, W, 3).
     made_by : dict
         JSON types, kept with it.
-    pixel_size : (float, float)
-        Of a pixel, down and across.
+    spacing : mapping
+        Where pixels lie along ``y`` and ``x``.
     """
-    pixel = dict(zip("yx", pixel_size, strict=True))
     with whole_folder(path) as part:
-        _write(_create_ome(part, {}, (image.shape[0], image.shape[1]), pixel, {KEY: made_by}), (), image)
+        _write(_create_ome(part, {}, (image.shape[0], image.shape[1]), spacing, {KEY: made_by}), (), image)
 
 
 def _create_ome(
     folder: Path,
     planes: Mapping[str, int],
     size: tuple[int, int],
-    pixel: Mapping[str, float],
+    spacing: Mapping[str, Spacing],
     attributes: dict[str, Any],
 ) -> list[ChannelsLast]:
     """Begin an OME-Zarr image of no, one or two stacked axes; return its levels."""
@@ -149,19 +149,19 @@ def _create_ome(
     from yaozarrs.write.v05 import prepare_image
 
     names = [name for name in "tczyx" if name in planes or name in "cyx"]
-    kinds: dict[str, Any] = {"t": v05.TimeAxis, "c": v05.ChannelAxis}
     datasets, shapes = [], []
     for number, (height, width) in enumerate(_sizes(size)):
         lengths = {**planes, "c": 3, "y": height, "x": width}
         shapes.append((tuple(lengths[name] for name in names), np.uint8))
-        finer = {"y": size[0] / height, "x": size[1] / width}
-        scale = [pixel.get(name, 1.0) * finer.get(name, 1.0) for name in names]
-        datasets.append(v05.Dataset(path=str(number), coordinateTransformations=[v05.ScaleTransformation(scale=scale)]))
+        ratio = {"y": size[0] / height, "x": size[1] / width}
+        there = [spacing.get(name, Spacing()).resampled(ratio.get(name, 1.0)) for name in names]
+        transforms: list[Any] = [v05.ScaleTransformation(scale=[axis.pixel for axis in there])]
+        if any(axis.origin for axis in there):
+            transforms.append(v05.TranslationTransformation(translation=[axis.origin for axis in there]))
+        datasets.append(v05.Dataset(path=str(number), coordinateTransformations=transforms))
     image = v05.Image.model_validate(
         {
-            "multiscales": [
-                v05.Multiscale(axes=[kinds.get(n, v05.SpaceAxis)(name=n) for n in names], datasets=datasets)
-            ],
+            "multiscales": [v05.Multiscale(axes=[_axis(name, spacing) for name in names], datasets=datasets)],
             "omero": {"channels": [_channel(label, color) for label, color in _COLOURS.items()]},
         }
     )
@@ -169,6 +169,19 @@ def _create_ome(
     chunks = tuple(chunk.get(name, 1) for name in names)
     _, arrays = prepare_image(folder, image, shapes, chunks=chunks, writer="zarr", extra_attributes=attributes)
     return [ChannelsLast(array, _rgb(names)) for array in arrays.values()]
+
+
+def _axis(name: str, spacing: Mapping[str, Spacing]) -> Any:
+    from yaozarrs import v05
+
+    if name == "c":
+        return v05.ChannelAxis(name=name)
+    kind: Any = v05.TimeAxis if name == "t" else v05.SpaceAxis
+    with warnings.catch_warnings(action="error"):
+        try:
+            return kind(name=name, unit=spacing.get(name, Spacing()).unit)
+        except (ValueError, Warning):  # none of the units that OME-Zarr names
+            return kind(name=name)
 
 
 def _write(levels: Sequence[ChannelsLast], index: tuple[int, ...], plane: npt.NDArray[np.uint8]) -> None:

@@ -21,12 +21,24 @@ class NoImageError(ValueError):
     """A file was read, but holds no image."""
 
 
+class Spacing(NamedTuple):
+    """Where pixels lie along an axis: the size of one, the centre of the first, and their unit, if it is known."""
+
+    pixel: float = 1.0
+    origin: float = 0.0
+    unit: str | None = None
+
+    def resampled(self, ratio: float) -> Spacing:
+        """Return the same length in pixels of `ratio` times the size."""
+        return self._replace(pixel=self.pixel * ratio, origin=self.origin + self.pixel * (ratio - 1) / 2)
+
+
 class Opened(NamedTuple):
-    """An array, the names of its axes, the sizes of its pixels, and how many levels of resolution there are."""
+    """An array, the names of its axes, where its pixels lie, and how many levels of resolution there are."""
 
     array: Any
     axes: tuple[str, ...]
-    pixel: tuple[float, ...]
+    spacing: tuple[Spacing, ...]
     levels: int = 1
 
 
@@ -86,7 +98,7 @@ def zarr_array(opened: Any, level: int) -> Opened:
         if "y" not in known and "x" not in known:
             rgb = opened.ndim > 2 and opened.shape[-1] in (3, 4)
             known[-2 - rgb :] = ["y", "x", "rgb"][: 2 + rgb]
-        return Opened(opened, all_named(known), (1.0,) * opened.ndim)
+        return Opened(opened, all_named(known), (Spacing(),) * opened.ndim)
     ome = opened.attrs.get("ome", opened.attrs)
     try:
         (multiscale, *_) = ome["multiscales"]
@@ -101,8 +113,11 @@ def zarr_array(opened: Any, level: int) -> Opened:
     channel = "rgb" if _is_rgb(ome) and array.dtype == np.uint8 else "channel"
     axes = tuple({"c": channel}.get(name, name) for name in named)
     transforms = datasets[level].get("coordinateTransformations", [])
-    scale = next((t["scale"] for t in transforms if t.get("type") == "scale"), [1.0] * len(axes))
-    return Opened(array, axes, tuple(float(s) for s in scale), len(datasets))
+    found = {t["type"]: t[t["type"]] for t in transforms if t.get("type") in ("scale", "translation")}
+    scale, translation = found.get("scale", [1.0] * len(axes)), found.get("translation", [0.0] * len(axes))
+    units = [axis.get("unit") for axis in multiscale["axes"]]
+    spacing = (Spacing(float(s), float(t), unit) for s, t, unit in zip(scale, translation, units, strict=True))
+    return Opened(array, axes, tuple(spacing), len(datasets))
 
 
 def _is_rgb(ome: Any) -> bool:

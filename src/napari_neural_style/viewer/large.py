@@ -27,14 +27,15 @@ def keep_large(step: Step, place: Place) -> None:
     from napari_neural_style.engine.images import to_uint8
     from napari_neural_style.engine.provenance import made_by
     from napari_neural_style.stack_store import write_ome_image
+    from napari_neural_style.zarr_images import Spacing
 
     if step.image is None or max(step.image.shape) <= LARGE:
         return
     scale = place_on(place.layer, place.plane, step.image.shape[:2])["scale"]
-    down, across = (abs(float(scale[axis])) for axis in place.plane.axes)
+    spacing = {name: Spacing(abs(float(scale[axis]))) for name, axis in zip("yx", place.plane.axes, strict=True)}
     path = new_stack_path()
     try:
-        write_ome_image(path, to_uint8(step.image), made_by(step, place.sources), (down, across))
+        write_ome_image(path, to_uint8(step.image), made_by(step, place.sources), spacing)
     except OSError as error:
         warnings.warn(f"The result stays in memory, since it cannot be written: {error}", stacklevel=2)
     else:
