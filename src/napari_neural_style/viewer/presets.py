@@ -14,8 +14,19 @@ from napari_neural_style.viewer.fields import Choices, labelled
 from napari_neural_style.viewer.preferences import use_preferences
 
 
+def _all() -> dict[str, StyleSettings]:
+    return PRESETS | store.own_presets()
+
+
 def _names(widget: Any = None) -> list[str]:
-    return [*PRESETS, *store.own_presets()]
+    return list(_all())
+
+
+def _chosen(preset: StyleSettings, device: str) -> StyleSettings:
+    """Return the settings that choosing a preset gives: on a device, with the preferred precision."""
+    precision = use_preferences().precision
+    precision = preset.precision if precision == "auto" else precision
+    return dataclasses.replace(preset, device=device, precision=precision)
 
 
 class PresetFields:
@@ -70,12 +81,8 @@ class PresetFields:
         return PushButton(text="Delete preset", tooltip="Forget your own preset of this name.")
 
     def settings_of(self, name: str, device: str) -> StyleSettings:
-        """Return the settings that choosing a preset gives: on a device, with the preferred precision."""
-        settings = PRESETS[name] if name in PRESETS else store.own_presets()[name]
-        precision = use_preferences().precision
-        if precision != "auto":
-            settings = dataclasses.replace(settings, precision=precision)
-        return dataclasses.replace(settings, device=device)
+        """Return the settings that choosing a preset gives, on a device."""
+        return _chosen(_all()[name], device)
 
     def keep(self, settings: StyleSettings) -> str:
         """Keep settings under the name in the field, and return it.
@@ -102,9 +109,8 @@ class PresetFields:
 
     def show(self, settings: StyleSettings) -> None:
         """Let the choice be the preset that settings are, or none."""
-        chosen = self.preset.value
-        names = [name for name in _names() if self.settings_of(name, settings.device) == settings]
-        if chosen not in names:
+        names = [name for name, preset in _all().items() if _chosen(preset, settings.device) == settings]
+        if self.preset.value not in names:
             self._choose(names[0] if names else None)
 
     def _choose(self, name: str | None) -> None:
