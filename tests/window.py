@@ -44,6 +44,12 @@ def opened(widget, section: str):
     return widget
 
 
+def wait_for_another_picture(layer) -> None:
+    """Wait until a live layer shows another picture."""
+    before = layer.data
+    wait_until(lambda: layer.data is not before)
+
+
 def result_of(viewer):
     """Return the layer on top."""
     return viewer.layers[-1]

@@ -16,7 +16,17 @@ import numpy.typing as npt
 from napari_neural_style.engine.sizes import SizeOf, level_for
 from napari_neural_style.files import read_image
 from napari_neural_style.planes import Planes, planes_of
-from napari_neural_style.zarr_images import ChannelsLast, NoImageError, Opened, Spacing, all_named, is_zarr, zarr_array
+from napari_neural_style.tiff_colors import colors_of
+from napari_neural_style.zarr_images import (
+    ChannelsLast,
+    NoImageError,
+    Opened,
+    Spacing,
+    all_named,
+    is_zarr,
+    spacing_at,
+    zarr_array,
+)
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 """What is taken of a folder."""
@@ -72,10 +82,8 @@ class Content:
 
     def spacing_at(self, size: Sequence[int]) -> dict[str, Spacing]:
         """Return where pixels of planes of another (height, width) lie that cover the same, by the names of axes."""
-        found = dict(zip(self.axes, self.spacing, strict=True))
-        for name, length in zip("yx", size, strict=True):
-            found[name] = found[name].resampled(self.shape[self.axes.index(name)] / length)
-        return found
+        own = [self.shape[self.axes.index(name)] for name in "yx"]
+        return spacing_at(dict(zip(self.axes, self.spacing, strict=True)), own, size)
 
     def planes(self) -> Planes:
         """Return its planes; one that is no stack has the plane ()."""
@@ -153,13 +161,10 @@ def _check_colors(path: Path) -> None:
     """Raise a NoImageError if a TIFF stack's values are no grey with 0 as black, nor RGB."""
     import tifffile
 
-    others = ("MINISWHITE", "SEPARATED", "CIELAB", "ICCLAB", "ITULAB")
     with tifffile.TiffFile(path) as file:
-        colors = getattr(file.pages[0], "photometric", None)
-    kind = getattr(colors, "name", "")
-    if kind in others:
-        name = {"MINISWHITE": "grey with 0 as white", "SEPARATED": "CMYK"}.get(kind, "CIELAB")
-        raise NoImageError(f"Its colours are {name}. Save it as RGB, or as grey with 0 as black.")
+        colors = colors_of(file.pages[0])
+    if colors:
+        raise NoImageError(f"Its colours are {colors}. Save it as RGB, or as grey with 0 as black.")
 
 
 def _level(path: Path, number: int) -> tuple[Content, int]:
@@ -180,8 +185,8 @@ def _serving(levels: Sequence[Content], used: SizeOf) -> Content:
     same = [level for level, length in zip(levels, lengths, strict=True) if length == lengths[0]]
     level = same[level_for([(level.shape[down], level.shape[across]) for level in same], used)]
     # All levels cover the same extent, whatever became of a last odd pixel.
-    finer = zip(finest.spacing, finest.shape, level.shape, strict=True)
-    return replace(level, spacing=tuple(spacing.resampled(n / m) for spacing, n, m in finer))
+    spacing = finest.spacing_at((level.shape[down], level.shape[across]))
+    return replace(level, spacing=tuple(spacing[name] for name in level.axes))
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_neural_style.tiff_colors import CIELAB, CMYK, WHITE_IS_0, colors_of
 from napari_neural_style.whole import whole_file
 
 if TYPE_CHECKING:
@@ -134,16 +134,16 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
         page = file.pages[0]
         palette = getattr(page, "colormap", None)
         orientation = page.tags.get("Orientation") if isinstance(page, tifffile.TiffPage) else None
-        colors = getattr(page, "photometric", None)
-        if colors in (tifffile.PHOTOMETRIC.CIELAB, tifffile.PHOTOMETRIC.ICCLAB, tifffile.PHOTOMETRIC.ITULAB):
+        colors = colors_of(page)
+        if colors == CIELAB:
             raise ValueError("its colours are CIELAB. Save it as RGB.")
-        if colors == tifffile.PHOTOMETRIC.SEPARATED and len(series.shape) == 3:
+        if colors == CMYK and len(series.shape) == 3:
             with Image.open(path) as image:
                 axes, array = "YXS", _pixels(image)
         else:
             axes, array = series.axes, series.asarray()
-    if colors == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype.kind in "bu":
-        array = ~array  # 0 is white
+    if colors == WHITE_IS_0 and array.dtype.kind in "bu":
+        array = ~array
     if palette is not None and array.ndim == 2:
         return np.moveaxis(np.asarray(palette)[:, array], 0, -1).astype(np.uint16)
     if axes.startswith("S") and len(axes) == 3:
@@ -212,7 +212,7 @@ def write_image(
     made_by: dict[str, Any],
     *,
     pixels_per_cm: tuple[float, float] | None = None,
-    spacing: Mapping[str, Spacing] | None = None,
+    spacing: dict[str, Spacing] | None = None,
 ) -> None:
     """Write an image with what made it; the file appears whole or not at all.
 
@@ -226,7 +226,7 @@ def write_image(
         JSON types, kept in the file: a text chunk of PNG, the description of JPEG and TIFF, an attribute of OME-Zarr.
     pixels_per_cm : (float, float), optional
         Resolution down and across, kept in TIFF only.
-    spacing : mapping, optional
+    spacing : dict, optional
         Where pixels lie along ``y`` and ``x``; kept in OME-Zarr only.
 
     Raises

@@ -165,3 +165,29 @@ def _checked_changes(value: Any, settings: Mapping[str, Setting], layers: Collec
         if turned:
             found[int(number)] = {name: checked(name, new, settings, layers) for name, new in turned.items()}
     return dict(sorted(found.items()))
+
+
+def check_weights(weights: Mapping[str, float], changes: Changes, mode: str) -> None:
+    """Check that something is optimised throughout a job.
+
+    Parameters
+    ----------
+    weights : mapping
+        The weights of the terms that the mode has, by the names of their settings.
+    changes : mapping
+        What is turned during the job.
+    mode : str
+        What the job makes.
+
+    Raises
+    ------
+    ValueError
+        If from some step on all of the weights are 0.
+    """
+    now = dict(weights)
+    for step, turned in {0: {}, **changes}.items():
+        now |= {name: turned[name] for name in now if name in turned}
+        if not any(now.values()):
+            when = f" from step {step} on" if step else ""
+            which = " and ".join(now) + (" are both 0" if len(now) > 1 else f" is 0 in mode {mode}")
+            raise ValueError(f"{which}{when}: nothing is left to optimise.")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from napari_neural_style.setting import Changes, LayerWeights, Setting, checked
+from napari_neural_style.setting import Changes, LayerWeights, Setting, check_weights, checked
 
 LAYERS: dict[str, int] = {
     **{f"conv1_{i}": 64 for i in (1, 2)},
@@ -210,23 +210,17 @@ class StyleSettings:
     def __post_init__(self) -> None:
         for name in SETTINGS:
             object.__setattr__(self, name, checked(name, getattr(self, name), SETTINGS, LAYERS))
-        self._check_weights()
+        weights = {f"{term}_weight": getattr(self, f"{term}_weight") for term in self.terms}
+        check_weights(weights, self.changes, self.mode)
         if self.style_layers == {} and self.mode != "content":
             raise ValueError("style_layers is empty: name at least one layer, such as conv1_1=1.")
         if self.content_layers == {} and self.mode == "content":
             raise ValueError("content_layers is empty: name at least one layer, such as conv4_2=1.")
 
-    def _check_weights(self) -> None:
-        """Check that something is optimised throughout the job."""
-        terms = {"content": ["content_weight"], "texture": ["style_weight"]}
-        names = terms.get(self.mode, ["content_weight", "style_weight"])
-        now = {name: getattr(self, name) for name in names}
-        for step, turned in {0: {}, **self.changes}.items():
-            now.update({name: turned[name] for name in names if name in turned})
-            if not any(now.values()):
-                when = f" from step {step} on" if step else ""
-                which = " and ".join(names) + (" are both 0" if len(names) > 1 else f" is 0 in mode {self.mode}")
-                raise ValueError(f"{which}{when}: nothing is left to optimise.")
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The terms of the loss that the mode has, of content and style."""
+        return {"content": ("content",), "texture": ("style",)}.get(self.mode, ("content", "style"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON types."""

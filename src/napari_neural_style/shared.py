@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_neural_style.engine.given import Styles
-from napari_neural_style.engine.images import range_of_floats
+from napari_neural_style.engine.images import range_of_dtype, range_of_floats
 from napari_neural_style.engine.transfer import Progress, features_for
 from napari_neural_style.engine.vgg import Features
 from napari_neural_style.planes import Pixels, PlaneError, Planes, read_plane
@@ -28,7 +28,7 @@ class Shared:
     features : Features
         The network's filters, learned once where they are learned.
     value_range : (float, float) or None
-        The values that mean 0 and 1; None for booleans.
+        The values that mean 0 and 1; None where a dtype is none that an image can have.
     """
 
     features: Features
@@ -62,8 +62,8 @@ def share(
     kind = sample[0].dtype
     if value_range is None and kind.kind == "f":
         value_range = _range_of(sample)
-    elif value_range is None and kind.kind in "iu":  # a plane may be dark
-        value_range = float(np.iinfo(kind).min), float(np.iinfo(kind).max)
+    elif value_range is None and kind.kind in "biu":  # a plane may be dark
+        value_range = range_of_dtype(kind)
     edges = np.linspace(0, planes.size[0], len(sample) + 1).round().astype(int)
     bands = [plane[top:bottom] for plane, top, bottom in zip(sample, edges, edges[1:], strict=False)]
     content = np.concatenate(bands)

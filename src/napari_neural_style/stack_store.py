@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_neural_style.files import KEY
 from napari_neural_style.whole import whole_folder
-from napari_neural_style.zarr_images import ChannelsLast, Spacing
+from napari_neural_style.zarr_images import ChannelsLast, Spacing, spacing_at
 
 SMALLEST = 1024
 """Planes whose longer side is above this get smaller copies beside them, each half the one before."""
@@ -153,8 +153,8 @@ def _create_ome(
     for number, (height, width) in enumerate(_sizes(size)):
         lengths = {**planes, "c": 3, "y": height, "x": width}
         shapes.append((tuple(lengths[name] for name in names), np.uint8))
-        ratio = {"y": size[0] / height, "x": size[1] / width}
-        there = [spacing.get(name, Spacing()).resampled(ratio.get(name, 1.0)) for name in names]
+        here = spacing_at(spacing, size, (height, width))
+        there = [here.get(name, Spacing()) for name in names]
         transforms: list[Any] = [v05.ScaleTransformation(scale=[axis.pixel for axis in there])]
         if any(axis.origin for axis in there):
             transforms.append(v05.TranslationTransformation(translation=[axis.origin for axis in there]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,14 @@ class Spacing(NamedTuple):
     def resampled(self, ratio: float) -> Spacing:
         """Return the same length in pixels of `ratio` times the size."""
         return self._replace(pixel=self.pixel * ratio, origin=self.origin + self.pixel * (ratio - 1) / 2)
+
+
+def spacing_at(spacing: Mapping[str, Spacing], size: Sequence[int], there: Sequence[int]) -> dict[str, Spacing]:
+    """Return where pixels of planes lie that are of (height, width) `there` and cover the same as those of `size`."""
+    found = dict(spacing)
+    for name, before, after in zip("yx", size, there, strict=True):
+        found[name] = found.get(name, Spacing()).resampled(before / after)
+    return found
 
 
 class Opened(NamedTuple):

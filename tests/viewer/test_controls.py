@@ -6,7 +6,7 @@ import numpy as np
 from qtpy.QtTest import QTest
 
 from napari_neural_style import PRESETS, StyleSettings
-from window import KEY, endless, opened, press, result_of, wait_until
+from window import KEY, endless, opened, press, result_of, wait_for_another_picture, wait_until
 
 
 def turned_in(layer) -> dict:
@@ -53,8 +53,7 @@ def test_a_number_being_typed_is_not_taken_before_it_is_whole(viewer, widget):
     typed(widget._fields["variation_weight"], "0.25")
     typed(widget.save_every, "5000")
     wait_until(lambda: not widget._controls._typed, 10)
-    before = live.data
-    wait_until(lambda: live.data is not before)
+    wait_for_another_picture(live)
     press(widget.stop)
     wait_until(lambda: widget._job is None)
     assert turned_in(live) == {"variation_weight": 0.25, "save_every": 5000}
@@ -126,23 +125,18 @@ def test_why_run_cannot_be_pressed_is_told_beside_how_the_last_run_ended(viewer,
 
 
 def test_a_control_turned_before_a_stop_can_be_turned_back_after_it(viewer, widget):
+    def turned_and_stopped(weight: str) -> float:
+        widget._fields["style_weight"].value = weight
+        wait_for_another_picture(viewer.layers[-1])
+        press(widget.stop)
+        wait_until(lambda: widget._job is None)
+        return turned_in(result_of(viewer))["style_weight"]
+
     endless(widget)
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 2)
-    widget._fields["style_weight"].value = "90"
-    live = viewer.layers[-1]
-    before = live.data
-    wait_until(lambda: live.data is not before)
-    press(widget.stop)
-    wait_until(lambda: widget._job is None)
-    assert turned_in(result_of(viewer))["style_weight"] == 90
+    assert turned_and_stopped("90") == 90
     viewer.layers.selection.active = result_of(viewer)
     press(opened(widget, "results")._results.go_on)
     wait_until(lambda: len(viewer.layers) > 3)
-    widget._fields["style_weight"].value = "16"
-    live = viewer.layers[-1]
-    before = live.data
-    wait_until(lambda: live.data is not before)
-    press(widget.stop)
-    wait_until(lambda: widget._job is None)
-    assert turned_in(result_of(viewer))["style_weight"] == 16
+    assert turned_and_stopped("16") == 16

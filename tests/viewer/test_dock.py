@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_neural_style import StyleSettings, store
 from napari_neural_style.viewer.widget import StyleTransferWidget
-from window import KEY, endless, opened, press, result_of, run_to_the_end, wait_until
+from window import KEY, endless, opened, press, result_of, run_to_the_end, wait_for_another_picture, wait_until
 
 
 def test_several_styles_with_weights(viewer, widget, pair):
@@ -137,8 +137,7 @@ def test_steering_a_run(viewer, widget):
     wait_until(lambda: len(viewer.layers) > 2)
     live = viewer.layers[-1]
     widget._fields["color"].value = "content"
-    before = live.data
-    wait_until(lambda: live.data is not before)
+    wait_for_another_picture(live)
     widget.style_strength.value = 90
     press(widget.save_now)
     wait_until(lambda: len(viewer.layers) > 3)

@@ -113,19 +113,10 @@ def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, 
         if not (np.isfinite([low, high]).all() and low < high):
             raise ValueError(f"value_range must be two numbers, the smaller first, not {value_range!r}.")
         return low, high
-    if color.dtype.kind == "b":
-        return 0.0, 1.0
-    if color.dtype.kind in "iu":
-        info = np.iinfo(color.dtype)
-        low, high = int(color.min()), int(color.max())
-        if info.bits > 8 and 0 < high - low < (int(info.max) - int(info.min)) // 256:
-            warnings.warn(
-                f"The {name}'s values run from {low} to {high}, next to nothing of what {color.dtype} holds: it is "
-                "almost of one grey. Stretch it first, or give value_range in Python.",
-                UnusedRangeWarning,
-                stacklevel=4,
-            )
-        return float(info.min), float(info.max)
+    if color.dtype.kind in "biu":
+        if color.itemsize > 1:
+            _warn_of_one_grey(color, name)
+        return range_of_dtype(color.dtype)
     low, high = float(color.min()), float(color.max())
     return range_of_floats(
         low,
@@ -133,6 +124,25 @@ def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, 
         f"The {name}'s values run from {low:g} to {high:g}, not from 0 to 1: they are stretched to that "
         "range. In Python, value_range chooses another.",
     )
+
+
+def _warn_of_one_grey(color: npt.NDArray[Any], name: str) -> None:
+    """Warn if integers use next to nothing of their dtype's range."""
+    info, low, high = np.iinfo(color.dtype), int(color.min()), int(color.max())
+    if 0 < high - low < (int(info.max) - int(info.min)) // 256:
+        warnings.warn(
+            f"The {name}'s values run from {low} to {high}, next to nothing of what {color.dtype} holds: it is "
+            "almost of one grey. Stretch it first, or give value_range in Python.",
+            UnusedRangeWarning,
+            stacklevel=5,
+        )
+
+
+def range_of_dtype(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the values that mean 0 and 1 in integers or booleans."""
+    if dtype.kind == "b":
+        return 0.0, 1.0
+    return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
 
 
 def range_of_floats(low: float, high: float, told: str) -> tuple[float, float]:

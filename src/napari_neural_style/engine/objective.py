@@ -48,8 +48,8 @@ def weights_of(settings: StyleSettings) -> Weights:
     assert not isinstance(settings.content_layers, str)
     assert not isinstance(settings.style_layers, str)
     return Weights(
-        content=0.0 if settings.mode == "texture" else settings.content_weight,
-        style=0.0 if settings.mode == "content" else settings.style_weight,
+        content=settings.content_weight if "content" in settings.terms else 0.0,
+        style=settings.style_weight if "style" in settings.terms else 0.0,
         variation=settings.variation_weight,
         content_layers=settings.content_layers,
         style_layers=settings.style_layers,

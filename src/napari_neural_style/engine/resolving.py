@@ -66,10 +66,8 @@ def home_of(settings: StyleSettings, size: tuple[int, int]) -> torch.device:
 def layers_of(settings: StyleSettings) -> set[str]:
     """Return the layers that resolved settings use, those of a term whose weight is 0 too: it can be turned up."""
     weights = weights_of(settings)
-    return {
-        *(weights.content_layers if settings.mode != "texture" else ()),
-        *(weights.style_layers if settings.mode != "content" else ()),
-    }
+    layers = {"content": weights.content_layers, "style": weights.style_layers}
+    return {layer for term in settings.terms for layer in layers[term]}
 
 
 def smallest_side(settings: StyleSettings) -> int:

@@ -239,17 +239,15 @@ class Stack:
         from napari_neural_style.stack import result_size
         from napari_neural_style.stack_store import StackStore
         from napari_neural_style.viewer.stack_array import StackArray
-        from napari_neural_style.zarr_images import Spacing
+        from napari_neural_style.zarr_images import Spacing, spacing_at
 
         size = result_size(planes, self.settings)
         names = _stored(self.names)
-        spacing = {name: Spacing(scale) for name, scale in zip((*names, "y", "x"), self._scale, strict=True)}
-        for name, seen, made in zip("yx", self._size, size, strict=True):
-            spacing[name] = spacing[name].resampled(seen / made)
+        seen = {name: Spacing(scale) for name, scale in zip((*names, "y", "x"), self._scale, strict=True)}
         self.path = new_stack_path()
         store = StackStore(self.path)
         made_by = {"settings": self.settings.to_dict(), "versions": versions()}
-        store.create(dict(zip(names, self.shape, strict=True)), size, spacing, made_by)
+        store.create(dict(zip(names, self.shape, strict=True)), size, spacing_at(seen, self._size, size), made_by)
         store.publish()  # under its own name from the start: a layer reads it while it fills
         store.open()
         self.array = StackArray(store, self.axes, self.plane.axes, len(self.plane.index))
