@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+TWO_AT_A_TIME := -n 2 --dist loadgroup
 
 .PHONY: demo test soak test-lowest docs package pictures bench bench-gpu clean
 
@@ -13,7 +14,7 @@ demo: $(VENV)/installed
 	$(BIN)/napari-neural-style demo
 
 test: $(VENV)/installed-dev
-	./scripts/with-screen $(BIN)/python -m pytest
+	./scripts/with-screen $(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 # Faults in large numbers, and long runs: about an hour. SOAK=0.1 makes a tenth of the cases.
 SOAK ?= 1
@@ -23,7 +24,7 @@ soak: $(VENV)/installed-dev
 
 # The lowest versions have no wheels for the newest Pythons: make test-lowest PYTHON=python3.11
 test-lowest: $(LOWEST)/installed-dev
-	./scripts/with-screen $(LOWEST)/bin/python -m pytest
+	./scripts/with-screen $(LOWEST)/bin/python -m pytest $(TWO_AT_A_TIME)
 
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

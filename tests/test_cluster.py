@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -32,6 +34,16 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def environment():
     """Dask leaves its workers' environment, with their number of threads, in this process too."""
     with patch.dict(os.environ):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def another_dask():
+    """The port that Dask's dashboard takes is taken already."""
+    with socket.socket() as port:
+        with contextlib.suppress(OSError):
+            port.bind(("", 8787))
+            port.listen()
         yield
 
 
@@ -102,7 +114,7 @@ def test_a_picture_that_fails_on_a_worker_is_told(files, tiny):
 
 @pytest.fixture
 def scheduler():
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50) as found:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as found:
         yield found.scheduler_address
 
 
@@ -136,7 +148,7 @@ def test_ctrl_c_stops_what_the_cluster_does(files, scheduler):
     ],
 )
 def test_a_worker_without_this_package_gets_a_sentence(fault, words):
-    with LocalCluster(n_workers=0, dashboard_address=None, silence_logs=50) as found:
+    with LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as found:
         code = f"import sys; {fault}; from distributed.cli.dask_worker import main; main()"
         worker = subprocess.Popen(
             [sys.executable, "-c", code, found.scheduler_address, "--no-nanny", "--no-dashboard", "--nthreads", "1"],

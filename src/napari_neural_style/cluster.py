@@ -216,6 +216,7 @@ def local_cluster(count: int, gpus: int) -> Iterator[Cluster]:
         threads_per_worker=1,
         memory_limit=0,  # what does not fit is told by PyTorch, and a share of this machine's memory is no limit
         dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # it serves HTTP all the same, at a port that is free
         silence_logs=logging.CRITICAL,
         env=dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads),
     )
