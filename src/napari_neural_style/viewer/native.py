@@ -107,9 +107,10 @@ _STYLE = """
 QPushButton:focus, QComboBox:focus, QAbstractSpinBox:focus, QLineEdit:focus,
 QCheckBox:focus, QListWidget:focus { border: 1px solid #4c8dff; }
 QSlider::handle:horizontal:disabled { background-color: rgba(128, 128, 128, 35%); }
+QAbstractSpinBox[buttonSymbols="NoButtons"] { min-width: 32px; padding: 1px 2px; }
 """
-"""napari's style does not show where the keyboard is, nor that a slider is disabled. The colours are seen on its dark
-and its light theme."""
+"""napari's style does not show where the keyboard is, nor that a slider is disabled, and gives a slider's number more
+room than the slider. The colours are seen on its dark and its light theme."""
 
 
 def make_accessible(container: Container[Any]) -> None:
