@@ -26,10 +26,11 @@ pytest_plugins = ["loopback"]
 REAL_FEATURES = Path(__file__).parents[2] / "shared" / "data" / "vgg19_caffe_conv1_1_to_conv3_4.safetensors"
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(tryfirst=True)  # xdist's own looks at the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what takes hours, unless `make soak` asks for it; keep napari's windows in one process."""
     for item in items:
+        # torch.optim loads Triton, which ends a process whose canvas has drawn with Mesa's LLVM.
         item.add_marker(pytest.mark.xdist_group("windows" if "viewer" in item.path.parts else "others"))
     if not counts.SOAK:
         left_out = [item for item in items if item.get_closest_marker("soak")]

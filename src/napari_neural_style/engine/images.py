@@ -76,7 +76,7 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
 
 def _fill_transparent(rgb: FloatImage, alpha: npt.NDArray[Any], name: str) -> None:
     """Give transparent pixels the mean colour of the opaque ones, in place."""
-    high = {"f": 1.0, "b": 1.0}.get(alpha.dtype.kind) or float(np.iinfo(alpha.dtype).max)
+    high = 1.0 if alpha.dtype.kind == "f" else range_of_dtype(alpha.dtype)[1]
 
     def opacity(rows: slice) -> FloatImage:
         return np.clip(alpha[rows].astype(np.float32) / high, 0, 1)[..., None]
