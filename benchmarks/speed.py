@@ -84,6 +84,12 @@ def learned(content: Tensor, style: Tensor) -> Features:
     return load_features(WRITTEN, layers, [normalize(content), normalize(style)])
 
 
+@functools.cache
+def features_of_the_pair() -> Features:
+    """Return what is learned from the sample pair at 256 px; that takes longer than twenty steps."""
+    return learned(*pictures(256, torch.device("cpu")))
+
+
 def bare_convolutions(size: int, device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
     """Return the convolutions of a step and no more: forward and the gradient at the input."""
     cases, before, side = [], 3, size
@@ -124,7 +130,7 @@ def our_step(
 def step_times(size: int, device: torch.device) -> str:
     """Return a table of seconds a step."""
     content, style = pictures(size, device)
-    features = learned(*pictures(256, torch.device("cpu")))
+    features = features_of_the_pair()
     model, names = network(features.convolutions, "reflect" if features.border == "reflect" else "zeros")
     plain = written_procedure(model.to(device), names, normalize(content), normalize(style))
     calls: dict[str, Callable[[], object]] = {}
@@ -138,9 +144,10 @@ def step_times(size: int, device: torch.device) -> str:
             lbfgs, zeros, content, style, dtype
         )
         calls[f"bare convolutions, {word}"] = bare_convolutions(size, device, dtype)
-    first = timed({"plain": lambda: next(plain)}, 5 if size <= 256 else 3, device)["plain"]
+    repeats = 5 if size <= 256 else 3
+    first = timed({"plain": lambda: next(plain)}, repeats, device)["plain"]
     with torch.no_grad(), kept_memory():
-        times = timed(calls, 5, device)
+        times = timed(calls, repeats, device)
     lines = [f"{size} × {size} px | seconds a step | times faster | × bare convolutions", "--- | --- | --- | ---"]
     lines.append(f"the written procedure, plainly | {first:.3f} | 1 |")
     for name, seconds in times.items():
@@ -155,7 +162,7 @@ class Judge:
     def __init__(self, settings: StyleSettings, device: torch.device) -> None:
         content, style = pictures(256, device)
         self.device = device
-        self.features = learned(*pictures(256, torch.device("cpu")))
+        self.features = features_of_the_pair()
         trunk = Trunk(self.features, {"conv4_2", *STYLE_LAYERS}, settings.pooling, device)
         self.objective = Objective(trunk, content, [Brush(style, 1.0)], weights_of(settings))
         self.start = normalize(content)
