@@ -69,6 +69,13 @@ def test_links_to_files_lead_somewhere(page):
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
+def test_the_seconds_of_a_preset_are_the_measured_ones():
+    told = re.findall(r"\| `(\w+)` \|.* (\d+) \|\n", (ROOT / "README.md").read_text(encoding="utf-8"))
+    measured = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    assert told == re.findall(r"\| preset (\w+), learning included \| (\d+) \|\n", measured)
+    assert told
+
+
 def test_the_gallery_is_what_its_script_makes():
     assert gallery.PAGE.read_text(encoding="utf-8") == gallery.page()
     for result in RESULTS:
