@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -13,36 +13,52 @@ from napari_neural_style.engine.devices import cpu_bfloat16
 
 Matrix = Sequence[Sequence[float]]
 
-# (B^T, G, A^T) of Lavin and Gray (2016), equation 12, by the side of a tile of results; for the larger tiles made by
-# Cook and Toom's algorithm at 0, 1, -1, 2, 1/2 and infinity. Of each, reversing the taps of a filter reverses the
-# order of the points: what is kept for a convolution serves its adjoint too.
-_TRANSFORMS: dict[int, tuple[Matrix, Matrix, Matrix]] = {
-    2: (
-        ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+
+class _Filtering(NamedTuple):
+    """B^T, G and A^T of Lavin and Gray (2016), equation 12, and the points x whose opposites -x are points too.
+
+    For those, the second and third rows of B^T (the fourth and fifth, ...) and columns of A^T are e and o instead of
+    e + x o and e - x o: what the two points share is computed once.
+    """
+
+    points: tuple[float, ...]
+    to_tiles: Matrix
+    of_filters: Matrix
+    from_tiles: Matrix
+
+
+def _four() -> _Filtering:
+    """Return the filtering for 4 × 4 results by Cook and Toom's algorithm at 0, ±2/3, ±3/2 and infinity.
+
+    Its rounding errors are a quarter of those at 0, ±1, 2, 1/2 and infinity.
+    """
+    a, b = 2 / 3, 3 / 2
+    to_tiles = (
+        (1, 0, -(a**2) - b**2, 0, 1, 0),
+        (0, 0, -(b**2), 0, 1, 0),
+        (0, -(b**2), 0, 1, 0, 0),
+        (0, 0, -(a**2), 0, 1, 0),
+        (0, -(a**2), 0, 1, 0, 0),
+        (0, 1, 0, -(a**2) - b**2, 0, 1),
+    )
+    of_filters = [[1.0, 0.0, 0.0]]
+    for x, y in ((a, b), (b, a)):
+        scale = 2 * x**2 * (x**2 - y**2)
+        of_filters += [[1 / scale, sign * x / scale, x**2 / scale] for sign in (1, -1)]
+    of_filters += [[0.0, 0.0, 1.0]]
+    from_tiles = ((1, 1, 0, 1, 0, 0), (0, 0, 1, 0, 1, 0), (0, a**2, 0, b**2, 0, 0), (0, 0, a**2, 0, b**2, 1))
+    return _Filtering((a, b), to_tiles, of_filters, from_tiles)
+
+
+_FILTERINGS = {
+    2: _Filtering(  # at 0, 1, -1 and infinity, whose rows are too short for anything to be shared
+        (),
+        ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, -1, 0, 1)),
         ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
-        ((1, 1, 1, 0), (0, 1, -1, -1)),
+        ((1, 1, 1, 0), (0, 1, -1, 1)),
     ),
-    4: (
-        (
-            (1, -5 / 2, 0, 5 / 2, -1, 0),
-            (0, 1, -3 / 2, -3 / 2, 1, 0),
-            (0, -1, 7 / 2, -7 / 2, 1, 0),
-            (0, 1 / 2, -1, -1 / 2, 1, 0),
-            (0, 2, -1, -2, 1, 0),
-            (0, -1, 5 / 2, 0, -5 / 2, 1),
-        ),
-        (
-            (1, 0, 0),
-            (-1, -1, -1),
-            (1 / 9, -1 / 9, 1 / 9),
-            (4 / 9, 8 / 9, 16 / 9),
-            (16 / 9, 8 / 9, 4 / 9),
-            (0, 0, 1),
-        ),
-        ((1, 1, 1, 1 / 4, 1, 0), (0, 1, -1, 1 / 2, 1 / 2, 0), (0, 1, 1, 1, 1 / 4, 0), (0, 1, -1, 2, 1 / 8, 1)),
-    ),
+    4: _four(),
 }
-_REVERSED = {2: (3, 1, 2, 0), 4: (5, 1, 2, 4, 3, 0)}
 _STRIP = 4096  # pixels transformed at once: enough for full matrix products, few enough for a processor's cache
 
 
@@ -136,59 +152,134 @@ class Winograd:
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
         self._side = 2 if dtype == torch.bfloat16 else 4
-        g = weight.new_tensor(_TRANSFORMS[self._side][1])
+        self._filtering = _FILTERINGS[self._side]
+        g = weight.new_tensor(self._filtering.of_filters)
         filters = torch.einsum("ia,ncab,jb->ijcn", g, weight, g).flatten(0, 1)
         self._filters = filters.to(dtype).contiguous()
         self._bias = bias
 
     def __call__(self, maps: Tensor, padding: int) -> Tensor:
         """Return the convolution."""
-        to_tiles, _, from_tiles = _TRANSFORMS[self._side]
-        return _filtered(maps, padding, self._filters, self._bias, to_tiles, from_tiles)
+        batch, height, width = len(maps), *(n - 2 + 2 * padding for n in maps.shape[2:])
+        below, right = -height % self._side, -width % self._side
+        if padding or below or right:
+            maps = F.pad(maps, (padding, padding + right, padding, padding + below))
+        maps = maps.permute(0, 2, 3, 1)
+        found = maps.new_empty(batch, height + below, width + right, self._filters.shape[2])
+        for rows in self._strips(found):
+            within = slice(rows.start, rows.stop + 2)
+            _filtered(maps[:, within], self._filtering, self._filters, self._bias, found[:, rows])
+        return found[:, :height, :width].permute(0, 3, 1, 2)
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:
-        """Return its adjoint: a convolution with filters turned by 180 degrees."""
-        to_tiles, _, from_tiles = _TRANSFORMS[self._side]
-        order = _REVERSED[self._side]
-        to_tiles, from_tiles = [to_tiles[i] for i in order], [[row[i] for i in order] for row in from_tiles]
-        return _filtered(gradient, 2 - padding, self._filters.transpose(1, 2), None, to_tiles, from_tiles)
+        """Return its adjoint: the same transposed, in the opposite order."""
+        batch, _, height, width = gradient.shape
+        below, right = -height % self._side, -width % self._side
+        if below or right:
+            gradient = F.pad(gradient, (0, right, 0, below))
+        gradient = gradient.permute(0, 2, 3, 1)
+        found = gradient.new_empty(batch, height + below + 2, width + right + 2, self._filters.shape[1])
+        found[:, :2] = 0
+        for rows in self._strips(gradient):
+            within = slice(rows.start, rows.stop + 2)
+            _pulled_back(gradient[:, rows], self._filtering, self._filters, found[:, within])
+        return found[:, padding : height + 2 - padding, padding : width + 2 - padding].permute(0, 3, 1, 2)
+
+    def _strips(self, pixels: Tensor) -> Iterator[slice]:
+        """Yield rows of (B, H, W, C) that are transformed at once."""
+        height = pixels.shape[1]
+        tiles = height // self._side
+        most = self._side * -(-tiles // max(1, round(pixels[..., 0].numel() / _STRIP)))
+        for first in range(0, height, most):
+            yield slice(first, min(first + most, height))
 
 
-def _filtered(
-    maps: Tensor, padding: int, filters: Tensor, bias: Tensor | None, to_tiles: Matrix, from_tiles: Matrix
-) -> Tensor:
-    side, edge = len(from_tiles), len(to_tiles)
-    batch, height, width = len(maps), *(n - 2 + 2 * padding for n in maps.shape[2:])
-    rows, columns = -(-height // side), -(-width // side)
-    below, right = side * rows - height, side * columns - width
-    if padding or below or right:
-        maps = F.pad(maps, (padding, padding + right, padding, padding + below))
-    maps = maps.permute(0, 2, 3, 1)
-    channels, kinds = filters.shape[1:]
-    found = maps.new_empty(batch, side * rows, side * columns, kinds)
-    n = -(-rows // max(1, round(found[..., 0].numel() / _STRIP)))
-    wide = maps.new_empty(edge, batch, side * n + 2, columns, channels)
-    tiles = maps.new_empty(edge, edge, batch, n, columns, channels)
-    products = maps.new_empty(edge, edge, batch, n, columns, kinds)
-    across = maps.new_empty(side, edge, batch, n, columns, kinds)
-    for first in range(0, rows, n):
-        first = side * min(first, rows - n)
-        _combine(to_tiles, maps[:, first : first + side * n + 2].unfold(2, edge, side).unbind(-1), wide)
-        _combine(to_tiles, wide.unfold(2, edge, side).unbind(-1), tiles)
-        by_point = products.view(edge * edge, -1, kinds)
-        torch.bmm(tiles.view(edge * edge, -1, channels), filters, out=by_point)
-        if bias is not None:
-            by_point[edge + 1] += bias  # of the second point each way, every pixel of a tile has one part
-        _combine(from_tiles, products, across)
-        pixels = found[:, first : first + side * n].view(batch, n, side, columns, side, kinds)
-        _combine(from_tiles, across.unbind(1), pixels.permute(4, 2, 0, 1, 3, 5))
-    return found[:, :height, :width].permute(0, 3, 1, 2)
+def _filtered(maps: Tensor, filtering: _Filtering, filters: Tensor, bias: Tensor, found: Tensor) -> None:
+    """Write the convolution of maps (B, H + 2, W + 2, C) to (B, H, W, N), both whole tiles."""
+    points, to_tiles, _, from_tiles = filtering
+    edge, side = len(to_tiles), len(from_tiles)
+    batch, height, width, kinds = found.shape
+    rows, columns, channels = height // side, width // side, maps.shape[3]
+    wide = maps.new_empty(edge, batch, height + 2, columns, channels)
+    _fan(to_tiles, points, maps.unfold(2, edge, side).unbind(-1), wide)
+    tiles = maps.new_empty(edge, edge, batch, rows, columns, channels)
+    _fan(to_tiles, points, wide.unfold(2, edge, side).unbind(-1), tiles)
+    products = maps.new_empty(edge, edge, batch, rows, columns, kinds)
+    torch.bmm(tiles.view(edge**2, -1, channels), filters, out=products.view(edge**2, -1, kinds))
+    across = maps.new_empty(side, edge, batch, rows, columns, kinds)
+    _gather(from_tiles, points, products, across)
+    pixels = found.view(batch, rows, side, columns, side, kinds).permute(4, 2, 0, 1, 3, 5)
+    _gather(from_tiles, points, across.unbind(1), pixels)
+    found += bias
 
 
-def _combine(matrix: Matrix, parts: Sequence[Tensor] | Tensor, found: Sequence[Tensor] | Tensor) -> None:
-    """Write the product of a small matrix and a column of tensors."""
+def _pulled_back(gradient: Tensor, filtering: _Filtering, filters: Tensor, found: Tensor) -> None:
+    """Write the gradient at maps, (B, H + 2, W + 2, C), of one at whole tiles, (B, H, W, N).
+
+    The first two rows are added to what is there.
+    """
+    points, edge, side = filtering.points, len(filtering.to_tiles), len(filtering.from_tiles)
+    to_tiles, from_tiles = (list(zip(*m, strict=True)) for m in (filtering.from_tiles, filtering.to_tiles))
+    batch, height, width, kinds = gradient.shape
+    rows, columns, channels = height // side, width // side, found.shape[3]
+    wide = gradient.new_empty(edge, batch, rows, width, kinds)
+    _fan(to_tiles, points, gradient.view(batch, rows, side, width, kinds).unbind(2), wide)
+    tiles = gradient.new_empty(edge, edge, batch, rows, columns, kinds)
+    _fan(to_tiles, points, wide.view(edge, batch, rows, columns, side, kinds).unbind(4), tiles.unbind(1))
+    products = gradient.new_empty(edge, edge, batch, rows, columns, channels)
+    torch.bmm(tiles.view(edge**2, -1, kinds), filters.transpose(1, 2), out=products.view(edge**2, -1, channels))
+    across = gradient.new_empty(edge, batch, height + 2, columns, channels)
+    _overlap(from_tiles, points, products, across)
+    above = found[:, :2].clone()
+    _overlap(from_tiles, points, across, found)
+    found[:, :2] += above
+
+
+def _overlap(matrix: Matrix, points: Sequence[float], parts: Tensor, found: Tensor) -> None:
+    """Write gathered tiles along the third axis; neighbours share two pixels, which get the sum of both."""
+    found, side = found.movedim(2, 0), len(matrix) - 2
+    whole = len(found) - 2
+    found[whole:] = 0
+    _gather(matrix, points, parts.movedim(3, 1), [found[i : i + whole : side] for i in range(side + 2)], added=2)
+
+
+def _fan(matrix: Matrix, points: Sequence[float], parts: Sequence[Tensor], found: Sequence[Tensor] | Tensor) -> None:
+    """Write a matrix times parts, then e + x o and e - x o over the e and o of opposite points."""
     for row, target in zip(matrix, found, strict=True):
-        terms = [(weight, part) for weight, part in zip(row, parts, strict=True) if weight]
-        (_, total), *others = sorted(terms, key=lambda term: term[0] != 1)
-        for weight, part in others:
-            total = torch.add(total, part, alpha=weight, out=target)
+        _combine(row, parts, target)
+    for number, x in enumerate(points, 1):
+        even, odd = found[2 * number - 1], found[2 * number]
+        even.add_(odd, alpha=x)
+        torch.add(even, odd, alpha=-2 * x, out=odd)
+
+
+def _gather(
+    matrix: Matrix,
+    points: Sequence[float],
+    parts: Sequence[Tensor] | Tensor,
+    found: Sequence[Tensor] | Tensor,
+    added: int = 0,
+) -> None:
+    """Write a matrix times sums and differences of opposite points, which replace the parts; add the last rows."""
+    scales = [1.0] * len(parts)
+    for number, x in enumerate(points, 1):
+        plus, minus = parts[2 * number - 1], parts[2 * number]
+        plus += minus
+        torch.add(plus, minus, alpha=-2, out=minus)
+        scales[2 * number] = x
+    for number, (row, target) in enumerate(zip(matrix, found, strict=True)):
+        scaled = [weight * scale for weight, scale in zip(row, scales, strict=True)]
+        if number < len(matrix) - added:
+            _combine(scaled, parts, target)
+        else:
+            _combine([1, *scaled], [target, *parts], target)
+
+
+def _combine(row: Sequence[float], parts: Sequence[Tensor] | Tensor, target: Tensor) -> None:
+    """Write a weighted sum."""
+    terms = [(weight, part) for weight, part in zip(row, parts, strict=True) if weight]
+    (first, total), *others = sorted(terms, key=lambda term: term[0] != 1)
+    if first != 1 or not others:
+        total = torch.mul(total, first, out=target)
+    for weight, part in others:
+        total = torch.add(total, part, alpha=weight, out=target)
