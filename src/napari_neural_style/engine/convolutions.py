@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -13,53 +13,32 @@ from napari_neural_style.engine.devices import cpu_bfloat16
 
 Matrix = Sequence[Sequence[float]]
 
-
-class _Filtering(NamedTuple):
-    """B^T, G and A^T of Lavin and Gray (2016), equation 12, and the points x whose opposites -x are points too.
-
-    For those, the second and third rows of B^T (the fourth and fifth, ...) and columns of A^T are e and o instead of
-    e + x o and e - x o: what the two points share is computed once.
-    """
-
-    points: tuple[float, ...]
-    to_tiles: Matrix
-    of_filters: Matrix
-    from_tiles: Matrix
-
-
-def _four() -> _Filtering:
-    """Return the filtering for 4 × 4 results by Cook and Toom's algorithm at 0, ±2/3, ±3/2 and infinity.
-
-    Its rounding errors are a quarter of those at 0, ±1, 2, 1/2 and infinity.
-    """
-    a, b = 2 / 3, 3 / 2
-    to_tiles = (
-        (1, 0, -(a**2) - b**2, 0, 1, 0),
-        (0, 0, -(b**2), 0, 1, 0),
-        (0, -(b**2), 0, 1, 0, 0),
-        (0, 0, -(a**2), 0, 1, 0),
-        (0, -(a**2), 0, 1, 0, 0),
-        (0, 1, 0, -(a**2) - b**2, 0, 1),
-    )
-    of_filters = [[1.0, 0.0, 0.0]]
-    for x, y in ((a, b), (b, a)):
-        scale = 2 * x**2 * (x**2 - y**2)
-        of_filters += [[1 / scale, sign * x / scale, x**2 / scale] for sign in (1, -1)]
-    of_filters += [[0.0, 0.0, 1.0]]
-    from_tiles = ((1, 1, 0, 1, 0, 0), (0, 0, 1, 0, 1, 0), (0, a**2, 0, b**2, 0, 0), (0, 0, a**2, 0, b**2, 1))
-    return _Filtering((a, b), to_tiles, of_filters, from_tiles)
-
-
-_FILTERINGS = {
-    2: _Filtering(  # at 0, 1, -1 and infinity, whose rows are too short for anything to be shared
-        (),
-        ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, -1, 0, 1)),
-        ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
-        ((1, 1, 1, 0), (0, 1, -1, 1)),
-    ),
-    4: _four(),
-}
+_SIDE, _EDGE = 4, 6  # pixels of a tile's results, and of the maps that they depend on
 _STRIP = 4096  # pixels transformed at once: enough for full matrix products, few enough for a processor's cache
+
+# B^T, G and A^T of Lavin and Gray (2016), equation 12, by Cook and Toom's algorithm at 0, ±2/3, ±3/2 and infinity:
+# a quarter of the rounding errors at 0, ±1, 2, 1/2 and infinity. Of opposite points x and -x, B^T has the rows e
+# and o instead of e + x o and e - x o, and A^T such columns: what the two share is computed once.
+_POINTS = _A, _B = 2 / 3, 3 / 2
+_TO_TILES = (
+    (1, 0, -(_A**2) - _B**2, 0, 1, 0),
+    (0, 0, -(_B**2), 0, 1, 0),
+    (0, -(_B**2), 0, 1, 0, 0),
+    (0, 0, -(_A**2), 0, 1, 0),
+    (0, -(_A**2), 0, 1, 0, 0),
+    (0, 1, 0, -(_A**2) - _B**2, 0, 1),
+)
+_OF_FILTERS = (
+    (1.0, 0.0, 0.0),
+    *(
+        (1 / scale, x / scale, x**2 / scale)
+        for size, other in ((_A, _B), (_B, _A))
+        for scale in [2 * size**2 * (size**2 - other**2)]
+        for x in (size, -size)
+    ),
+    (0.0, 0.0, 1.0),
+)
+_FROM_TILES = ((1, 1, 0, 1, 0, 0), (0, 0, 1, 0, 1, 0), (0, _A**2, 0, _B**2, 0, 0), (0, 0, _A**2, 0, _B**2, 1))
 
 
 class Convolution(Protocol):
@@ -98,8 +77,7 @@ def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> b
     units. Those with bfloat16 convolve float32 at twice the rate of their matrix products: too little gain for four
     times the numbers that are kept of a filter. A GPU's library chooses by itself.
     """
-    most = 256 if dtype == torch.bfloat16 else 128
-    if device.type != "cpu" or min(weight.shape[:2]) < 128 or max(weight.shape[:2]) < most:
+    if device.type != "cpu" or min(weight.shape[:2]) < 128:
         return False
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return False
@@ -131,10 +109,10 @@ class Direct:
 
 
 class Winograd:
-    """Minimal filtering: 4 instead of 9 multiplications a pixel in bfloat16, 2.25 in float32.
+    """Minimal filtering: 2.25 instead of 9 multiplications a pixel.
 
     Tiles of the maps are transformed, multiplied by transformed filters, and transformed back:
-    Y = A^T [(G g G^T) * (B^T d B)] A. bfloat16 has too few digits for the larger tiles' transforms.
+    Y = A^T [(G g G^T) * (B^T d B)] A.
 
     Parameters
     ----------
@@ -151,9 +129,8 @@ class Winograd:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
-        self._side = 2 if dtype == torch.bfloat16 else 4
-        self._filtering = _FILTERINGS[self._side]
-        g = weight.new_tensor(self._filtering.of_filters)
+        self._transforms = _Products(dtype) if dtype == torch.bfloat16 else _Sums()
+        g = weight.new_tensor(_OF_FILTERS)
         filters = torch.einsum("ia,ncab,jb->ijcn", g, weight, g).flatten(0, 1)
         self._filters = filters.to(dtype).contiguous()
         self._bias = bias
@@ -161,108 +138,164 @@ class Winograd:
     def __call__(self, maps: Tensor, padding: int) -> Tensor:
         """Return the convolution."""
         batch, height, width = len(maps), *(n - 2 + 2 * padding for n in maps.shape[2:])
-        below, right = -height % self._side, -width % self._side
+        below, right = -height % _SIDE, -width % _SIDE
         if padding or below or right:
             maps = F.pad(maps, (padding, padding + right, padding, padding + below))
         maps = maps.permute(0, 2, 3, 1)
         found = maps.new_empty(batch, height + below, width + right, self._filters.shape[2])
-        for rows in self._strips(found):
-            within = slice(rows.start, rows.stop + 2)
-            _filtered(maps[:, within], self._filtering, self._filters, self._bias, found[:, rows])
+        for rows in _strips(found):
+            tiles = self._transforms.to_tiles(maps[:, rows.start : rows.stop + 2])
+            self._transforms.from_tiles(torch.bmm(tiles, self._filters), self._bias, found[:, rows])
         return found[:, :height, :width].permute(0, 3, 1, 2)
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return its adjoint: the same transposed, in the opposite order."""
         batch, _, height, width = gradient.shape
-        below, right = -height % self._side, -width % self._side
+        below, right = -height % _SIDE, -width % _SIDE
         if below or right:
             gradient = F.pad(gradient, (0, right, 0, below))
         gradient = gradient.permute(0, 2, 3, 1)
-        found = gradient.new_empty(batch, height + below + 2, width + right + 2, self._filters.shape[1])
-        found[:, :2] = 0
-        for rows in self._strips(gradient):
-            within = slice(rows.start, rows.stop + 2)
-            _pulled_back(gradient[:, rows], self._filtering, self._filters, found[:, within])
+        found = gradient.new_zeros(batch, height + below + 2, width + right + 2, self._filters.shape[1])
+        for rows in _strips(gradient):
+            tiles = self._transforms.from_tiles_back(gradient[:, rows])
+            products = torch.bmm(tiles, self._filters.transpose(1, 2))
+            self._transforms.to_tiles_back(products, found[:, rows.start : rows.stop + 2])
         return found[:, padding : height + 2 - padding, padding : width + 2 - padding].permute(0, 3, 1, 2)
 
-    def _strips(self, pixels: Tensor) -> Iterator[slice]:
-        """Yield rows of (B, H, W, C) that are transformed at once."""
-        height = pixels.shape[1]
-        tiles = height // self._side
-        most = self._side * -(-tiles // max(1, round(pixels[..., 0].numel() / _STRIP)))
-        for first in range(0, height, most):
-            yield slice(first, min(first + most, height))
+
+def _strips(pixels: Tensor) -> Iterator[slice]:
+    """Yield rows of (B, H, W, C) that are transformed at once."""
+    height = pixels.shape[1]
+    tiles = height // _SIDE
+    most = _SIDE * -(-tiles // max(1, round(pixels[..., 0].numel() / _STRIP)))
+    for first in range(0, height, most):
+        yield slice(first, min(first + most, height))
 
 
-def _filtered(maps: Tensor, filtering: _Filtering, filters: Tensor, bias: Tensor, found: Tensor) -> None:
-    """Write the convolution of maps (B, H + 2, W + 2, C) to (B, H, W, N), both whole tiles."""
-    points, to_tiles, _, from_tiles = filtering
-    edge, side = len(to_tiles), len(from_tiles)
-    batch, height, width, kinds = found.shape
-    rows, columns, channels = height // side, width // side, maps.shape[3]
-    wide = maps.new_empty(edge, batch, height + 2, columns, channels)
-    _fan(to_tiles, points, maps.unfold(2, edge, side).unbind(-1), wide)
-    tiles = maps.new_empty(edge, edge, batch, rows, columns, channels)
-    _fan(to_tiles, points, wide.unfold(2, edge, side).unbind(-1), tiles)
-    products = maps.new_empty(edge, edge, batch, rows, columns, kinds)
-    torch.bmm(tiles.view(edge**2, -1, channels), filters, out=products.view(edge**2, -1, kinds))
-    across = maps.new_empty(side, edge, batch, rows, columns, kinds)
-    _gather(from_tiles, points, products, across)
-    pixels = found.view(batch, rows, side, columns, side, kinds).permute(4, 2, 0, 1, 3, 5)
-    _gather(from_tiles, points, across.unbind(1), pixels)
-    found += bias
+class _Transforms(Protocol):
+    """The transforms of tiles, and their adjoints."""
+
+    def to_tiles(self, maps: Tensor) -> Tensor:
+        """Return B^T d B, (36, tiles, C), of the tiles of maps (B, H + 2, W + 2, C)."""
+
+    def from_tiles(self, products: Tensor, bias: Tensor, found: Tensor) -> None:
+        """Write A^T m A + bias of products (36, tiles, N), which may be changed, to (B, H, W, N)."""
+
+    def from_tiles_back(self, gradient: Tensor) -> Tensor:
+        """Return A g A^T, (36, tiles, N), of a gradient (B, H, W, N)."""
+
+    def to_tiles_back(self, products: Tensor, found: Tensor) -> None:
+        """Add B m B^T of products (36, tiles, C), which may be changed, to (B, H + 2, W + 2, C).
+
+        All but the first two rows there are zeros.
+        """
 
 
-def _pulled_back(gradient: Tensor, filtering: _Filtering, filters: Tensor, found: Tensor) -> None:
-    """Write the gradient at maps, (B, H + 2, W + 2, C), of one at whole tiles, (B, H, W, N).
+class _Products:
+    """Transforms as products with B^T ⊗ B^T and A^T ⊗ A^T: every number is rounded only once.
 
-    The first two rows are added to what is there.
+    In bfloat16 they are faster than sums too: its products are, while sums of it take as long as those of float32.
     """
-    points, edge, side = filtering.points, len(filtering.to_tiles), len(filtering.from_tiles)
-    to_tiles, from_tiles = (list(zip(*m, strict=True)) for m in (filtering.from_tiles, filtering.to_tiles))
-    batch, height, width, kinds = gradient.shape
-    rows, columns, channels = height // side, width // side, found.shape[3]
-    wide = gradient.new_empty(edge, batch, rows, width, kinds)
-    _fan(to_tiles, points, gradient.view(batch, rows, side, width, kinds).unbind(2), wide)
-    tiles = gradient.new_empty(edge, edge, batch, rows, columns, kinds)
-    _fan(to_tiles, points, wide.view(edge, batch, rows, columns, side, kinds).unbind(4), tiles.unbind(1))
-    products = gradient.new_empty(edge, edge, batch, rows, columns, channels)
-    torch.bmm(tiles.view(edge**2, -1, kinds), filters.transpose(1, 2), out=products.view(edge**2, -1, channels))
-    across = gradient.new_empty(edge, batch, height + 2, columns, channels)
-    _overlap(from_tiles, points, products, across)
-    above = found[:, :2].clone()
-    _overlap(from_tiles, points, across, found)
-    found[:, :2] += above
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        to_tiles, from_tiles = torch.empty(_EDGE, _EDGE), torch.empty(_SIDE, _EDGE)
+        _fan(_TO_TILES, torch.eye(_EDGE), to_tiles)
+        _gather(_FROM_TILES, torch.eye(_EDGE), from_tiles)
+        self._to_tiles = torch.kron(to_tiles, to_tiles).to(dtype)
+        self._from_tiles = torch.kron(from_tiles, from_tiles).to(dtype)
+
+    def to_tiles(self, maps: Tensor) -> Tensor:
+        return self._times(self._to_tiles, _windows(maps, _EDGE))
+
+    def from_tiles(self, products: Tensor, bias: Tensor, found: Tensor) -> None:
+        pixels = _windows(found, _SIDE)
+        torch.add((self._from_tiles @ products.flatten(1)).view(pixels.shape), bias, out=pixels)
+
+    def from_tiles_back(self, gradient: Tensor) -> Tensor:
+        return self._times(self._from_tiles.T.contiguous(), _windows(gradient, _SIDE))
+
+    def to_tiles_back(self, products: Tensor, found: Tensor) -> None:
+        pixels = _windows(found, _EDGE)
+        parts = (self._to_tiles.T.contiguous() @ products.flatten(1)).view(pixels.shape)
+        # Neighbouring windows share two pixels: added are pixels at a time that no two share.
+        for rows in (slice(_SIDE), slice(_SIDE, _EDGE)):
+            for columns in (slice(_SIDE), slice(_SIDE, _EDGE)):
+                pixels[rows, columns].add_(parts[rows, columns])
+
+    @staticmethod
+    def _times(matrix: Tensor, windows: Tensor) -> Tensor:
+        return (matrix @ windows.reshape(matrix.shape[1], -1)).view(len(matrix), -1, windows.shape[-1])
 
 
-def _overlap(matrix: Matrix, points: Sequence[float], parts: Tensor, found: Tensor) -> None:
-    """Write gathered tiles along the third axis; neighbours share two pixels, which get the sum of both."""
-    found, side = found.movedim(2, 0), len(matrix) - 2
+def _windows(maps: Tensor, edge: int) -> Tensor:
+    """Return the tiles of (B, H, W, C) as (edge, edge, B, rows, columns, C), in the same memory."""
+    return maps.unfold(1, edge, _SIDE).unfold(2, edge, _SIDE).permute(4, 5, 0, 1, 2, 3)
+
+
+class _Sums:
+    """Transforms along one axis and then the other, as sums of which opposite points share what they can."""
+
+    def to_tiles(self, maps: Tensor) -> Tensor:
+        batch, height, width, channels = maps.shape
+        rows, columns = height // _SIDE, width // _SIDE
+        wide = maps.new_empty(_EDGE, batch, height, columns, channels)
+        _fan(_TO_TILES, maps.unfold(2, _EDGE, _SIDE).unbind(-1), wide)
+        tiles = maps.new_empty(_EDGE, _EDGE, batch, rows, columns, channels)
+        _fan(_TO_TILES, wide.unfold(2, _EDGE, _SIDE).unbind(-1), tiles)
+        return tiles.view(_EDGE**2, -1, channels)
+
+    def from_tiles(self, products: Tensor, bias: Tensor, found: Tensor) -> None:
+        pixels = _windows(found, _SIDE)
+        across = products.new_empty(_SIDE, _EDGE, *pixels.shape[2:])
+        _gather(_FROM_TILES, products.view(_EDGE, _EDGE, *pixels.shape[2:]), across)
+        _gather(_FROM_TILES, across.unbind(1), pixels.transpose(0, 1))
+        found += bias
+
+    def from_tiles_back(self, gradient: Tensor) -> Tensor:
+        batch, height, width, kinds = gradient.shape
+        rows, columns = height // _SIDE, width // _SIDE
+        wide = gradient.new_empty(_EDGE, batch, rows, width, kinds)
+        _fan(_transposed(_FROM_TILES), gradient.unfold(1, _SIDE, _SIDE).unbind(-1), wide)
+        tiles = gradient.new_empty(_EDGE, _EDGE, batch, rows, columns, kinds)
+        _fan(_transposed(_FROM_TILES), wide.unfold(3, _SIDE, _SIDE).unbind(-1), tiles.unbind(1))
+        return tiles.view(_EDGE**2, -1, kinds)
+
+    def to_tiles_back(self, products: Tensor, found: Tensor) -> None:
+        batch, height, width, channels = found.shape
+        columns = width // _SIDE
+        across = products.new_empty(_EDGE, batch, height, columns, channels)
+        _overlap(products.view(_EDGE, _EDGE, batch, -1, columns, channels), across)
+        above = found[:, :2].clone()
+        _overlap(across, found)
+        found[:, :2] += above
+
+
+def _overlap(parts: Tensor, found: Tensor) -> None:
+    """Write tiles times B along the third axis; neighbours share two pixels, which get the sum of both."""
+    found = found.movedim(2, 0)
     whole = len(found) - 2
     found[whole:] = 0
-    _gather(matrix, points, parts.movedim(3, 1), [found[i : i + whole : side] for i in range(side + 2)], added=2)
+    _gather(_transposed(_TO_TILES), parts.movedim(3, 1), [found[i : i + whole : _SIDE] for i in range(_EDGE)], added=2)
 
 
-def _fan(matrix: Matrix, points: Sequence[float], parts: Sequence[Tensor], found: Sequence[Tensor] | Tensor) -> None:
+def _transposed(matrix: Matrix) -> Matrix:
+    return tuple(zip(*matrix, strict=True))
+
+
+def _fan(matrix: Matrix, parts: Sequence[Tensor] | Tensor, found: Sequence[Tensor] | Tensor) -> None:
     """Write a matrix times parts, then e + x o and e - x o over the e and o of opposite points."""
     for row, target in zip(matrix, found, strict=True):
         _combine(row, parts, target)
-    for number, x in enumerate(points, 1):
+    for number, x in enumerate(_POINTS, 1):
         even, odd = found[2 * number - 1], found[2 * number]
         even.add_(odd, alpha=x)
         torch.add(even, odd, alpha=-2 * x, out=odd)
 
 
-def _gather(
-    matrix: Matrix,
-    points: Sequence[float],
-    parts: Sequence[Tensor] | Tensor,
-    found: Sequence[Tensor] | Tensor,
-    added: int = 0,
-) -> None:
+def _gather(matrix: Matrix, parts: Sequence[Tensor] | Tensor, found: Sequence[Tensor] | Tensor, added: int = 0) -> None:
     """Write a matrix times sums and differences of opposite points, which replace the parts; add the last rows."""
     scales = [1.0] * len(parts)
-    for number, x in enumerate(points, 1):
+    for number, x in enumerate(_POINTS, 1):
         plus, minus = parts[2 * number - 1], parts[2 * number]
         plus += minus
         torch.add(plus, minus, alpha=-2, out=minus)
