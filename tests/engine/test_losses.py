@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from napari_neural_style.engine.losses import (
     Target,
@@ -32,6 +33,18 @@ def test_gram_matrix_of_bfloat16_is_as_exact_as_float32(count, positions):
     features = torch.rand(count, positions, generator=torch.Generator().manual_seed(3)).bfloat16()
     exact = gram_matrix(features.double())
     assert (gram_matrix(features) - exact).norm() < 1e-5 * exact.norm()
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("far", [0.0, 0.1, 3.0])
+def test_of_bfloat16_only_the_difference_from_a_near_gram_matrix_is_rounded(guided, far):
+    generator = torch.Generator().manual_seed(4)
+    features = torch.rand(64, 5000, generator=generator).bfloat16()
+    guide = F.normalize(torch.rand(5000, generator=generator), dim=0) if guided else None
+    exact = gram_matrix(features, guide)
+    near = exact + far * torch.rand(64, 64, generator=generator)
+    found = gram_matrix(features, guide, near=near)
+    assert (found - exact).norm() < 2**-8 * (near - exact).norm() + 1e-5 * exact.norm()
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 4), (3, 4, 4), (5,)])

@@ -33,11 +33,17 @@ class GramSums:
         The style layers.
     side : int
         Largest side of a tile in pixels, 0 for the whole picture at once.
+
+    Attributes
+    ----------
+    near : dict
+        Gram matrices that those to come may resemble; see :func:`~napari_neural_style.engine.losses.gram_matrix`.
     """
 
     def __init__(
         self, size: tuple[int, int], regions: Mapping[int, Tensor | None], layers: Sequence[str], side: int
     ) -> None:
+        self.near: Grams = {}
         self._layers = layers
         self._tiles = tiles_of(size, side or max(size), layers)
         self._size = size
@@ -65,7 +71,7 @@ class GramSums:
         for layer in self._layers:
             features = tile.own_at(activations[layer], layer)
             for rows, label, guide, share in self._strips(tile, layer, features):
-                part = gram_matrix(features[:, :, rows], guide) * share
+                part = gram_matrix(features[:, :, rows], guide, self.near.get((layer, label))) * share
                 parts[layer, label] = parts[layer, label] + part if (layer, label) in parts else part
         return parts
 

@@ -136,6 +136,7 @@ class Objective:
                     gram = grams[layer, label]
                     factor = weight * style_constant(gram, weights.normalization) * share
                     self._style.append(Target(layer, gram, factor, label))
+                    self._sums.near[layer, label] = gram
 
     @torch.no_grad()
     def _activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
