@@ -131,9 +131,10 @@ def deep(monkeypatch, quick, fast, **changes):
 
 
 def test_minimal_filtering_gives_the_same_picture(pair, quick, monkeypatch):
-    images = [last(stylize(*pair, deep(monkeypatch, quick, fast, steps=10))).image for fast in (False, True)]
-    assert np.abs(images[0] - images[1]).mean() < 2e-3
-    assert np.abs(images[0] - images[1]).max() < 0.05
+    # Few steps: the differences of rounding grow threefold with each of L-BFGS's first ones.
+    images = [last(stylize(*pair, deep(monkeypatch, quick, fast, steps=4))).image for fast in (False, True)]
+    assert np.abs(images[0] - images[1]).mean() < 5e-4
+    assert np.abs(images[0] - images[1]).max() < 0.03
 
 
 def test_minimal_filtering_in_bfloat16_reaches_the_same_loss(pair, quick, monkeypatch):
