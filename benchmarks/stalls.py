@@ -27,6 +27,7 @@ import numpy as np
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 
+import napari_neural_style.engine  # noqa: F401 - says how threads wait; the other process inherits it
 from napari_neural_style import PRESETS
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 EVERY = 0.005
 RATED_STEPS = 120
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the engine does; the other process inherits it
 
 
 def burn(ready: multiprocessing.synchronize.Event) -> None:

@@ -11,12 +11,11 @@ import pytest
 
 import counts
 import napari_neural_style.cache
+import napari_neural_style.engine  # says how threads wait, before any test module imports torch
 from napari_neural_style import StyleSettings
 
 # Where the shell runs the tests in the background, the programs they start would ignore Ctrl-C too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# As the engine does, but before any test module imports torch.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Before any test module imports napari: its settings and the plugin's preferences are not the user's own.
 _napari_settings = tempfile.TemporaryDirectory(prefix="napari-settings-")
 os.environ["NAPARI_CONFIG"] = str(Path(_napari_settings.name) / "settings.yaml")

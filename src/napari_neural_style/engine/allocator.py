@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # glibc's numbers (malloc.h) of what mallopt sets, and what they are by default.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-_USUAL_TRIM_THRESHOLD, _USUAL_MMAP_MAX = 128 * 1024, 65536
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_USUAL = {_TRIM_THRESHOLD: 128 * 1024, _TOP_PAD: 128 * 1024, _MMAP_MAX: 65536}
+# A thread's memory lies in pieces of 64 MB, which go back when they are empty unless that many bytes are to spare.
+_KEEPING = {_TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**26, _MMAP_MAX: 0}
 
 _lock = threading.Lock()
 _users = 0
@@ -38,16 +40,16 @@ def kept_memory() -> Iterator[None]:
     with _lock:
         _users += 1
         if _users == 1:
-            library.mallopt(_MMAP_MAX, 0)
-            library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+            for name, value in _KEEPING.items():
+                library.mallopt(name, value)
     try:
         yield
     finally:
         with _lock:
             _users -= 1
             if _users == 0:
-                library.mallopt(_MMAP_MAX, _USUAL_MMAP_MAX)
-                library.mallopt(_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+                for name, value in _USUAL.items():
+                    library.mallopt(name, value)
                 library.malloc_trim(0)
 
 
