@@ -14,6 +14,9 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+import napari_neural_style.engine  # noqa: F401 - says how threads wait, before torch is imported
+
+# isort: split
 import numpy as np
 import torch
 from torch import Tensor
