@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import resource
 import threading
 
 import psutil
@@ -8,6 +7,7 @@ import pytest
 
 from napari_neural_style.engine.allocator import _glibc, kept_memory
 
+resource = pytest.importorskip("resource", reason="Windows counts no page faults")
 PAGES = 40 * 2**20 // resource.getpagesize()
 
 

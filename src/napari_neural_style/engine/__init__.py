@@ -9,6 +9,8 @@ import sys
 # imported.
 if "OMP_WAIT_POLICY" not in os.environ:
     if sys.platform == "linux":
-        os.environ |= {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+        os.environ["OMP_WAIT_POLICY"] = "ACTIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("KMP_BLOCKTIME", "0")
     else:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

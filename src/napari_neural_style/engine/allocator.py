@@ -50,9 +50,7 @@ def kept_memory() -> Iterator[None]:
             if _users == 0:
                 for name, value in _USUAL.items():
                     library.mallopt(name, value)
-                library.malloc_trim(0)
-                # That leaves the last piece of a thread's memory, which the thread itself gives back as it frees.
-                bytearray(2**16 + 2**12)
+                give_back()
 
 
 def give_back() -> None:
@@ -60,3 +58,5 @@ def give_back() -> None:
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
+        # That leaves the last piece of a thread's memory, which goes when the thread frees 64 kB or more at once.
+        bytearray(2**16 + 2**12)
