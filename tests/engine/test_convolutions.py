@@ -10,8 +10,9 @@ from napari_neural_style.engine import convolutions
 from napari_neural_style.engine.convolutions import Direct, Winograd, _Products, _Sums, convolution
 
 CPU = torch.device("cpu")
-TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 3e-2}
-"""Of the sums of the products' sizes, in root mean square: twice the largest errors of 16,000 cases."""
+TOLERANCE = {torch.float32: (1e-6, 1e-5), torch.bfloat16: (3e-2, 1.5e-1)}
+"""Of the sums of the products' sizes, in root mean square and at most: at least about twice the errors of 16,000 cases,
+which in bfloat16 are largest of a single channel."""
 
 
 @settings(max_examples=40, deadline=None)
@@ -40,7 +41,9 @@ def test_minimal_filtering_is_a_convolution_and_its_way_back_is_autograds(sides,
         (fast.back(pull, padding), back, sizes.back(pull.abs().float(), padding)),
     ):
         assert found.dtype == dtype
-        assert (found.double() - wanted).norm() < TOLERANCE[dtype] * size.double().norm()
+        mean, most = TOLERANCE[dtype]
+        assert (found.double() - wanted).norm() < mean * size.double().norm()
+        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=most * size.max().item())
 
 
 def test_transforms_as_products_are_those_as_sums():
