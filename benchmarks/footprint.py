@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PROGRAM = """
 import sys, time
 sys.path.insert(0, {folder!r})
-import torch, psutil
+import napari_neural_style.engine, torch, psutil
 from footprint import {what}
 {what}(*{arguments!r})
 """
