@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_neural_style.engine import convolutions
-from napari_neural_style.engine.convolutions import Direct, Winograd, _Products, _Sums, convolution
+from napari_neural_style.engine.convolutions import Direct, FromColors, Winograd, _Products, _Sums, convolution
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: (1e-6, 1e-5), torch.bfloat16: (3e-2, 1.5e-1)}
@@ -44,6 +44,20 @@ def test_minimal_filtering_is_a_convolution_and_its_way_back_is_autograds(sides,
         mean, most = TOLERANCE[dtype]
         assert (found.double() - wanted).norm() < mean * size.double().norm()
         torch.testing.assert_close(found.double(), wanted, rtol=0, atol=most * size.max().item())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_the_way_back_to_colors_is_autograds(dtype, tolerance, padding):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(7, 3, 3, 3, generator=generator).to(dtype)
+    exact = torch.zeros(2, 3, 9, 12, dtype=torch.float64, requires_grad=True)
+    expected = F.conv2d(exact, weight.double(), padding=padding)
+    pull = torch.randn(expected.shape, generator=generator).to(dtype)
+    (wanted,) = torch.autograd.grad(expected, exact, pull.double())
+    found = FromColors(weight, torch.zeros(7, dtype=dtype)).back(pull, padding)
+    assert found.dtype == torch.float32
+    assert (found - wanted).norm() < tolerance * wanted.norm()
 
 
 def test_transforms_as_products_are_those_as_sums():
@@ -91,3 +105,4 @@ def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, ca
         assert isinstance(many, Winograd if dtype in chosen else Direct)
         few = convolution(torch.zeros(64, 256, 3, 3), torch.zeros(64), CPU, dtype)
         assert isinstance(few, Direct)
+        assert isinstance(convolution(torch.zeros(64, 3, 3, 3), torch.zeros(64), CPU, dtype), FromColors)

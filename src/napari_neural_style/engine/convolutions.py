@@ -14,6 +14,7 @@ from napari_neural_style.engine.devices import cpu_bfloat16
 Matrix = Sequence[Sequence[float]]
 
 _SIDE, _EDGE = 4, 6  # pixels of a tile's results, and of the maps that they depend on
+_COLORS = 4  # channels of maps that a convolution's way back has too few of to be fast
 _STRIP = 4096  # pixels transformed at once: enough for full matrix products, few enough for a processor's cache
 
 # B^T, G and A^T of Lavin and Gray (2016), equation 12, by Cook and Toom's algorithm at 0, ±2/3, ±3/2 and infinity:
@@ -67,7 +68,8 @@ def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch
     """
     if winograd_pays(weight, device, dtype):
         return Winograd(weight.to(device), bias.to(device, dtype), dtype)
-    return Direct(weight.to(device, dtype, memory_format=torch.channels_last), bias.to(device, dtype))
+    kind = FromColors if device.type == "cpu" and weight.shape[1] <= _COLORS else Direct
+    return kind(weight.to(device, dtype, memory_format=torch.channels_last), bias.to(device, dtype))
 
 
 def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> bool:
@@ -106,6 +108,28 @@ class Direct:
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return its adjoint."""
         return F.conv_transpose2d(gradient, self._weight, padding=padding)
+
+
+class FromColors(Direct):
+    """A convolution of few channels, whose adjoint is one product for all nine places of the filters.
+
+    A direct one computes results for many channels at once, most of which are not there.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__(weight, bias)
+        self._places = weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
+
+    def back(self, gradient: Tensor, padding: int) -> Tensor:
+        """Return its adjoint, float32."""
+        batch, kinds, height, width = gradient.shape
+        parts = self._places @ gradient.permute(0, 2, 3, 1).reshape(-1, kinds).T
+        parts = parts.view(3, 3, -1, batch, height, width).transpose(2, 3)
+        found = gradient.new_zeros(batch, parts.shape[3], height + 2, width + 2, dtype=torch.float32)
+        for row in range(3):
+            for column in range(3):
+                found[:, :, row : row + height, column : column + width] += parts[row, column]
+        return found[:, :, padding : height + 2 - padding, padding : width + 2 - padding]
 
 
 class Winograd:

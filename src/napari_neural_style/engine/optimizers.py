@@ -222,14 +222,17 @@ class LBFGS:
         if not self._pairs:
             direction = self._weigh_colors(direction)
             return direction.mul_(self._FIRST_STEP / direction.abs().mean().clamp_min(1e-30))
+        # One room for all pairs: new ones for each would push the pairs out of the cache.
+        room = torch.empty_like(direction)
         factors = []
         for step, change, curvature in reversed(self._pairs):
-            factors.append(_dot(step, direction) / curvature)
-            direction.addcmul_(change.to(direction.dtype), factors[-1], value=-1)
+            factors.append(_dot(room.copy_(step), direction) / curvature)
+            direction.addcmul_(room.copy_(change), factors[-1], value=-1)
         step, change, _ = self._pairs[-1]
         direction = self._weigh_colors(direction).mul_(self._scale(step, change))
         for (step, change, curvature), factor in zip(self._pairs, reversed(factors), strict=True):
-            direction.addcmul_(step.to(direction.dtype), factor - _dot(change, direction) / curvature)
+            factor = factor - _dot(room.copy_(change), direction) / curvature
+            direction.addcmul_(room.copy_(step), factor)
         length = torch.linalg.vector_norm(direction) / direction.numel() ** 0.5
         return direction.mul_((self._LONGEST_STEP / length).clamp(max=1))
 
