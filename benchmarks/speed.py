@@ -251,7 +251,7 @@ def losses(device: torch.device) -> str:
     judge = Judge(RELATIVE, device)
     reached, plain_seconds = plain_lbfgs(judge, 300)
     lines.append(f"plain L-BFGS, float32, 300 steps to a loss of {reached:.4g} | {plain_seconds:.0f} | 300 | 1")
-    scales = dataclasses.replace(RELATIVE, scales=2, steps=500, history=100)
+    scales = dataclasses.replace(RELATIVE, scales=2, steps=400, history=100)
     lines.append(until("ours, two scales, history 100", scales, judge, reached, plain_seconds))
     return "\n".join(f"| {line} |" for line in lines)
 

@@ -60,7 +60,7 @@ def test_only_what_differs_is_named():
     assert command_of({"settings": paper.to_dict()}).endswith("--preset paper --no-rescale-features")
 
 
-@pytest.mark.parametrize(("step", "save_every"), [(200, 100), (137, 137)])
+@pytest.mark.parametrize(("step", "save_every"), [(100, 50), (137, 137)])
 def test_a_step_before_the_last_is_kept_by_the_command(step, save_every):
     options, found = parsed(command_of({"settings": StyleSettings().to_dict(), "step": step}))
     assert options.steps_dir == "steps"

@@ -77,7 +77,7 @@ class StyleSettings:
         high=8,
     )
     steps: int = _setting(
-        300,
+        150,
         "Optimiser steps over all scales together; each is one evaluation of the loss and its gradient.",
         low=1,
         high=1_000_000,
@@ -85,7 +85,7 @@ class StyleSettings:
         basic=True,
     )
     save_every: int = _setting(
-        100,
+        50,
         "Keep the image of every so many steps as a layer or file of its own. The last is always kept.",
         low=1,
         high=1_000_000,
@@ -109,7 +109,7 @@ class StyleSettings:
         0.0, "Total variation weight γ; more makes the picture smoother.", low=0.0, high=1e12, live=True
     )
     min_structure: float = _setting(
-        0.64,
+        0.66,
         "Raise the content weight, up to 16 times, while the correlation of the picture's blurred luminance with "
         "the content's is below this, so that the content stays recognisable. 0 turns it off.",
         low=0.0,
@@ -256,12 +256,13 @@ SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in dataclass
 
 PRESETS: dict[str, StyleSettings] = {
     "balanced": StyleSettings(),
-    "fast": StyleSettings(size=256, scales=2, steps=100, save_every=50),
-    "fine": StyleSettings(size=1024, scales=4, steps=800, save_every=200),
+    "fast": StyleSettings(size=256, scales=2, steps=60, save_every=20),
+    "fine": StyleSettings(size=1024, scales=4, steps=400, save_every=100),
     "written": StyleSettings(
         size=(512, 512),
         scales=1,
         steps=500,
+        save_every=100,
         content_weight=1.0,
         style_weight=1e6,
         content_layers={"conv4_2": 1.0},
@@ -277,6 +278,7 @@ PRESETS: dict[str, StyleSettings] = {
     "paper": StyleSettings(
         scales=1,
         steps=500,
+        save_every=100,
         content_weight=1.0,
         # The published 1e3 leaves a sum over pixels and filters far above the Gram terms; by eye, see docs/science.md.
         style_weight=3e7,
