@@ -16,6 +16,7 @@ Matrix = Sequence[Sequence[float]]
 _SIDE, _EDGE = 4, 6  # pixels of a tile's results, and of the maps that they depend on
 _COLORS = 4  # channels of maps that a convolution's way back has too few of to be fast
 _STRIP = 4096  # pixels transformed at once: enough for full matrix products, few enough for a processor's cache
+_LONG_STRIP = 65536  # pixels whose way back to colours takes little memory and few operations
 
 # B^T, G and A^T of Lavin and Gray (2016), equation 12, by Cook and Toom's algorithm at 0, ±2/3, ±3/2 and infinity:
 # a quarter of the rounding errors at 0, ±1, 2, 1/2 and infinity. Of opposite points x and -x, B^T has the rows e
@@ -123,12 +124,14 @@ class FromColors(Direct):
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return its adjoint, float32."""
         batch, kinds, height, width = gradient.shape
-        parts = self._places @ gradient.permute(0, 2, 3, 1).reshape(-1, kinds).T
-        parts = parts.view(3, 3, -1, batch, height, width).transpose(2, 3)
-        found = gradient.new_zeros(batch, parts.shape[3], height + 2, width + 2, dtype=torch.float32)
-        for row in range(3):
-            for column in range(3):
-                found[:, :, row : row + height, column : column + width] += parts[row, column]
+        pixels = gradient.permute(0, 2, 3, 1)
+        found = gradient.new_zeros(batch, len(self._places) // 9, height + 2, width + 2, dtype=torch.float32)
+        for rows in _strips(pixels, _LONG_STRIP):
+            strip = pixels[:, rows]
+            parts = (self._places @ strip.reshape(-1, kinds).T).view(3, 3, -1, *strip.shape[:3]).transpose(2, 3)
+            for row in range(3):
+                for column in range(3):
+                    found[:, :, rows.start + row : rows.stop + row, column : column + width] += parts[row, column]
         return found[:, :, padding : height + 2 - padding, padding : width + 2 - padding]
 
 
@@ -187,11 +190,11 @@ class Winograd:
         return found[:, padding : height + 2 - padding, padding : width + 2 - padding].permute(0, 3, 1, 2)
 
 
-def _strips(pixels: Tensor) -> Iterator[slice]:
-    """Yield rows of (B, H, W, C) that are transformed at once."""
+def _strips(pixels: Tensor, wanted: int = _STRIP) -> Iterator[slice]:
+    """Yield rows of (B, H, W, C), of whole tiles and about so many pixels, that are worked on at once."""
     height = pixels.shape[1]
-    tiles = height // _SIDE
-    most = _SIDE * -(-tiles // max(1, round(pixels[..., 0].numel() / _STRIP)))
+    tiles = -(-height // _SIDE)
+    most = _SIDE * -(-tiles // max(1, round(pixels[..., 0].numel() / wanted)))
     for first in range(0, height, most):
         yield slice(first, min(first + most, height))
 
