@@ -90,20 +90,21 @@ def test_maps_larger_than_a_strip_have_no_seams():
 
 
 @pytest.mark.parametrize(
-    ("vector", "matrix", "capability", "chosen"),
+    ("vector", "matrix", "capability", "dtype", "channels"),
     [
-        (False, False, "AVX2", {torch.float32}),
-        (True, False, "AVX512", {torch.bfloat16}),
-        (True, True, "AVX512", set()),
-        (False, False, "DEFAULT", set()),
+        (False, False, "AVX2", torch.float32, 128),
+        (True, False, "AVX512", torch.bfloat16, 128),
+        (True, True, "AVX512", torch.bfloat16, 256),
+        (False, False, "DEFAULT", torch.float32, None),
     ],
 )
-def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, capability, chosen):
+def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, capability, dtype, channels):
     monkeypatch.setattr(convolutions, "cpu_bfloat16", lambda: (vector, matrix))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    for dtype in (torch.float32, torch.bfloat16):
-        many = convolution(torch.zeros(128, 256, 3, 3), torch.zeros(128), CPU, dtype)
-        assert isinstance(many, Winograd if dtype in chosen else Direct)
-        few = convolution(torch.zeros(64, 256, 3, 3), torch.zeros(64), CPU, dtype)
-        assert isinstance(few, Direct)
-        assert isinstance(convolution(torch.zeros(64, 3, 3, 3), torch.zeros(64), CPU, dtype), FromColors)
+    for other in (torch.float32, torch.bfloat16):
+        for count in (64, 128, 256):
+            way = convolution(torch.zeros(count, 512, 3, 3), torch.zeros(count), CPU, other)
+            fewest = channels if other == dtype else None
+            assert type(way) is (Winograd if fewest and count >= fewest else Direct)
+        to_colors = convolution(torch.zeros(64, 3, 3, 3), torch.zeros(64), CPU, other)
+        assert type(to_colors) is (Direct if matrix and other == torch.bfloat16 else FromColors)

@@ -69,23 +69,28 @@ def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch
     """
     if winograd_pays(weight, device, dtype):
         return Winograd(weight.to(device), bias.to(device, dtype), dtype)
-    kind = FromColors if device.type == "cpu" and weight.shape[1] <= _COLORS else Direct
+    one_product = device.type == "cpu" and weight.shape[1] <= _COLORS and not _in_matrix_units(dtype)
+    kind = FromColors if one_product else Direct
     return kind(weight.to(device, dtype, memory_format=torch.channels_last), bias.to(device, dtype))
 
 
 def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> bool:
-    """Tell whether minimal filtering is faster than a direct convolution, as measured with AVX2 and AVX-512.
+    """Tell whether minimal filtering is faster than a direct convolution, as measured with AVX2, AVX-512 and AMX.
 
-    It is not with few channels, whose transforms cost more than the products saved, nor with a processor's matrix
-    units. Those with bfloat16 convolve float32 at twice the rate of their matrix products: too little gain for four
-    times the numbers that are kept of a filter. A GPU's library chooses by itself.
+    It is not with few channels, whose transforms cost more than the products saved; matrix units make products cheap,
+    so that it takes more of them there. Processors with bfloat16 convolve float32 at twice the rate of their matrix
+    products: too little gain for four times the numbers that are kept of a filter. A GPU's library chooses by itself.
     """
-    if device.type != "cpu" or min(weight.shape[:2]) < 128:
+    if device.type != "cpu" or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return False
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+    if any(cpu_bfloat16()) != (dtype == torch.bfloat16):
         return False
-    bfloat16, matrix_units = cpu_bfloat16()
-    return not matrix_units and bfloat16 == (dtype == torch.bfloat16)
+    return min(weight.shape[:2]) >= (256 if _in_matrix_units(dtype) else 128)
+
+
+def _in_matrix_units(dtype: torch.dtype) -> bool:
+    """Tell whether the processor multiplies numbers of that kind in matrix units."""
+    return dtype == torch.bfloat16 and cpu_bfloat16()[1]
 
 
 class Direct:
