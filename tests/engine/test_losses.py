@@ -59,7 +59,9 @@ def test_identical_inputs_have_no_loss(normalization):
     content = Target("conv1_1", features, content_constant(features, normalization))
     gram = gram_matrix(features)
     style = Target("conv1_1", gram, style_constant(gram, normalization))
-    assert sum(content_terms({"conv1_1": features}, [content]) + style_terms({("conv1_1", 0): gram}, [style])) == 0
+    terms, slopes = style_terms({("conv1_1", 0): gram}, [style])
+    assert sum(content_terms({"conv1_1": features}, [content]) + terms) == 0
+    assert not slopes["conv1_1", 0].any()
 
 
 def test_total_variation_of_a_checkerboard_is_two():
@@ -84,8 +86,21 @@ def test_paper_gradients():
 
     gram = gram_matrix(compared)
     style = Target("x", gram, style_constant(gram, "paper"))
-    (gradient,) = torch.autograd.grad(style_terms({("x", 0): gram_matrix(features)}, [style])[0], pre)
-    torch.testing.assert_close(gradient[0].flatten(1), (flat @ flat.T - s @ s.T) @ flat / (n**2 * m**2) * active)
+    _, slopes = style_terms({("x", 0): gram_matrix(features.detach())}, [style])
+    gradient = torch.zeros_like(features)
+    add_gram_gradient(gradient, features.detach(), slopes["x", 0])
+    torch.testing.assert_close(gradient[0].flatten(1), (flat @ flat.T - s @ s.T) @ flat / (n**2 * m**2))
+
+
+def test_style_terms_of_one_gram_matrix_share_their_slope():
+    generator = torch.Generator().manual_seed(5)
+    gram, *others = torch.rand(3, 4, 4, dtype=torch.float64, generator=generator)
+    targets = [Target("x", other, factor, label=2) for other, factor in zip(others, (0.5, 3.0), strict=True)]
+    terms, slopes = style_terms({("x", 2): gram}, targets, weight=7.0)
+    gram.requires_grad_()
+    expected = [7 * target.factor * (gram - target.value).square().sum() for target in targets]
+    torch.testing.assert_close(torch.stack(terms), torch.stack(expected).detach())
+    torch.testing.assert_close(slopes["x", 2], *torch.autograd.grad(sum(expected), gram))
 
 
 def test_gradients_agree_with_finite_differences():
@@ -100,11 +115,12 @@ def test_the_gradient_at_features_is_that_of_autograd(guided, layout):
     generator = torch.Generator().manual_seed(3)
     features, known = torch.rand(2, 1, 4, 3, 5, dtype=torch.float64, generator=generator)
     slope = torch.rand(4, 4, dtype=torch.float64, generator=generator)
+    slope += slope.T.clone()
     guide = torch.rand(15, dtype=torch.float64, generator=generator) if guided else None
     features.requires_grad_()
-    (expected,) = torch.autograd.grad((slope * gram_matrix(features, guide)).sum(), features)
+    (expected,) = torch.autograd.grad((slope * 0.3 * gram_matrix(features, guide)).sum(), features)
     gradient = known.clone(memory_format=layout)
-    add_gram_gradient(gradient, features.detach(), slope, guide)
+    add_gram_gradient(gradient, features.detach(), slope, guide, share=0.3)
     torch.testing.assert_close(gradient - known, expected)
 
 

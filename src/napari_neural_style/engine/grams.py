@@ -71,7 +71,9 @@ class GramSums:
         for layer in self._layers:
             features = tile.own_at(activations[layer], layer)
             for rows, label, guide, share in self._strips(tile, layer, features):
-                part = gram_matrix(features[:, :, rows], guide, self.near.get((layer, label))) * share
+                part = gram_matrix(features[:, :, rows], guide, self.near.get((layer, label)))
+                if share != 1:
+                    part *= share
                 parts[layer, label] = parts[layer, label] + part if (layer, label) in parts else part
         return parts
 
@@ -91,8 +93,7 @@ class GramSums:
         """
         if layer in self._layers:
             for rows, label, guide, share in self._strips(tile, layer, features):
-                slope = slopes[layer, label] * share
-                add_gram_gradient(gradient[:, :, rows], features[:, :, rows], slope, guide)
+                add_gram_gradient(gradient[:, :, rows], features[:, :, rows], slopes[layer, label], guide, share)
 
     def _strips(self, tile: Tile, layer: str, features: Tensor) -> Iterator[tuple[slice, int, Tensor | None, float]]:
         """Yield rows of a tile's own features, with each region's guide there, or their share of all positions.

@@ -57,8 +57,9 @@ def gram_matrix(features: Tensor, guide: Tensor | None = None, near: Tensor | No
     # Products of bfloat16 on a CPU are summed in float32 and then rounded.
     rounded_at_the_end = by_position.is_cpu and by_position.dtype == torch.bfloat16
     if rounded_at_the_end and near is not None:
-        expected = (near * (count if guide is None else guide.square().sum())).to(torch.bfloat16)
-        return (expected.float() + torch.addmm(expected, by_position.T, by_position, beta=-1)) / count
+        expected = (near if guide is None else near * guide.square().sum()).to(torch.bfloat16)
+        difference = torch.addmm(expected, by_position.T, by_position, beta=-1, alpha=1 / count)
+        return expected.float().add_(difference)
     gram = by_position.new_zeros((by_position.shape[1],) * 2, dtype=torch.float32)
     for part in torch.split(by_position, _POSITIONS):
         if rounded_at_the_end:
@@ -101,7 +102,9 @@ def _by_position(features: Tensor) -> Tensor:
     return features[0].permute(1, 2, 0).reshape(-1, features.shape[1])
 
 
-def add_gram_gradient(gradient: Tensor, features: Tensor, slope: Tensor, guide: Tensor | None = None) -> None:
+def add_gram_gradient(
+    gradient: Tensor, features: Tensor, slope: Tensor, guide: Tensor | None = None, share: float = 1.0
+) -> None:
     """Add to the gradient at features what a loss that depends on their Gram matrix adds.
 
     Parameters
@@ -109,25 +112,27 @@ def add_gram_gradient(gradient: Tensor, features: Tensor, slope: Tensor, guide: 
     gradient, features : Tensor
         Shape (1, N, H, W); the first is changed in place.
     slope : Tensor
-        Derivative of the loss by the Gram matrix, shape (N, N).
+        Derivative of the loss by the Gram matrix, shape (N, N), symmetric as that is.
     guide : Tensor, optional
         As for :func:`gram_matrix`.
+    share : float
+        What the features' Gram matrix is multiplied with in the one that the loss depends on.
 
     References
     ----------
     Gatys, Ecker and Bethge (2016), equation 6.
     """
     by_position = _by_position(features)
-    slope = slope + slope.T
+    factor = 2 * share
     if guide is None:
-        slope = slope / by_position.shape[0]
+        factor /= by_position.shape[0]
     else:
         by_position = by_position * guide.square()[:, None].to(by_position)
     slope = slope.to(features.dtype)
     if gradient.is_contiguous(memory_format=torch.channels_last):
-        _by_position(gradient).addmm_(by_position, slope)
+        _by_position(gradient).addmm_(by_position, slope, alpha=factor)
     else:
-        gradient += (by_position @ slope).view(*gradient.shape[2:], -1).permute(2, 0, 1)
+        gradient.add_((by_position @ slope).view(*gradient.shape[2:], -1).permute(2, 0, 1), alpha=factor)
 
 
 def content_constant(target: Tensor, normalization: str) -> float:
@@ -174,8 +179,10 @@ def content_terms(activations: Mapping[str, Tensor], targets: Sequence[Target]) 
     ]
 
 
-def style_terms(grams: Mapping[tuple[str, int], Tensor], targets: Sequence[Target]) -> list[Tensor]:
-    """Return factor · ‖G - A‖² for every target.
+def style_terms(
+    grams: Mapping[tuple[str, int], Tensor], targets: Sequence[Target], weight: float | Tensor = 1.0
+) -> tuple[list[Tensor], dict[tuple[str, int], Tensor]]:
+    """Return weight · factor · ‖G - A‖² for every target, and the derivative of their sum by every Gram matrix.
 
     Parameters
     ----------
@@ -183,12 +190,23 @@ def style_terms(grams: Mapping[tuple[str, int], Tensor], targets: Sequence[Targe
         (layer, label) to the Gram matrix (N, N) of a layer and region.
     targets : sequence of Target
         What to compare with.
+    weight : float or Tensor
+        What all terms are multiplied with.
 
     References
     ----------
     Gatys, Ecker and Bethge (2016), equations 4 and 5.
     """
-    return [t.factor * (grams[t.layer, t.label] - t.value).square().sum() for t in targets]
+    terms: list[Tensor] = []
+    slopes: dict[tuple[str, int], Tensor] = {}
+    for target in targets:
+        at = target.layer, target.label
+        scale = target.factor * weight
+        slope = grams[at] - target.value
+        terms.append(scale * torch.dot(slope.flatten(), slope.flatten()))
+        slope *= 2 * scale
+        slopes[at] = slopes[at] + slope if at in slopes else slope
+    return terms, slopes
 
 
 class Losses:

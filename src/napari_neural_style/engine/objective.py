@@ -159,24 +159,14 @@ class Objective:
         style: list[Tensor] = []
 
         def slopes_at(activations: Mapping[str, Tensor]) -> Grams:
-            terms, slopes = self._style_and_slopes(self._sums.parts(whole, activations) if self._style else {})
+            grams = self._sums.parts(whole, activations) if self._style else {}
+            terms, slopes = style_terms(grams, self._style, self._factors[1])
             style.extend(terms)
             return slopes
 
         content, variation, gradient = self._up_and_back(image, whole, self._content, slopes_at)
         # In one layout always: sums over another come out differently in the last bits.
         return torch.stack([*content, *style, variation]), gradient.contiguous()
-
-    def _style_and_slopes(self, grams: Grams) -> tuple[list[Tensor], Grams]:
-        """Return the weighted style terms, and the derivative of their sum by every Gram matrix."""
-        if not grams:
-            return [], {}
-        with torch.enable_grad():
-            for gram in grams.values():
-                gram.requires_grad_()
-            terms = [self._factors[1] * term for term in style_terms(grams, self._style)]
-            slopes = torch.autograd.grad(torch.stack(terms).sum(), list(grams.values()))
-        return [term.detach() for term in terms], dict(zip(grams, slopes, strict=True))
 
     def _up_and_back(
         self, image: Tensor, tile: Tile, targets: Sequence[Target], slopes_at: Callable[[Mapping[str, Tensor]], Grams]

@@ -14,10 +14,7 @@ from torch import Tensor
 
 from napari_neural_style.engine.graph import Recorded
 from napari_neural_style.engine.images import size_of
-from napari_neural_style.engine.losses import (
-    Target,
-    content_constant_of,
-)
+from napari_neural_style.engine.losses import Target, content_constant_of, style_terms
 from napari_neural_style.engine.objective import Objective, Weights, as_rgb
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.regions import Guides
@@ -100,7 +97,8 @@ class TiledObjective(Objective):
     def evaluate(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted terms in the order of `names`, and the gradient of their sum."""
         image = image.detach()
-        style, slopes = self._style_and_slopes(self._sums.of(self._trunk, image, as_rgb) if self._style else {})
+        grams = self._sums.of(self._trunk, image, as_rgb) if self._style else {}
+        style, slopes = style_terms(grams, self._style, self._factors[1])
         content = torch.zeros(len(self._content), device=self._trunk.device)
         variation = torch.zeros((), device=self._trunk.device)
         gradient = torch.zeros_like(image, memory_format=torch.contiguous_format)
