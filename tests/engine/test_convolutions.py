@@ -90,21 +90,21 @@ def test_maps_larger_than_a_strip_have_no_seams():
 
 
 @pytest.mark.parametrize(
-    ("vector", "matrix", "capability", "dtype", "channels"),
+    ("vector", "matrix", "capability", "float32", "bfloat16"),
     [
-        (False, False, "AVX2", torch.float32, 128),
-        (True, False, "AVX512", torch.bfloat16, 128),
-        (True, True, "AVX512", torch.bfloat16, 256),
-        (False, False, "DEFAULT", torch.float32, None),
+        (False, False, "AVX2", 128, None),
+        (True, False, "AVX512", None, 128),
+        (True, True, "AVX512", 128, 256),
+        (False, False, "DEFAULT", None, None),
     ],
 )
-def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, capability, dtype, channels):
+def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, capability, float32, bfloat16):
+    """The last two are from how many channels minimal filtering is chosen."""
     monkeypatch.setattr(convolutions, "cpu_bfloat16", lambda: (vector, matrix))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    for other in (torch.float32, torch.bfloat16):
+    for dtype, fewest in ((torch.float32, float32), (torch.bfloat16, bfloat16)):
         for count in (64, 128, 256):
-            way = convolution(torch.zeros(count, 512, 3, 3), torch.zeros(count), CPU, other)
-            fewest = channels if other == dtype else None
+            way = convolution(torch.zeros(count, 512, 3, 3), torch.zeros(count), CPU, dtype)
             assert type(way) is (Winograd if fewest and count >= fewest else Direct)
-        to_colors = convolution(torch.zeros(64, 3, 3, 3), torch.zeros(64), CPU, other)
-        assert type(to_colors) is (Direct if matrix and other == torch.bfloat16 else FromColors)
+        to_colors = convolution(torch.zeros(64, 3, 3, 3), torch.zeros(64), CPU, dtype)
+        assert type(to_colors) is (Direct if matrix and dtype == torch.bfloat16 else FromColors)

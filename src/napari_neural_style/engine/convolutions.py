@@ -78,14 +78,15 @@ def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> b
     """Tell whether minimal filtering is faster than a direct convolution, as measured with AVX2, AVX-512 and AMX.
 
     It is not with few channels, whose transforms cost more than the products saved; matrix units make products cheap,
-    so that it takes more of them there. Processors with bfloat16 convolve float32 at twice the rate of their matrix
-    products: too little gain for four times the numbers that are kept of a filter. A GPU's library chooses by itself.
+    so that it takes more of them there. Processors with bfloat16 in vector units alone (AMD's) convolve float32 at
+    twice the rate of MKL's products. A GPU's library chooses by itself.
     """
     if device.type != "cpu" or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return False
-    if any(cpu_bfloat16()) != (dtype == torch.bfloat16):
-        return False
-    return min(weight.shape[:2]) >= (256 if _in_matrix_units(dtype) else 128)
+    vector_units, matrix_units = cpu_bfloat16()
+    if dtype == torch.bfloat16:
+        return (vector_units or matrix_units) and min(weight.shape[:2]) >= (256 if matrix_units else 128)
+    return (matrix_units or not vector_units) and min(weight.shape[:2]) >= 128
 
 
 def _in_matrix_units(dtype: torch.dtype) -> bool:
