@@ -173,7 +173,7 @@ def limited(settings: StyleSettings, allowed: int) -> dict:
 def test_a_limit_of_the_system(quick):
     """Real allocations fail: the run takes tiles, gives memory back, and the next run works."""
     settings = dataclasses.replace(quick, size=400, steps=3, history=4)
-    found = limited(settings, 185 * 2**20)
+    found = limited(settings, 140 * 2**20)
     assert any("Memory ran out" in note for note in found["notes"])
     assert any("tile" in turned for turned in found["changes"].values())
     assert found["image"] == found["again"]
