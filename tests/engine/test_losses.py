@@ -87,9 +87,10 @@ def test_paper_gradients():
     gram = gram_matrix(compared)
     style = Target("x", gram, style_constant(gram, "paper"))
     _, slopes = style_terms({("x", 0): gram_matrix(features.detach())}, [style])
-    gradient = torch.zeros_like(features)
-    add_gram_gradient(gradient, features.detach(), slopes["x", 0])
-    torch.testing.assert_close(gradient[0].flatten(1), (flat @ flat.T - s @ s.T) @ flat / (n**2 * m**2))
+    slope = torch.zeros_like(features)
+    add_gram_gradient(slope, features.detach(), slopes["x", 0])
+    (gradient,) = torch.autograd.grad(features, pre, slope)
+    torch.testing.assert_close(gradient[0].flatten(1), (flat @ flat.T - s @ s.T) @ flat / (n**2 * m**2) * active)
 
 
 def test_style_terms_of_one_gram_matrix_share_their_slope():

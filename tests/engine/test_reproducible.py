@@ -57,4 +57,5 @@ def test_another_process_and_another_number_of_threads(make, quick):
     other, near = make({**made["settings"], "precision": "float32"}, 1)
     _, exact = make({**made["settings"], "precision": "float32"}, 2)
     assert other["threads"] == 1
-    assert np.abs(near - exact).mean() < 0.005  # the largest of all pixels is chance: .0002 to .05 with other pictures
+    assert np.abs(near - exact).mean() < 0.005
+    assert np.abs(near - exact).max() < 0.2  # much is chance: .0002 to .05 with other pictures

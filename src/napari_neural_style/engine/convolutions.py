@@ -84,9 +84,9 @@ def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> b
     if device.type != "cpu" or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return False
     vector_units, matrix_units = cpu_bfloat16()
-    if dtype == torch.bfloat16:
-        return (vector_units or matrix_units) and min(weight.shape[:2]) >= (256 if matrix_units else 128)
-    return (matrix_units or not vector_units) and min(weight.shape[:2]) >= 128
+    if not matrix_units and vector_units != (dtype == torch.bfloat16):
+        return False
+    return min(weight.shape[:2]) >= (256 if _in_matrix_units(dtype) else 128)
 
 
 def _in_matrix_units(dtype: torch.dtype) -> bool:
@@ -120,7 +120,7 @@ class Direct:
 class FromColors(Direct):
     """A convolution of few channels, whose adjoint is one product for all nine places of the filters.
 
-    A direct one computes results for many channels at once, most of which are not there.
+    A direct one computes results for many channels at once, most of which are not there; matrix units make up for that.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
