@@ -69,10 +69,10 @@ def synchronized(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def timed(calls: Mapping[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
+def timed(calls: Mapping[str, Callable[[], object]], count: int, device: torch.device) -> dict[str, float]:
     """Return each call's median seconds, the calls taken in turn, after one warm-up."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(repeats + 1):
+    for repeat in range(count + 1):
         for name, call in calls.items():
             started = synchronized(device)
             call()
@@ -130,12 +130,24 @@ def our_step(
     return run
 
 
+def repeats(size: int) -> int:
+    """Return how often steps at a size are timed."""
+    return 5 if size <= 256 else 3
+
+
+@functools.cache
+def plain_step_time(size: int, device: torch.device) -> float:
+    """Return the seconds that a step of the written procedure takes, done plainly: a median."""
+    content, style = pictures(size, device)
+    model, names = network(features_of_the_pair().convolutions, "reflect")
+    plain = written_procedure(model.to(device), names, normalize(content), normalize(style))
+    return timed({"plain": lambda: next(plain)}, repeats(size), device)["plain"]
+
+
 def step_times(size: int, device: torch.device) -> str:
     """Return a table of seconds a step."""
     content, style = pictures(size, device)
     features = features_of_the_pair()
-    model, names = network(features.convolutions, "reflect" if features.border == "reflect" else "zeros")
-    plain = written_procedure(model.to(device), names, normalize(content), normalize(style))
     calls: dict[str, Callable[[], object]] = {}
     for dtype in dict.fromkeys((torch.float32, resolve_precision("auto", device))):
         word = str(dtype).removeprefix("torch.")
@@ -147,10 +159,9 @@ def step_times(size: int, device: torch.device) -> str:
             lbfgs, zeros, content, style, dtype
         )
         calls[f"bare convolutions, {word}"] = bare_convolutions(size, device, dtype)
-    repeats = 5 if size <= 256 else 3
-    first = timed({"plain": lambda: next(plain)}, repeats, device)["plain"]
+    first = plain_step_time(size, device)
     with torch.no_grad(), kept_memory():
-        times = timed(calls, repeats, device)
+        times = timed(calls, repeats(size), device)
     lines = [f"{size} × {size} px | seconds a step | times faster | × bare convolutions", "--- | --- | --- | ---"]
     lines.append(f"the written procedure, plainly | {first:.3f} | 1 |")
     for name, seconds in times.items():
@@ -189,10 +200,15 @@ def ours(settings: StyleSettings, features: Features) -> Iterator[tuple[float, f
 
 def until(name: str, settings: StyleSettings, judge: Judge, loss: float, whole: float) -> str:
     """Return a row: the loss, the seconds and steps until it is no more than `loss`, their share of `whole` seconds."""
+    near = 1.03 * loss
     for number, (seconds, told, image) in enumerate(ours(settings, judge.features), 1):
-        # The judge takes as long as a step: it is asked only where the run's own loss is near.
-        if image is not None and told <= 1.03 * loss and (found := judge(image)) <= loss:
+        if image is None or told > near:
+            continue
+        found = judge(image)
+        if found <= loss:
             return f"{name}, to {found:.4g} | {seconds:.1f} | {number} | {seconds / whole:.3f}"
+        # The judge takes as long as a step or two: it is asked again when the run's own loss has fallen by what lacked.
+        near = told * loss / found
     assert image is not None
     return f"{name}, {number} steps to {judge(image):.4g} | not reached | |"
 
@@ -225,16 +241,7 @@ def plain_lbfgs(judge: Judge, steps: int) -> tuple[float, float]:
 def losses(device: torch.device) -> str:
     """Return a table of seconds to a loss at 256 px."""
     judge = Judge(WRITTEN, device)
-    model, names = network(judge.features.convolutions, "reflect")
-    style = pictures(256, device)[1]
-    plain = written_procedure(model.to(device), names, judge.start, normalize(style))
-    next(plain)
-    step_seconds = []
-    for _ in range(5):
-        started = synchronized(device)
-        next(plain)
-        step_seconds.append(synchronized(device) - started)
-    baseline = 500 * statistics.median(step_seconds)
+    baseline = 500 * plain_step_time(256, device)
     adam = dataclasses.replace(WRITTEN, precision="float32", steps=500)
     *_, (adam_seconds, _, image) = ours(adam, judge.features)
     assert image is not None

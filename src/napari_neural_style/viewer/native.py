@@ -88,7 +88,6 @@ def _align_fields(column: QWidget) -> None:
 def show_whole_choices(box: QComboBox) -> None:
     """Let the list of a combo box be as wide as its words, and scroll when there are many."""
     box.setMaxVisibleItems(20)
-    box.setStyleSheet("combobox-popup: 0;")  # else the list takes the height of the screen
     box.installEventFilter(_ListWidth(box))
 
 
@@ -103,19 +102,40 @@ class _ListWidth(QObject):
         return super().eventFilter(watched, event)
 
 
-_STYLE = """
+FOLDS = "folds"
+"""A property of buttons that fold away what is below them."""
+
+_STYLE = f"""
+QPushButton[{FOLDS}="true"] {{ text-align: left; padding-left: 6px; }}
+QComboBox {{ combobox-popup: 0; }}
 QPushButton:focus, QComboBox:focus, QAbstractSpinBox:focus, QLineEdit:focus,
-QCheckBox:focus, QListWidget:focus { border: 1px solid #4c8dff; }
-QSlider::handle:horizontal:disabled { background-color: rgba(128, 128, 128, 35%); }
-QAbstractSpinBox[buttonSymbols="NoButtons"] { min-width: 32px; padding: 1px 2px; }
+QCheckBox:focus, QListWidget:focus {{ border: 1px solid #4c8dff; }}
+QSlider::handle:horizontal:disabled {{ background-color: rgba(128, 128, 128, 35%); }}
+QAbstractSpinBox[buttonSymbols="NoButtons"] {{ min-width: 32px; padding: 1px 2px; }}
 """
 """napari's style does not show where the keyboard is, nor that a slider is disabled, and gives a slider's number more
-room than the slider. The colours are seen on its dark and its light theme."""
+room than the slider; Qt's lists of choices take the height of the screen. The colours are seen on napari's dark and
+its light theme."""
+
+
+class _Styled(QObject):
+    """Styles a widget once its window has: with a style of its own before, Qt styles all in it at every step there."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Wait for the window's style."""
+        if isinstance(watched, QWidget) and event.type() == QEvent.Type.Polish:
+            watched.removeEventFilter(self)
+            watched.setStyleSheet(_STYLE)
+        return super().eventFilter(watched, event)
+
+
+def style_in_window(widget: QWidget) -> None:
+    """Show where the keyboard is and what can be pressed, when a widget has come into a window."""
+    widget.installEventFilter(_Styled(widget))
 
 
 def make_accessible(container: Container[Any]) -> None:
-    """Give every control a name for screen readers, let Tab go from top to bottom, and show where it is."""
-    container.native.setStyleSheet(_STYLE)
+    """Give every control a name for screen readers, and let Tab go from top to bottom."""
     before: QWidget | None = None
     for widget in _controls(container):
         name = getattr(widget, "text", "") or widget.label or widget.name

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from magicgui.widgets import Container, PushButton
-from magicgui.widgets.bases import Widget
 from psygnal import Signal
+
+from napari_neural_style.viewer.native import FOLDS
 
 
 class Section(Container):
@@ -18,7 +19,7 @@ class Section(Container):
     title : str
         On the button.
     make : callable
-        Returns what folds away; called when it is first opened.
+        Returns the container that folds away; called when it is first opened.
     tooltip : str
         What is in it.
 
@@ -26,27 +27,29 @@ class Section(Container):
     ----------
     made : Signal
         Emitted when it has been opened for the first time.
+    inner : Container or None
+        What folds away, None before it is made.
     """
 
     made = Signal()
 
-    def __init__(self, title: str, make: Callable[[], Widget], tooltip: str) -> None:
+    def __init__(self, title: str, make: Callable[[], Container[Any]], tooltip: str) -> None:
         self._title = title
-        self._make: Callable[[], Widget] | None = make
+        self._make = make
         self.toggle = PushButton(text=f"▸ {title}", tooltip=tooltip)
-        self.inner: Container[Any] = Container(labels=False, visible=False)
-        self.inner.margins = (8, 0, 0, 0)
-        super().__init__(widgets=[self.toggle, self.inner], labels=False)
+        self.inner: Container[Any] | None = None
+        super().__init__(widgets=[self.toggle], labels=False)
         self.margins = (0, 0, 0, 0)
-        self.toggle.native.setStyleSheet("text-align: left; padding-left: 6px;")
-        self.toggle.changed.connect(lambda: self.open(not self.inner.visible))
+        self.toggle.native.setProperty(FOLDS, True)
+        self.toggle.changed.connect(lambda: self.open(self.inner is None or not self.inner.visible))
 
     def open(self, shown: bool = True) -> None:
         """Show or hide what is in it."""
-        if self._make is not None:
-            self.inner.append(self._make())
+        if self.inner is None:
+            self.inner = self._make()
+            self.inner.margins = (8, 0, 0, 0)
+            self.append(self.inner)
             self.inner.reset_choices()
-            self._make = None
             self.made.emit()
         self.inner.visible = shown
         self.toggle.text = f"{'▾' if shown else '▸'} {self._title}"

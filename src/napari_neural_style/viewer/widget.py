@@ -21,6 +21,7 @@ from napari_neural_style.viewer.native import (
     make_canvas_current,
     note,
     put_in_scroll_area,
+    style_in_window,
     wrapped,
 )
 from napari_neural_style.viewer.outputs import STEPS_AS
@@ -59,6 +60,7 @@ class StyleTransferWidget(Container):
         self._told = store.why_left_out()
         self._connect()
         make_accessible(self)
+        style_in_window(self.native)
         self._update()
 
     def _build(self) -> None:
