@@ -64,10 +64,16 @@ def labelled(*widgets: ValueWidget[Any]) -> Container:
 
 
 class Choices(ComboBox):
-    """A combo box that keeps its value when the words for its choices change."""
+    """A combo box of choices that a function tells; it keeps its value when the words for them change."""
+
+    _seen: list[Any] | None = None
 
     def reset_choices(self, *args: Any) -> None:
-        """Look again what there is to choose from."""
+        """Look again what there is to choose from; magicgui asks often, and setting the same anew is slow."""
+        seen = list(self.options["choices"](self))
+        if seen == self._seen:
+            return
+        self._seen = seen
         kept: Any = self.get_value()
         undecided = kept is None and bool(self.choices)
         with self.changed.blocked():
