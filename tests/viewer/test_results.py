@@ -126,6 +126,35 @@ def test_saved_steps_as_one_layer_with_a_slider(viewer, widget, steps_as):
     assert (viewer.dims.nsteps[0], viewer.dims.current_step[0]) == (11, 10)
 
 
+@pytest.mark.parametrize("names", [[], ["cat"], ["cat", "waves"]])
+def test_a_saved_step_leaves_the_selection_as_it_is(viewer, widget, names):
+    """Neither the layer list nor the layer controls change; choosing the new layer shows its own."""
+    opened(widget, "results")._results.steps_as.value = "layers"
+    endless(widget, save_every=20)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    selection, view, controls = (
+        viewer.layers.selection,
+        viewer.window._qt_viewer.layers,
+        viewer.window._qt_viewer.controls,
+    )
+    viewer.layers.selection = {viewer.layers[name] for name in names}
+    shown, changes = controls.currentWidget(), []
+    selection.events.changed.connect(changes.append)
+    before = len(viewer.layers)
+    wait_until(lambda: len(viewer.layers) > before + 1)
+    assert {layer.name for layer in selection} == set(names)
+    assert {index.data() for index in view.selectedIndexes()} == set(names)
+    assert controls.currentWidget() is shown
+    assert not changes
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    kept = viewer.layers[before - 1]
+    selection.active = kept
+    assert controls.currentWidget() is controls.widgets[kept]
+    assert [index.data() for index in view.selectedIndexes()] == [kept.name]
+
+
 def test_more_saved_steps_than_foreseen_go_to_one_layer(viewer, widget):
     widget.steps.value = 200
     widget.save_every.value = 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
 def versions() -> dict[str, str]:
     """Return the versions of what computes the picture."""
     packages = ("napari-neural-style", "torch", "torchvision", "numpy")
-    found = {name: metadata.version(name) for name in packages}
+    found = {name: _version(name) for name in packages}
     return {**found, "python": sys.version.split()[0]}
+
+
+_version = cache(metadata.version)  # some milliseconds, each time a step is saved
 
 
 def made_by(step: Step, sources: Mapping[str, str]) -> dict[str, Any]:
