@@ -65,6 +65,21 @@ def test_written_preset_equals_a_plain_implementation(pair, deep_features, shape
         image = after
 
 
+def test_the_relative_loss_and_its_gradient_equal_plain_ones(pair, deep_features):
+    """Loss and gradient of the preset balanced's terms, against autograd through a network of torch's own modules."""
+    content, style = (normalize(resize(to_tensor(to_rgb(image)), (48, 80))) for image in pair)
+    layers = dict.fromkeys(plain.STYLE_LAYERS, 1.0)
+    weights = Weights(2.0, 3.0, 0.0, {plain.CONTENT_LAYER: 1.0}, layers, "relative")
+    trunk = Trunk(deep_features, [plain.CONTENT_LAYER, *layers], "average")
+    objective = Objective(trunk, denormalize(content), [Brush(denormalize(style), 1.0)], weights)
+    image = (0.5 * content + 0.5 * style).requires_grad_()
+    loss = plain.relative_loss(deep_features.convolutions, content, style, 2.0, 3.0)(image)
+    loss.backward()
+    _, total, gradient = objective(image.detach())
+    assert total.item() == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(gradient, image.grad, rtol=1e-3, atol=1e-4 * image.grad.abs().max().item())
+
+
 def test_steps_are_counted_saved_and_shown(pair, quick):
     steps = list(stylize(*pair, replace(quick, steps=7, save_every=3, preview_interval=3600.0)))
     assert [s.index for s in steps] == [1, 2, 3, 4, 5, 6, 7]
