@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from napari_neural_style.engine.transfer import Step
 
 
+_version = cache(metadata.version)  # some milliseconds, each time a step is saved
+
+
 def versions() -> dict[str, str]:
     """Return the versions of what computes the picture."""
     packages = ("napari-neural-style", "torch", "torchvision", "numpy")
     found = {name: _version(name) for name in packages}
     return {**found, "python": sys.version.split()[0]}
-
-
-_version = cache(metadata.version)  # some milliseconds, each time a step is saved
 
 
 def made_by(step: Step, sources: Mapping[str, str]) -> dict[str, Any]:

@@ -56,7 +56,6 @@ class PlaneChoice:
     def __init__(self, viewer: napari.viewer.Viewer, content: Any) -> None:
         self._viewer = viewer
         self._content = content
-        self._seen: Any = None
         self.planes = Choices(
             name="planes",
             label="planes",
@@ -95,11 +94,8 @@ class PlaneChoice:
 
     def follow(self) -> None:
         """Offer what the content layer has, and show what is of use now."""
-        seen = self._choices()
-        if seen != self._seen:
-            self._seen = seen
-            self.planes.reset_choices()
-        self.planes.visible = len(seen) > 1
+        self.planes.reset_choices()
+        self.planes.visible = len(self.planes.choices) > 1
         self.chained.visible = self.scheduler.visible = self.planes.visible and bool(self.axes)
 
     def choose(self, axes: Any) -> None:
