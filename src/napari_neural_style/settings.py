@@ -147,7 +147,12 @@ class StyleSettings:
         relief=True,
     )
     history: int = _setting(
-        32, "Steps that lbfgs remembers; each costs an image of memory.", low=1, high=1000, unit="steps", relief=True
+        32,
+        "Steps that lbfgs remembers; each costs one or two images of memory.",
+        low=1,
+        high=1000,
+        unit="steps",
+        relief=True,
     )
     initial: str = _setting("content", "What the optimisation starts from.", choices=("content", "noise"))
     pooling: str = _setting("average", "How the network pools.", choices=("max", "average"))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
+from napari_neural_style.engine.inverse_hessian import kept_in_full
 from napari_neural_style.engine.tiles import halo_of
 from napari_neural_style.engine.vgg import layers_up_to, pools_before
 from napari_neural_style.settings import LAYERS, SETTINGS, StyleSettings
@@ -20,8 +21,6 @@ PICTURES = 6
 back to, a gradient."""
 ADAM = 2
 """Images that Adam holds."""
-PAIR = 1
-"""Images for every step that L-BFGS remembers: two, in half precision."""
 LBFGS = 5
 """Images that L-BFGS holds besides, those it works with among them."""
 IMAGE = 3 * 4
@@ -60,7 +59,9 @@ def step_bytes(pixels: int, layers: Iterable[str], precision: str) -> int:
 
 def state_bytes(pixels: int, optimizer: str, history: int) -> int:
     """Return about how many bytes a run's images and its optimiser's memory take."""
-    remembered = ADAM if optimizer == "adam" else LBFGS + PAIR * history
+    # For every step that L-BFGS remembers it holds two images, or two of half precision.
+    pair = 2 if kept_in_full(history, 3 * pixels) else 1
+    remembered = ADAM if optimizer == "adam" else LBFGS + pair * history
     return pixels * IMAGE * (PICTURES + remembered)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_neural_style.engine.images import bands, size_of
+from napari_neural_style.engine.inverse_hessian import InverseHessian
 from napari_neural_style.settings import StyleSettings
 
 
@@ -103,15 +104,14 @@ class LBFGS:
     A step that raises the loss is shortened before another is tried, so that every update costs exactly one
     evaluation; a step that stays bad makes the optimiser forget its history.
 
-    The metric that it starts from, the identity in the textbook, weighs colours here: channels of pictures go
-    together, so brightness is bent far more than hue. It is the inverse square root of the covariance of the first
-    gradient's colours, a matrix of channels by channels. Steps and changes of the gradient are remembered in bfloat16:
-    twice as many of them are worth more than their last digits.
+    Colours are weighed: channels of pictures go together, so brightness is bent far more than hue. Steps are taken in
+    coordinates z with x = W z, where W W is the inverse square root of the covariance of the first gradient's colours,
+    a matrix of channels by channels.
 
     References
     ----------
-    Nocedal and Wright (2006), algorithms 7.4 and 7.5; equation 3.57 for the shortened step. The metric's scale is the
-    geometric mean of the two of Barzilai and Borwein (1988), equations 5 and 6.
+    Nocedal and Wright (2006), equation 3.57 for the shortened step; for the direction see
+    :class:`~napari_neural_style.engine.inverse_hessian.InverseHessian`.
     """
 
     _FIRST_STEP = 0.045
@@ -121,22 +121,19 @@ class LBFGS:
     _TOLERANCE = 1e-3
     """Relative rise of the loss that still counts as none: bfloat16 does not know better."""
     _MOST_TRIALS = 6
-    _CURVATURE = 1e-10
     _FLATTEST = 1e-6
     """Smallest variance of a colour that is told from none, as a share of the largest."""
-    _PAIR = ("pair step", "pair change", "pair curvature")
 
     def __init__(self, image: Tensor, learning_rate: float, history: int) -> None:
         self._image = image
         self._rate = learning_rate
-        self._history = history
-        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._weights: Tensor | None = None
         self._loss: Tensor | None = None
-        self._metric: Tensor | None = None
-        self._inverse: Tensor | None = None
-        # Both are written over rather than replaced: new ones would lie between the blocks that an evaluation takes.
-        self._gradient = torch.zeros_like(image)
-        self._step = torch.zeros_like(image)
+        # In coordinates z. Both are written over rather than replaced: new ones would lie between the blocks that an
+        # evaluation takes.
+        self._gradient = torch.zeros_like(image).flatten()
+        self._step = torch.zeros_like(self._gradient)
+        self._inverse = InverseHessian(history, self._gradient)
         self._trials = 0
         self._paired = False
 
@@ -147,130 +144,82 @@ class LBFGS:
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step, or shorten the last one when it raised the loss."""
-        if self._loss is not None:
-            if not loss <= self._loss + self._TOLERANCE * self._loss.abs():
-                self._shorten(loss, self._loss)
-                return
-            if not self._paired:
-                self._remember_pair(gradient - self._gradient)
-        if self._metric is None:
-            self._weigh_with(self._color_metric(gradient))
+        if self._loss is not None and not loss <= self._loss + self._TOLERANCE * self._loss.abs():
+            self._shorten(loss, self._loss)
+            return
+        if self._weights is None:
+            self._weights = self._color_weights(gradient)
+        gradient = self._weighed(gradient)
+        if self._loss is not None and not self._paired:
+            self._inverse.add(self._step, gradient - self._gradient)
+            self._paired = True
         step = self._direction(gradient).mul_(self._rate)
+        change = self._weighed(step)
         self._loss = loss
         self._trials = 0
         self._paired = False
         self._gradient.copy_(gradient)
         self._step.copy_(step)
-        self._image += step
-
-    def _remember_pair(self, change: Tensor) -> None:
-        kind = torch.bfloat16 if change.dtype == torch.float32 else change.dtype
-        step, change = self._step.to(kind, copy=True), change.to(kind)
-        rounded = change.to(self._image.dtype)
-        curvature = _dot(step, rounded)
-        if curvature > self._CURVATURE * _dot(rounded, rounded):
-            self._pairs.append((step, change, curvature))
-            del self._pairs[: -self._history]
-        self._paired = True
+        self._image += change.view_as(self._image)
 
     def remember(self, history: int) -> None:
-        """Remember no more steps than that from here on."""
-        self._history = history
-        del self._pairs[:-history]
+        """Remember no more steps than that from here on; where that is a change, all but the last are forgotten."""
+        if history != self._inverse.most:
+            self._inverse = InverseHessian(history, self._gradient)
+            self._paired = False
 
     def state(self) -> dict[str, Tensor]:
         """Return the history, the last loss and gradient, and the step being tried."""
-        state = {"step": self._step.clone(), "trials": torch.tensor(self._trials)}
+        state = {"step": self._step.clone(), "trials": torch.tensor(self._trials), **self._inverse.state()}
         if self._loss is not None:
             state |= {"loss": self._loss, "gradient": self._gradient.clone()}
-        if self._metric is not None:
-            state["metric"] = self._metric
-        for number, pair in enumerate(self._pairs):
-            for name, value in zip(self._PAIR, pair, strict=True):
-                state[f"{name} {number}"] = value
+        if self._weights is not None:
+            state["weights"] = self._weights
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up history, loss, gradient and step."""
         self._step.copy_(state["step"])
         self._trials = int(state["trials"])
-        if "metric" in state:
-            self._weigh_with(state["metric"])
+        self._weights = state.get("weights")
         self._loss = state.get("loss")
         if self._loss is not None:
             self._gradient.copy_(state["gradient"])
-        count = sum(name.startswith(self._PAIR[0]) for name in state)
-        self._pairs = [tuple(state[f"{name} {k}"] for name in self._PAIR) for k in range(count)]  # type: ignore[misc]
+        self._inverse.restore(state)
 
     def _shorten(self, loss: Tensor, last_loss: Tensor) -> None:
         """Go back to where a parabola through both losses and the slope has its minimum, a tenth to a half."""
         if self._trials >= self._MOST_TRIALS:
-            self._pairs.clear()
+            self._inverse.forget()
             trials, step = 0, self._direction(self._gradient).mul_(self._rate)
         else:
-            slope = _dot(self._gradient, self._step)
+            slope = torch.dot(self._gradient, self._step)
             factor = -slope / (2 * (loss - last_loss - slope))
             factor = torch.nan_to_num(factor, nan=0.1, posinf=0.1, neginf=0.1).clamp(0.1, 0.5)
             trials, step = self._trials + 1, self._step * factor
-        self._image -= self._step
-        self._image += step
+        change = self._weighed(step - self._step)
+        self._image += change.view_as(self._image)
         self._step.copy_(step)
         self._trials = trials
 
     def _direction(self, gradient: Tensor) -> Tensor:
-        direction = -gradient
-        if not self._pairs:
-            direction = self._weigh_colors(direction)
-            return direction.mul_(self._FIRST_STEP / direction.abs().mean().clamp_min(1e-30))
-        # One room for all pairs: new ones for each would push the pairs out of the cache.
-        room = torch.empty_like(direction)
-        factors = []
-        for step, change, curvature in reversed(self._pairs):
-            factors.append(_dot(room.copy_(step), direction) / curvature)
-            direction.addcmul_(room.copy_(change), factors[-1], value=-1)
-        step, change, _ = self._pairs[-1]
-        direction = self._weigh_colors(direction).mul_(self._scale(step, change))
-        for (step, change, curvature), factor in zip(self._pairs, reversed(factors), strict=True):
-            factor = factor - _dot(room.copy_(change), direction) / curvature
-            direction.addcmul_(room.copy_(step), factor)
-        length = torch.linalg.vector_norm(direction) / direction.numel() ** 0.5
+        if not len(self._inverse):
+            length = self._weighed(gradient).abs().mean().clamp_min(1e-30)
+            return gradient * (-self._FIRST_STEP / length)
+        direction = self._inverse.times(gradient).neg_()
+        length = torch.linalg.vector_norm(self._weighed(direction)) / direction.numel() ** 0.5
         return direction.mul_((self._LONGEST_STEP / length).clamp(max=1))
 
-    @classmethod
-    def _color_metric(cls, gradient: Tensor) -> Tensor:
-        """Return the inverse square root of the covariance of a gradient's colours, of determinant 1."""
+    def _color_weights(self, gradient: Tensor) -> Tensor:
+        """Return W, of determinant 1: the fourth root of the inverse covariance of a gradient's colours."""
+        channels = gradient.flatten(2)[0]
         # On the CPU: not every device knows float64.
-        values, vectors = torch.linalg.eigh(_colors(gradient).cpu().double().nan_to_num(0, 0, 0))
-        values = values.clamp_min(values[-1] * cls._FLATTEST).clamp_min(1e-300).rsqrt()
+        values, vectors = torch.linalg.eigh((channels @ channels.T).cpu().double().nan_to_num(0, 0, 0))
+        values = values.clamp_min(values[-1] * self._FLATTEST).clamp_min(1e-300) ** -0.25
         values /= values.log().mean().exp()
-        return (vectors * values) @ vectors.T
+        return ((vectors * values) @ vectors.T).to(gradient)
 
-    def _weigh_with(self, metric: Tensor) -> None:
-        self._metric = metric.to(self._image)
-        self._inverse = self._metric.cpu().inverse().to(self._image)
-
-    def _weigh_colors(self, vector: Tensor) -> Tensor:
-        """Apply the metric, in place."""
-        assert self._metric is not None
-        for rows in bands(size_of(vector)):
-            band = vector[..., rows, :]
-            band.copy_(torch.einsum("ij,bjhw->bihw", self._metric, band))
-        return vector
-
-    def _scale(self, step: Tensor, change: Tensor) -> Tensor:
-        """Return what to multiply the metric with, for it to turn a change of gradient into a step of that length."""
-        assert self._metric is not None
-        assert self._inverse is not None
-        kind = self._metric.dtype
-        lengthened = (self._inverse * _colors(step.to(kind))).sum()
-        return (lengthened / (self._metric * _colors(change.to(kind))).sum()).sqrt()
-
-
-def _dot(kept: Tensor, vector: Tensor) -> Tensor:
-    return torch.dot(kept.to(vector.dtype).flatten(), vector.flatten())
-
-
-def _colors(vector: Tensor) -> Tensor:
-    """Return how much each two channels of an image of (1, C, H, W) go together: their products' sums, (C, C)."""
-    channels = vector.flatten(2)[0]
-    return channels @ channels.T
+    def _weighed(self, vector: Tensor) -> Tensor:
+        """Return W times the colours of a vector: from z to pixels, or from their gradient to z's."""
+        assert self._weights is not None
+        return (self._weights @ vector.reshape(len(self._weights), -1)).flatten()

@@ -16,7 +16,7 @@ from napari_neural_style.engine.preparation import Brush, Sources
 from napari_neural_style.engine.tensors import write_tensors
 from napari_neural_style.settings import StyleSettings
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def read_snapshot(path: Path) -> Snapshot:
     Raises
     ------
     ValueError
-        If there is no such file, it is damaged, or a newer version wrote it.
+        If there is no such file, it is damaged, or another version wrote it.
     """
     if not path.is_file():
         raise ValueError(f"There is no run to go on with: {path} does not exist.")
@@ -98,8 +98,8 @@ def read_snapshot(path: Path) -> Snapshot:
         with safe_open(path, "pt") as file:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if state["format"] > FORMAT:
-            raise ValueError(f"{path} was written by a newer version of napari-neural-style. Update it.")
+        if state["format"] != FORMAT:
+            raise ValueError(f"{path} was written by another version of napari-neural-style: go on with it there.")
         settings = StyleSettings.from_dict(state["settings"])
         brushes = tuple(
             Brush(tensors[f"style {number}"], weight, _guides(tensors, f"style {number} guide "))

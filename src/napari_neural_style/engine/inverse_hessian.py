@@ -1,0 +1,164 @@
+"""What steps and changes of the gradient tell of the inverse Hessian, as L-BFGS uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+_IN_FULL = 2**28
+"""Bytes that the pairs may take in float32; in bfloat16 they take half, and products with them twice as long."""
+_VALUES = 2**22
+"""Values that are turned into the vectors' dtype at a time."""
+_CURVATURE = 1e-10
+"""Least curvature along a step, as a share of the squared change of the gradient, for a pair to be remembered."""
+
+
+def kept_in_full(pairs: int, size: int) -> bool:
+    """Tell whether so many pairs of float32 vectors of a size are kept as they are, instead of in bfloat16."""
+    return 2 * pairs * size * torch.float32.itemsize <= _IN_FULL
+
+
+class InverseHessian:
+    """The inverse Hessian of BFGS from the last pairs of a step s and the change y that it made to the gradient.
+
+    With steps and changes as columns of S and Y, R the upper triangle of SᵀY, D its diagonal, and γ² = sᵀs / yᵀy of
+    the last pair,
+
+    H g = γ g + S w - γ Y u, where u = R⁻¹ Sᵀ g and w = R⁻ᵀ ((D + γ YᵀY) u - γ Yᵀ g).
+
+    A product reads all pairs twice and in one piece, where the two-loop recursion goes through them one by one.
+
+    Parameters
+    ----------
+    pairs : int
+        How many it remembers at most.
+    like : Tensor
+        A vector (N,) of the dtype and on the device of those to come.
+
+    Attributes
+    ----------
+    most : int
+        How many pairs it remembers at most.
+
+    References
+    ----------
+    Byrd, Nocedal and Schnabel (1994), "Representations of quasi-Newton matrices and their use in limited memory
+    methods", theorem 2.2. γ is the geometric mean of the two scales of Barzilai and Borwein (1988), equations 5 and 6.
+    """
+
+    def __init__(self, pairs: int, like: Tensor) -> None:
+        self.most = pairs
+        self._size, self._dtype, self._device = like.numel(), like.dtype, like.device
+        rounded = like.dtype == torch.float32 and not kept_in_full(pairs, self._size)
+        self._kept_as = torch.bfloat16 if rounded else like.dtype
+        self.forget()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def forget(self) -> None:
+        """Forget all pairs."""
+        # A pair lies in two rows, the oldest in those of place `first`; the next one takes its place when all are full.
+        self._count = self._first = 0
+        self._rows: Tensor | None = None
+        # By place: products of steps and changes with the last gradient, of steps and of changes with changes.
+        # Not every device knows float64.
+        exact = torch.float32 if self._device.type == "mps" else torch.float64
+        self._met = torch.zeros(self.most, 2, dtype=exact, device=self._device)
+        self._across = self._met.new_zeros(self.most, self.most)
+        self._along = torch.zeros_like(self._across)
+        self._scale = self._met.new_ones(())
+        self._added: tuple[int, Tensor, Tensor] | None = None
+
+    def add(self, step: Tensor, change: Tensor) -> None:
+        """Remember a step and how it changed the gradient, (N,) each, if the loss is convex along it.
+
+        The gradient that is multiplied next must be the changed one.
+        """
+        step, change = step.to(self._kept_as), change.to(self._kept_as)
+        curvature, square = self._dot(step, change), self._dot(change, change)
+        if not curvature > _CURVATURE * square:
+            return
+        if self._rows is None:
+            self._rows = self._room()
+        if self._count == self.most:
+            self._first, self._count = (self._first + 1) % self.most, self._count - 1
+        place = (self._first + self._count) % self.most
+        self._rows[2 * place], self._rows[2 * place + 1] = step, change
+        self._scale = (self._dot(step, step) / square).sqrt()
+        self._added = place, curvature, square
+        self._count += 1
+
+    def times(self, gradient: Tensor) -> Tensor:
+        """Return the product with a gradient (N,)."""
+        self._meet(gradient)
+        order = torch.arange(self._first, self._first + self._count, device=gradient.device) % self.most
+        steps, changes = self._met[order].unbind(1)
+        upper, along = self._across[order][:, order].triu(), self._along[order][:, order]
+        u = torch.linalg.solve_triangular(upper, steps[:, None], upper=True)[:, 0]
+        rest = upper.diagonal() * u + self._scale * (along @ u - changes)
+        w = torch.linalg.solve_triangular(upper.T, rest[:, None], upper=False)[:, 0]
+        factors = torch.zeros_like(self._met)
+        factors[order] = torch.stack([w, -self._scale * u], 1)
+        factors = factors.to(self._dtype).flatten()
+        product = gradient * self._scale.to(self._dtype)
+        for columns, rows in self._parts():
+            product[columns].addmv_(rows.T, factors[: len(rows)])
+        return product
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that it remembers."""
+        if self._rows is None:
+            return {}
+        # A pair whose changed gradient has not come yet is left out.
+        count = self._count - (self._added is not None)
+        return {
+            "places": torch.tensor([self._first, count]),
+            "pairs": self._filled(self._rows).clone(),
+            "products": torch.cat([self._met, self._across, self._along], 1),
+            "scale": self._scale,
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Remember what :meth:`state` returned."""
+        self.forget()
+        if "pairs" not in state:
+            return
+        self._first, self._count = state["places"].tolist()
+        self._rows = self._room()
+        self._rows[: len(state["pairs"])] = state["pairs"]
+        parts = torch.split(state["products"], [2, self.most, self.most], 1)
+        self._met, self._across, self._along = (part.contiguous() for part in parts)
+        self._scale = state["scale"]
+
+    def _meet(self, gradient: Tensor) -> None:
+        """Multiply all rows with a gradient; how their products changed is what the last change's are with them."""
+        met = torch.zeros_like(self._met)
+        for columns, rows in self._parts():
+            met.view(-1)[: len(rows)] += rows @ gradient[columns]
+        if self._added is not None:
+            place, curvature, square = self._added
+            self._across[:, place], self._along[:, place] = (met - self._met).unbind(1)
+            self._along[place] = self._along[:, place]
+            self._across[place, place], self._along[place, place] = curvature, square
+        self._met, self._added = met, None
+
+    def _parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows in the vectors' dtype, as many columns at a time as there is room for, and which they are."""
+        assert self._rows is not None
+        rows = self._filled(self._rows)
+        most = self._size if rows.dtype == self._dtype else max(1, _VALUES // len(rows))
+        for start in range(0, self._size, most):
+            columns = slice(start, start + most)
+            yield columns, rows[:, columns].to(self._dtype)
+
+    def _room(self) -> Tensor:
+        return torch.empty(2 * self.most, self._size, dtype=self._kept_as, device=self._device)
+
+    def _filled(self, rows: Tensor) -> Tensor:
+        return rows[: 2 * (self.most if self._first else self._count)]
+
+    def _dot(self, one: Tensor, other: Tensor) -> Tensor:
+        return torch.dot(one.to(self._dtype), other.to(self._dtype)).to(self._met.dtype)
