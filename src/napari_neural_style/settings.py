@@ -72,6 +72,7 @@ class StyleSettings:
     scales: int = _setting(
         3,
         "Sizes from coarse to fine, each twice the one before and the last the working size. "
+        "They share the steps evenly, but one that is not the last takes 100 at most. "
         "More scales give larger brush strokes and a quicker first picture.",
         low=1,
         high=8,

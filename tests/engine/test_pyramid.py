@@ -14,7 +14,9 @@ def test_schedule_ends_at_the_working_size_and_uses_every_step(height, width, st
     found = schedule((height, width), scales, steps, 32, [(style, 2000)])
     assert found[-1].size == (height, width)
     assert sum(scale.steps for scale in found) == steps
-    assert all(scale.steps > 0 for scale in found)
+    assert all(scale.steps in (steps // len(found), -(-steps // len(found)), 100) for scale in found[:-1])
+    assert all(0 < scale.steps <= 100 for scale in found[:-1])
+    assert found[-1].steps > 0
     assert all(min(scale.size) >= 32 for scale in found)
     assert all(round(style * scale.fraction) >= 32 for scale in found)
     assert [scale.fraction for scale in found] == sorted(scale.fraction for scale in found)

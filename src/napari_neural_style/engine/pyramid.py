@@ -10,6 +10,9 @@ from torch import Tensor
 from napari_neural_style.engine.images import resize, size_of
 from napari_neural_style.engine.sizes import scaled
 
+_MOST = 100
+"""Steps at most at a scale that is not the last: more lower the loss there, but hardly the one a run ends with."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -23,7 +26,7 @@ class Scale:
 def schedule(
     size: tuple[int, int], scales: int, steps: int, smallest: int, styles: Sequence[tuple[int, int]] = ()
 ) -> list[Scale]:
-    """Return the scales from coarse to fine; each is half the next, the steps shared evenly.
+    """Return the scales from coarse to fine; each is half the next, the steps shared evenly while they are few.
 
     Parameters
     ----------
@@ -40,7 +43,8 @@ def schedule(
     shortest = min(min(picture) for picture in (size, *styles))
     kept = [f for f in fractions if round(shortest * f) >= smallest or f == 1]
     share, rest = divmod(steps, len(kept))
-    return [Scale(scaled(size, f), f, share + (k < rest)) for k, f in enumerate(kept)]
+    shares = [min(share + (k < rest), _MOST) for k in range(len(kept) - 1)]
+    return [Scale(scaled(size, f), f, n) for f, n in zip(kept, [*shares, steps - sum(shares)], strict=True)]
 
 
 def enlarge(image: Tensor, start: Tensor) -> Tensor:
