@@ -61,6 +61,27 @@ def test_the_way_back_to_colors_is_autograds(monkeypatch, dtype, tolerance, padd
     assert (found - wanted).norm() < tolerance * wanted.norm()
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    sides=st.tuples(st.integers(2, 19), st.integers(2, 19)),
+    way=st.sampled_from([Direct, FromColors, lambda *filters: Winograd(*filters, torch.float32)]),
+    by_itself=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_the_way_back_to_mirrored_maps_is_autograds(sides, way, by_itself, seed):
+    """Whether the border is taken by itself, as that of large maps, or not."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(5, 3, 3, 3, generator=generator)
+    exact = torch.randn(2, 3, *sides, generator=generator).double().requires_grad_()
+    expected = F.conv2d(F.pad(exact, (1, 1, 1, 1), mode="reflect"), weight.double())
+    pull = torch.randn(expected.shape, generator=generator)
+    (wanted,) = torch.autograd.grad(expected, exact, pull.double())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(convolutions, "_MANY", 0 if by_itself else 1 << 30)
+        found = way(weight, torch.zeros(5)).back_mirrored(pull.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5 * wanted.abs().max().item())
+
+
 def test_transforms_as_products_are_those_as_sums():
     generator = torch.Generator().manual_seed(2)
     products, sums = _Products(torch.float64), _Sums()

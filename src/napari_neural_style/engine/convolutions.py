@@ -17,6 +17,7 @@ _SIDE, _EDGE = 4, 6  # pixels of a tile's results, and of the maps that they dep
 _COLORS = 4  # channels of maps that a convolution's way back has too few of to be fast
 _STRIP = 4096  # pixels transformed at once: enough for full matrix products, few enough for a processor's cache
 _LONG_STRIP = 65536  # pixels whose way back to colours takes little memory and few operations
+_MANY = 65536  # pixels from which on a direct way back is faster without the border, in spite of four small ones for it
 
 # B^T, G and A^T of Lavin and Gray (2016), equation 12, by Cook and Toom's algorithm at 0, ±2/3, ±3/2 and infinity:
 # a quarter of the rounding errors at 0, ±1, 2, 1/2 and infinity. Of opposite points x and -x, B^T has the rows e
@@ -51,6 +52,9 @@ class Convolution(Protocol):
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return the gradient at those maps, (B, C, H, W), of one at what a call returned."""
+
+    def back_mirrored(self, gradient: Tensor) -> Tensor:
+        """Return the gradient at maps that were mirrored by one pixel all around instead of padded with zeros."""
 
 
 def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch.dtype) -> Convolution:
@@ -116,6 +120,18 @@ class Direct:
         """Return its adjoint."""
         return F.conv_transpose2d(gradient, self._weight, padding=padding)
 
+    def back_mirrored(self, gradient: Tensor) -> Tensor:
+        """Return the adjoint of mirroring and convolving."""
+        if not gradient.is_cpu or gradient[0, 0].numel() < _MANY:
+            return _folded(self.back(gradient, 0))
+        found = self.back(gradient, 1)
+        for edge, tap, mirrored in ((slice(0, 1), slice(0, 1), 1), (slice(-1, None), slice(2, 3), -2)):
+            row = F.conv_transpose2d(gradient[:, :, edge], self._weight[:, :, tap])
+            found[:, :, mirrored] += _folded_along(3, row)[:, :, 0]
+            column = F.conv_transpose2d(gradient[..., edge], self._weight[..., tap], padding=(1, 0))
+            found[..., mirrored] += column[..., 0]
+        return found
+
 
 class FromColors(Direct):
     """A convolution of few channels, whose adjoint is one product for all nine places of the filters.
@@ -139,6 +155,10 @@ class FromColors(Direct):
                 for column in range(3):
                     found[:, :, rows.start + row : rows.stop + row, column : column + width] += parts[row, column]
         return found[:, :, padding : height + 2 - padding, padding : width + 2 - padding]
+
+    def back_mirrored(self, gradient: Tensor) -> Tensor:
+        """Return the adjoint of mirroring and convolving."""
+        return _folded(self.back(gradient, 0))
 
 
 class Winograd:
@@ -194,6 +214,21 @@ class Winograd:
             products = torch.bmm(tiles, self._filters.transpose(1, 2))
             self._transforms.to_tiles_back(products, found[:, rows.start : rows.stop + 2])
         return found[:, padding : height + 2 - padding, padding : width + 2 - padding].permute(0, 3, 1, 2)
+
+    def back_mirrored(self, gradient: Tensor) -> Tensor:
+        """Return the adjoint of mirroring and convolving."""
+        return _folded(self.back(gradient, 0))
+
+
+def _folded(gradient: Tensor) -> Tensor:
+    """Return a gradient (B, C, H + 2, W + 2) without its border, which is added to what it mirrors."""
+    return _folded_along(3, _folded_along(2, gradient))
+
+
+def _folded_along(axis: int, gradient: Tensor) -> Tensor:
+    for border, mirrored in ((0, 2), (-1, -3)):
+        gradient.select(axis, mirrored).add_(gradient.select(axis, border))
+    return gradient.narrow(axis, 1, gradient.shape[axis] - 2)
 
 
 def _strips(pixels: Tensor, wanted: int = _STRIP) -> Iterator[slice]:

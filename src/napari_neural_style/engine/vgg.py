@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_neural_style.engine.convolutions import Convolution, convolution
+from napari_neural_style.engine.convolutions import convolution
 from napari_neural_style.settings import LAYERS
 
 MEAN = (0.485, 0.456, 0.406)
@@ -236,7 +236,7 @@ class Trunk:
             if name in self.layers or not averaged:
                 gradient = _masked(gradient, activations)
             del activations
-            gradient = self._convolution_backward(gradient, convolve)
+            gradient = convolve.back_mirrored(gradient) if self._reflect else convolve.back(gradient, 1)
         assert gradient is not None
         return gradient.float()
 
@@ -255,14 +255,3 @@ class Trunk:
                 else:
                     x = pool(x, self.pooling)
             yield name, activations, maxima
-
-    def _convolution_backward(self, gradient: Tensor, convolve: Convolution) -> Tensor:
-        """Return the gradient before a convolution and its border; a mirrored border's belongs to what it mirrors."""
-        if not self._reflect:
-            return convolve.back(gradient, 1)
-        gradient = convolve.back(gradient, 0)
-        gradient[:, :, 2] += gradient[:, :, 0]
-        gradient[:, :, -3] += gradient[:, :, -1]
-        gradient[:, :, :, 2] += gradient[:, :, :, 0]
-        gradient[:, :, :, -3] += gradient[:, :, :, -1]
-        return gradient[:, :, 1:-1, 1:-1]
