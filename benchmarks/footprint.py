@@ -126,27 +126,11 @@ def features_ready() -> None:
         print(time.perf_counter() - started)
 
 
-def first_picture(preset: str) -> None:
-    """Print the seconds from the call to the first picture, features learned anew, torch imported already."""
-    import dataclasses
-    import os
-    import tempfile
-    import time
-
-    from napari_neural_style import PRESETS, stylize
-    from napari_neural_style.viewer.samples import painting, photograph
-
-    content, style = photograph(), painting()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["NAPARI_NEURAL_STYLE_CACHE"] = folder
-        started = time.perf_counter()
-        settings = dataclasses.replace(PRESETS[preset], features="self-taught")
-        next(step for step in stylize(content, style, settings) if step.image is not None)
-        print(time.perf_counter() - started)
-
-
 def whole_run(preset: str) -> None:
-    """Print the seconds from the call to the last step, features learned anew, torch imported already."""
+    """Print the seconds from the call to the first picture and to the last step.
+
+    Features are learned anew, and torch is imported already.
+    """
     import os
     import tempfile
     import time
@@ -155,21 +139,23 @@ def whole_run(preset: str) -> None:
     from napari_neural_style.viewer.samples import painting, photograph
 
     content, style = photograph(), painting()
+    first = None
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_NEURAL_STYLE_CACHE"] = folder
         started = time.perf_counter()
-        for _ in stylize(content, style, PRESETS[preset]):
-            pass
-        print(time.perf_counter() - started)
+        for step in stylize(content, style, PRESETS[preset]):
+            if first is None and step.image is not None:
+                first = time.perf_counter() - started
+        print(first, time.perf_counter() - started)
 
 
-def measured(what: str, *arguments: object) -> float:
-    """Run one of the functions above in a process of its own and return what it prints."""
+def measured(what: str, *arguments: object) -> list[float]:
+    """Run one of the functions above in a process of its own and return the numbers it prints."""
     from pathlib import Path
 
     program = PROGRAM.format(folder=str(Path(__file__).parent), what=what, arguments=arguments)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return float(done.stdout.splitlines()[-1])
+    return [float(number) for number in done.stdout.splitlines()[-1].split()]
 
 
 def import_seconds() -> float:
@@ -191,24 +177,24 @@ def tables(size: int) -> str:
     """Return the tables; bfloat16 is left out where a processor would only imitate it."""
     from napari_neural_style.engine.devices import cpu_bfloat16
 
-    plain = measured("plain_step", size)
+    (plain,) = measured("plain_step", size)
     lines = [f"{size} × {size} px | MB over idle | of plain | bytes a pixel", "--- | --- | --- | ---"]
     lines.append(f"plain autograd, float32, Adam | {plain:.0f} | 1 | {plain * 1e6 / size**2:.0f}")
     for precision in ("float32", "bfloat16") if any(cpu_bfloat16()) else ("float32",):
         for optimizer in ("adam", "lbfgs"):
-            used = measured("our_steps", size, precision, optimizer)
+            (used,) = measured("our_steps", size, precision, optimizer)
             name = {"adam": "Adam", "lbfgs": "L-BFGS"}[optimizer]
             lines.append(f"ours, {name}, {precision} | {used:.0f} | {used / plain:.2f} | {used * 1e6 / size**2:.0f}")
     lines += ["", "before the first step | seconds", "--- | ---"]
     lines.append(f"import of the package | {import_seconds():.2f}")
-    ready = measured("features_ready")
+    (ready,) = measured("features_ready")
     lines.append(f"pretrained features from the cache to conv5_1 (random numbers in its layout) | {ready:.2f}")
-    for preset in ("fast", "balanced"):
-        first = measured("first_picture", preset)
+    runs = {preset: measured("whole_run", preset) for preset in ("fast", "balanced")}
+    for preset, (first, _) in runs.items():
         lines.append(f"first picture, preset {preset}, features learned on the way | {first:.1f}")
     lines += ["", "whole runs, the sample pair, self-taught features | seconds", "--- | ---"]
-    for preset in ("fast", "balanced"):
-        lines.append(f"preset {preset}, learning included | {measured('whole_run', preset):.0f}")
+    for preset, (_, whole) in runs.items():
+        lines.append(f"preset {preset}, learning included | {whole:.0f}")
     return "\n".join(f"| {line} |" if line else "" for line in lines)
 
 

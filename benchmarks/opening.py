@@ -1,6 +1,6 @@
 """What opening the dock costs beyond napari's own work, with fifty layers, each time in a fresh process.
 
-    python benchmarks/opening.py [--runs 5]
+    python benchmarks/opening.py [--runs 3]
 
 The control is a dock with a label in it. Drawing the canvas in its new size is the same for both and not counted.
 Needs a screen.
@@ -54,7 +54,7 @@ viewer.close()
 def main() -> None:
     """Print medians in milliseconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     # As installing it does.
     compileall.compile_dir(Path(napari_neural_style.__file__).parent, quiet=1)
