@@ -71,7 +71,7 @@ def main() -> None:
     parts.append(section("Seconds a step, and to a loss", "speed.py", *device))
     if not gpu:
         parts.append(section("Memory, and before the first step", "footprint.py"))
-        parts.append(section("The viewer's main thread during a run", "stalls.py", "--seconds", "8", screen=True))
+        parts.append(section("The viewer's main thread during a run", "stalls.py", "--seconds", "6", screen=True))
         parts.append(section("Opening the dock, fifty layers open", "opening.py", screen=True))
         parts.append(PUBLISHED)
     target = HERE / ("RESULTS-GPU.md" if gpu else "RESULTS.md")

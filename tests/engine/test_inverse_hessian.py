@@ -79,6 +79,6 @@ def test_many_pairs_are_kept_in_half_precision_and_multiplied_in_parts(monkeypat
     assert inverse.state()["pairs"].dtype == torch.bfloat16
 
 
-def test_pairs_at_256_pixels_are_kept_in_full_and_many_at_1024_are_not():
+def test_pairs_at_256_pixels_are_kept_in_full_and_those_at_512_are_not():
     assert kept_in_full(100, 3 * 256**2)
-    assert not kept_in_full(32, 3 * 1024**2)
+    assert not kept_in_full(32, 3 * 512**2)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-_IN_FULL = 2**28
+_IN_FULL = 160 * 2**20
 """Bytes that the pairs may take in float32; in bfloat16 they take half, and products with them twice as long."""
 _VALUES = 2**22
 """Values that are turned into the vectors' dtype at a time."""
