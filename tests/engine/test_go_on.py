@@ -159,6 +159,11 @@ def test_files_that_are_no_runs_get_a_sentence(tmp_path, pair, quick):
         with pytest.raises(ValueError, match="damaged"):
             read_snapshot(path)
     snapshot = snapshot_after(2, stylize(*pair, longer(quick)))
+    with pytest.MonkeyPatch.context() as earlier:
+        earlier.setattr("napari_neural_style.engine.snapshot.FORMAT", 1)
+        write_snapshot(path, snapshot)
+    with pytest.raises(ValueError, match="another version"):
+        read_snapshot(path)
     other = dataclasses.replace(snapshot, fingerprint="0" * 64)
     with pytest.raises(ValueError, match="other features"):
         next(go_on(other))
