@@ -64,9 +64,9 @@ class InverseHessian:
         self._count = self._first = 0
         self._rows: Tensor | None = None
         # By place: products of steps and changes with the last gradient, of steps and of changes with changes.
-        # Not every device knows float64.
-        exact = torch.float32 if self._device.type == "mps" else torch.float64
-        self._met = torch.zeros(self.most, 2, dtype=exact, device=self._device)
+        # In float64, which Apple's GPUs do not know.
+        device = torch.device("cpu") if self._device.type == "mps" else self._device
+        self._met = torch.zeros(self.most, 2, dtype=torch.float64, device=device)
         self._across = self._met.new_zeros(self.most, self.most)
         self._along = torch.zeros_like(self._across)
         self._scale = self._met.new_ones(())
@@ -94,7 +94,7 @@ class InverseHessian:
     def times(self, gradient: Tensor) -> Tensor:
         """Return the product with a gradient (N,)."""
         self._meet(gradient)
-        order = torch.arange(self._first, self._first + self._count, device=gradient.device) % self.most
+        order = torch.arange(self._first, self._first + self._count, device=self._met.device) % self.most
         steps, changes = self._met[order].unbind(1)
         upper, along = self._across[order][:, order].triu(), self._along[order][:, order]
         u = torch.linalg.solve_triangular(upper, steps[:, None], upper=True)[:, 0]
@@ -102,8 +102,8 @@ class InverseHessian:
         w = torch.linalg.solve_triangular(upper.T, rest[:, None], upper=False)[:, 0]
         factors = torch.zeros_like(self._met)
         factors[order] = torch.stack([w, -self._scale * u], 1)
-        factors = factors.to(self._dtype).flatten()
-        product = gradient * self._scale.to(self._dtype)
+        factors = factors.to(self._dtype).to(self._device).flatten()
+        product = gradient * self._scale.to(self._dtype).to(self._device)
         for columns, rows in self._parts():
             product[columns].addmv_(rows.T, factors[: len(rows)])
         return product
@@ -129,15 +129,15 @@ class InverseHessian:
         self._first, self._count = state["places"].tolist()
         self._rows = self._room()
         self._rows[: len(state["pairs"])] = state["pairs"]
-        parts = torch.split(state["products"], [2, self.most, self.most], 1)
-        self._met, self._across, self._along = (part.contiguous() for part in parts)
-        self._scale = state["scale"]
+        parts = torch.split(self._exactly(state["products"]), [2, self.most, self.most], 1)
+        self._met, self._across, self._along = (part.clone() for part in parts)
+        self._scale = self._exactly(state["scale"])
 
     def _meet(self, gradient: Tensor) -> None:
         """Multiply all rows with a gradient; how their products changed is what the last change's are with them."""
         met = torch.zeros_like(self._met)
         for columns, rows in self._parts():
-            met.view(-1)[: len(rows)] += rows @ gradient[columns]
+            met.view(-1)[: len(rows)] += self._exactly(rows @ gradient[columns])
         if self._added is not None:
             place, curvature, square = self._added
             self._across[:, place], self._along[:, place] = (met - self._met).unbind(1)
@@ -161,4 +161,7 @@ class InverseHessian:
         return rows[: 2 * (self.most if self._first else self._count)]
 
     def _dot(self, one: Tensor, other: Tensor) -> Tensor:
-        return torch.dot(one.to(self._dtype), other.to(self._dtype)).to(self._met.dtype)
+        return self._exactly(torch.dot(one.to(self._dtype), other.to(self._dtype)))
+
+    def _exactly(self, found: Tensor) -> Tensor:
+        return found.to(self._met.device).to(self._met.dtype)

@@ -32,7 +32,7 @@ class Optimizer(Protocol):
         """Return all that it remembers."""
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Remember what :meth:`state` returned."""
+        """Remember what :meth:`state` returned, on whatever device that is."""
 
 
 def make_optimizer(image: Tensor, settings: StyleSettings) -> Optimizer:
@@ -80,7 +80,8 @@ class Adam:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up moments and count."""
         self._steps = int(state["step"])
-        self._mean, self._square = state["exp_avg"].clone(), state["exp_avg_sq"].clone()
+        self._mean.copy_(state["exp_avg"])
+        self._square.copy_(state["exp_avg_sq"])
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step."""
@@ -181,9 +182,11 @@ class LBFGS:
         """Take up history, loss, gradient and step."""
         self._step.copy_(state["step"])
         self._trials = int(state["trials"])
-        self._weights = state.get("weights")
-        self._loss = state.get("loss")
-        if self._loss is not None:
+        if "weights" in state:
+            self._weights = state["weights"].to(self._image.device)
+        self._loss = None
+        if "loss" in state:
+            self._loss = state["loss"].to(self._image.device)
             self._gradient.copy_(state["gradient"])
         self._inverse.restore(state)
 

@@ -113,7 +113,7 @@ class Position:
         device = self._sources.content.device
         self._image = snapshot.image.to(device).clone()
         self._optimizer = make_optimizer(self._image, self._now)
-        self._optimizer.restore({name: value.to(device) for name, value in snapshot.optimizer.items()})
+        self._optimizer.restore(snapshot.optimizer)
         self._recent.clear()
         self._recent.extend(torch.tensor(loss) for loss in snapshot.recent)
         self._keep(self._index)
