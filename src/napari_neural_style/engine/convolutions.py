@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -44,17 +45,20 @@ _OF_FILTERS = (
 _FROM_TILES = ((1, 1, 0, 1, 0, 0), (0, 0, 1, 0, 1, 0), (0, _A**2, 0, _B**2, 0, 0), (0, 0, _A**2, 0, _B**2, 1))
 
 
-class Convolution(Protocol):
+class Convolution(ABC):
     """A 3 × 3 convolution of feature maps and the way back through it."""
 
+    @abstractmethod
     def __call__(self, maps: Tensor, padding: int) -> Tensor:
         """Return the convolution of maps (B, C, H, W) with zeros around them, (B, N, H - 2 + 2 padding, ...)."""
 
+    @abstractmethod
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return the gradient at those maps, (B, C, H, W), of one at what a call returned."""
 
     def back_mirrored(self, gradient: Tensor) -> Tensor:
         """Return the gradient at maps that were mirrored by one pixel all around instead of padded with zeros."""
+        return _folded(3, _folded(2, self.back(gradient, 0)))
 
 
 def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch.dtype) -> Convolution:
@@ -98,7 +102,7 @@ def _in_matrix_units(dtype: torch.dtype) -> bool:
     return dtype == torch.bfloat16 and cpu_bfloat16()[1]
 
 
-class Direct:
+class Direct(Convolution):
     """A convolution as its definition says.
 
     Parameters
@@ -123,11 +127,11 @@ class Direct:
     def back_mirrored(self, gradient: Tensor) -> Tensor:
         """Return the adjoint of mirroring and convolving."""
         if not gradient.is_cpu or gradient[0, 0].numel() < _MANY:
-            return _folded(self.back(gradient, 0))
+            return super().back_mirrored(gradient)
         found = self.back(gradient, 1)
         for edge, tap, mirrored in ((slice(0, 1), slice(0, 1), 1), (slice(-1, None), slice(2, 3), -2)):
             row = F.conv_transpose2d(gradient[:, :, edge], self._weight[:, :, tap])
-            found[:, :, mirrored] += _folded_along(3, row)[:, :, 0]
+            found[:, :, mirrored] += _folded(3, row)[:, :, 0]
             column = F.conv_transpose2d(gradient[..., edge], self._weight[..., tap], padding=(1, 0))
             found[..., mirrored] += column[..., 0]
         return found
@@ -156,12 +160,10 @@ class FromColors(Direct):
                     found[:, :, rows.start + row : rows.stop + row, column : column + width] += parts[row, column]
         return found[:, :, padding : height + 2 - padding, padding : width + 2 - padding]
 
-    def back_mirrored(self, gradient: Tensor) -> Tensor:
-        """Return the adjoint of mirroring and convolving."""
-        return _folded(self.back(gradient, 0))
+    back_mirrored = Convolution.back_mirrored  # the border comes with the one product
 
 
-class Winograd:
+class Winograd(Convolution):
     """Minimal filtering: 2.25 instead of 9 multiplications a pixel.
 
     Tiles of the maps are transformed, multiplied by transformed filters, and transformed back:
@@ -215,17 +217,9 @@ class Winograd:
             self._transforms.to_tiles_back(products, found[:, rows.start : rows.stop + 2])
         return found[:, padding : height + 2 - padding, padding : width + 2 - padding].permute(0, 3, 1, 2)
 
-    def back_mirrored(self, gradient: Tensor) -> Tensor:
-        """Return the adjoint of mirroring and convolving."""
-        return _folded(self.back(gradient, 0))
 
-
-def _folded(gradient: Tensor) -> Tensor:
-    """Return a gradient (B, C, H + 2, W + 2) without its border, which is added to what it mirrors."""
-    return _folded_along(3, _folded_along(2, gradient))
-
-
-def _folded_along(axis: int, gradient: Tensor) -> Tensor:
+def _folded(axis: int, gradient: Tensor) -> Tensor:
+    """Return a gradient without its border along an axis, which is added to what it mirrors."""
     for border, mirrored in ((0, 2), (-1, -3)):
         gradient.select(axis, mirrored).add_(gradient.select(axis, border))
     return gradient.narrow(axis, 1, gradient.shape[axis] - 2)
