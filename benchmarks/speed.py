@@ -69,8 +69,8 @@ def synchronized(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def timed(calls: Mapping[str, Callable[[], object]], count: int, device: torch.device) -> dict[str, float]:
-    """Return each call's median seconds, the calls taken in turn, after one warm-up."""
+def timed(calls: Mapping[str, Callable[[], object]], count: int, device: torch.device) -> dict[str, list[float]]:
+    """Return the seconds each call took, the calls taken in turn, after one warm-up."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for repeat in range(count + 1):
         for name, call in calls.items():
@@ -78,7 +78,7 @@ def timed(calls: Mapping[str, Callable[[], object]], count: int, device: torch.d
             call()
             if repeat:
                 taken[name].append(synchronized(device) - started)
-    return {name: statistics.median(times) for name, times in taken.items()}
+    return taken
 
 
 def learned(content: Tensor, style: Tensor) -> Features:
@@ -141,7 +141,7 @@ def plain_step_time(size: int, device: torch.device) -> float:
     content, style = pictures(size, device)
     model, names = network(features_of_the_pair().convolutions, "reflect")
     plain = written_procedure(model.to(device), names, normalize(content), normalize(style))
-    return timed({"plain": lambda: next(plain)}, repeats(size), device)["plain"]
+    return statistics.median(timed({"plain": lambda: next(plain)}, repeats(size), device)["plain"])
 
 
 def step_times(size: int, device: torch.device) -> str:
@@ -164,9 +164,11 @@ def step_times(size: int, device: torch.device) -> str:
         times = timed(calls, repeats(size), device)
     lines = [f"{size} × {size} px | seconds a step | times faster | × bare convolutions", "--- | --- | --- | ---"]
     lines.append(f"the written procedure, plainly | {first:.3f} | 1 |")
-    for name, seconds in times.items():
-        bare = times[f"bare convolutions, {name.split(', ')[-1]}"]
-        lines.append(f"{name} | {seconds:.3f} | {first / seconds:.1f} | {seconds / bare:.2f}")
+    for name, taken in times.items():
+        seconds, bare = statistics.median(taken), times[f"bare convolutions, {name.split(', ')[-1]}"]
+        # Of times a moment apart: a processor's speed changes more from one round to the next.
+        ratio = statistics.median(own / other for own, other in zip(taken, bare, strict=True))
+        lines.append(f"{name} | {seconds:.3f} | {first / seconds:.1f} | {ratio:.2f}")
     return "\n".join(f"| {line} |" for line in lines)
 
 
