@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from napari_neural_style.engine import optimizers
 from napari_neural_style.engine.losses import total_variation
 from napari_neural_style.engine.optimizers import LBFGS, Adam
 
@@ -73,3 +79,35 @@ def test_adam_is_pytorchs():
         theirs.step()
     assert torch.equal(image, other)
     assert ours.state().keys() == theirs.state[other].keys()
+
+
+def overshooting(steps: int, optimizer: Callable[[torch.Tensor], LBFGS]) -> list[float]:
+    """Return the losses on |x|^1.2, where a third of the steps overshoot; for a while all seem to."""
+    image = torch.tensor([3.0, -2.0, 1.0, -0.5], dtype=torch.float64).view(1, 2, 2, 1)
+    lbfgs, losses = optimizer(image), []
+    for number in range(steps):
+        loss = image.abs().pow(1.2).sum()
+        losses.append(float(loss))
+        seen = loss + 100 if 20 <= number < 30 else loss
+        lbfgs.update(seen, 1.2 * image.sign() * image.abs().pow(0.2))
+    return losses
+
+
+def test_lbfgs_steps_alike_whether_both_outcomes_are_computed_or_one(monkeypatch: pytest.MonkeyPatch):
+    """A GPU is not asked which it is."""
+    known = overshooting(60, lambda image: LBFGS(image, 1.0, 3))
+    assert sum(later > sooner for sooner, later in pairwise(known)) > 15
+    monkeypatch.setattr(optimizers, "_may_hold", lambda condition: True)
+    assert overshooting(60, lambda image: LBFGS(image, 1.0, 3)) == pytest.approx(known, rel=1e-9)
+
+
+@pytest.mark.parametrize("make", [lambda image: Adam(image, 0.1), lambda image: LBFGS(image, 1.0, 3)])
+def test_an_update_asks_a_gpu_for_no_number(make: Callable[[torch.Tensor], Any]):
+    """Tensors that pretend to be a GPU's have no numbers: whoever asks for one gets an exception."""
+    with FakeTensorMode():
+        image = torch.zeros(1, 3, 4, 4, device="cuda")
+        with pytest.raises(DataDependentOutputException):
+            bool(image.sum() > 0)
+        optimizer = make(image)
+        for _ in range(6):
+            optimizer.update(image.square().sum(), torch.ones_like(image))

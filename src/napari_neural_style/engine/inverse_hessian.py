@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,15 @@ def kept_in_full(pairs: int, size: int) -> bool:
     return 2 * pairs * size * torch.float32.itemsize <= _IN_FULL
 
 
+class _Added(NamedTuple):
+    """A pair whose products are not known yet: its place, (1,), whether it counts, and sᵀy and yᵀy."""
+
+    place: Tensor
+    counts: Tensor
+    curvature: Tensor
+    square: Tensor
+
+
 class InverseHessian:
     """The inverse Hessian of BFGS from the last pairs of a step s and the change y that it made to the gradient.
 
@@ -28,7 +38,8 @@ class InverseHessian:
 
     H g = γ g + S w - γ Y u, where u = R⁻¹ Sᵀ g and w = R⁻ᵀ ((D + γ YᵀY) u - γ Yᵀ g).
 
-    A product reads all pairs twice and in one piece, where the two-loop recursion goes through them one by one.
+    A product reads all pairs twice and in one piece, where the two-loop recursion goes through them one by one. What
+    is decided by numbers stays on the device: nothing waits for a GPU.
 
     Parameters
     ----------
@@ -41,6 +52,8 @@ class InverseHessian:
     ----------
     most : int
         How many pairs it remembers at most.
+    count : Tensor
+        How many it remembers, int64 of shape ().
 
     References
     ----------
@@ -53,55 +66,68 @@ class InverseHessian:
         self._size, self._dtype, self._device = like.numel(), like.dtype, like.device
         rounded = like.dtype == torch.float32 and not kept_in_full(pairs, self._size)
         self._kept_as = torch.bfloat16 if rounded else like.dtype
-        self.forget()
-
-    def __len__(self) -> int:
-        return self._count
-
-    def forget(self) -> None:
-        """Forget all pairs."""
-        # A pair lies in two rows, the oldest in those of place `first`; the next one takes its place when all are full.
-        self._count = self._first = 0
+        # A place more than pairs: one is free for a pair before it is known whether that counts.
+        self._places = pairs + 1
+        self._written = 0
         self._rows: Tensor | None = None
         # By place: products of steps and changes with the last gradient, of steps and of changes with changes.
         # In float64, which Apple's GPUs do not know.
         device = torch.device("cpu") if self._device.type == "mps" else self._device
-        self._met = torch.zeros(self.most, 2, dtype=torch.float64, device=device)
-        self._across = self._met.new_zeros(self.most, self.most)
+        self._met = torch.zeros(self._places, 2, dtype=torch.float64, device=device)
+        self._across = self._met.new_zeros(self._places, self._places)
         self._along = torch.zeros_like(self._across)
         self._scale = self._met.new_ones(())
-        self._added: tuple[int, Tensor, Tensor] | None = None
+        # The oldest pair lies at place `first`, the others follow.
+        self._first = torch.zeros((), dtype=torch.int64, device=device)
+        self.count = torch.zeros_like(self._first)
+        self._added: _Added | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether no pair was ever added."""
+        return self._rows is None
 
     def add(self, step: Tensor, change: Tensor) -> None:
         """Remember a step and how it changed the gradient, (N,) each, if the loss is convex along it.
 
-        The gradient that is multiplied next must be the changed one.
+        A change of 0 counts as none. The gradient that is multiplied next must be the changed one.
         """
         step, change = step.to(self._kept_as), change.to(self._kept_as)
         curvature, square = self._dot(step, change), self._dot(change, change)
-        if not curvature > _CURVATURE * square:
-            return
+        counts = curvature > _CURVATURE * square
+        place = ((self._first + self.count) % self._places)[None]
         if self._rows is None:
             self._rows = self._room()
-        if self._count == self.most:
-            self._first, self._count = (self._first + 1) % self.most, self._count - 1
-        place = (self._first + self._count) % self.most
-        self._rows[2 * place], self._rows[2 * place + 1] = step, change
-        self._scale = (self._dot(step, step) / square).sqrt()
-        self._added = place, curvature, square
-        self._count += 1
+        if self._written < self._places:
+            self._rows[self._written] = (
+                0  # what does not count is still multiplied, with 0, and must be finite for that
+            )
+            self._written += 1
+        for kind, row in enumerate((step, change)):
+            self._rows[:, kind].index_copy_(0, place.to(self._device), row[None])
+        self._scale = torch.where(counts, (self._dot(step, step) / square).sqrt(), self._scale)
+        count = self.count + counts
+        self._first, self.count = (self._first + (count > self.most)) % self._places, count.clamp(max=self.most)
+        self._added = _Added(place, counts, curvature, square)
+
+    def forget(self, where: Tensor) -> None:
+        """Forget all pairs if a condition holds."""
+        self.count = self.count.masked_fill(where.to(self.count.device), 0)
 
     def times(self, gradient: Tensor) -> Tensor:
         """Return the product with a gradient (N,)."""
         self._meet(gradient)
-        order = torch.arange(self._first, self._first + self._count, device=self._met.device) % self.most
-        steps, changes = self._met[order].unbind(1)
-        upper, along = self._across[order][:, order].triu(), self._along[order][:, order]
+        places = torch.arange(min(self._written, self.most), device=self.count.device)
+        order, known = (self._first + places) % self._places, places < self.count
+        both = known & known[:, None]
+        ones = torch.eye(len(places), dtype=self._met.dtype, device=self._met.device)
+        upper = torch.where(both, self._across[order][:, order].triu(), ones)
+        along = self._along[order][:, order].masked_fill(~both, 0)
+        steps, changes = self._met[order].masked_fill(~known[:, None], 0).unbind(1)
         u = torch.linalg.solve_triangular(upper, steps[:, None], upper=True)[:, 0]
         rest = upper.diagonal() * u + self._scale * (along @ u - changes)
         w = torch.linalg.solve_triangular(upper.T, rest[:, None], upper=False)[:, 0]
-        factors = torch.zeros_like(self._met)
-        factors[order] = torch.stack([w, -self._scale * u], 1)
+        factors = torch.zeros_like(self._met).index_copy_(0, order, torch.stack([w, -self._scale * u], 1))
         factors = factors.to(self._dtype).to(self._device).flatten()
         product = gradient * self._scale.to(self._dtype).to(self._device)
         for columns, rows in self._parts():
@@ -113,23 +139,25 @@ class InverseHessian:
         if self._rows is None:
             return {}
         # A pair whose changed gradient has not come yet is left out.
-        count = self._count - (self._added is not None)
+        count = self.count if self._added is None else self.count - self._added.counts
         return {
-            "places": torch.tensor([self._first, count]),
-            "pairs": self._filled(self._rows).clone(),
+            "places": torch.stack([self._first, count]),
+            "pairs": self._rows[: self._written].clone(),
             "products": torch.cat([self._met, self._across, self._along], 1),
             "scale": self._scale,
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Remember what :meth:`state` returned."""
-        self.forget()
+        """Remember what :meth:`state` returned, and that only."""
+        self._rows = self._added = None
+        self._written = 0
         if "pairs" not in state:
             return
-        self._first, self._count = state["places"].tolist()
+        self._first, self.count = state["places"].to(self.count.device).unbind()
+        self._written = len(state["pairs"])
         self._rows = self._room()
-        self._rows[: len(state["pairs"])] = state["pairs"]
-        parts = torch.split(self._exactly(state["products"]), [2, self.most, self.most], 1)
+        self._rows[: self._written] = state["pairs"]
+        parts = torch.split(self._exactly(state["products"]), [2, self._places, self._places], 1)
         self._met, self._across, self._along = (part.clone() for part in parts)
         self._scale = self._exactly(state["scale"])
 
@@ -139,26 +167,24 @@ class InverseHessian:
         for columns, rows in self._parts():
             met.view(-1)[: len(rows)] += self._exactly(rows @ gradient[columns])
         if self._added is not None:
-            place, curvature, square = self._added
-            self._across[:, place], self._along[:, place] = (met - self._met).unbind(1)
-            self._along[place] = self._along[:, place]
+            place, _, curvature, square = self._added
+            across, along = (met - self._met).unbind(1)
+            self._across.index_copy_(1, place, across[:, None])
+            self._along.index_copy_(1, place, along[:, None]).index_copy_(0, place, along[None])
             self._across[place, place], self._along[place, place] = curvature, square
         self._met, self._added = met, None
 
     def _parts(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield the rows in the vectors' dtype, as many columns at a time as there is room for, and which they are."""
         assert self._rows is not None
-        rows = self._filled(self._rows)
+        rows = self._rows[: self._written].flatten(0, 1)
         most = self._size if rows.dtype == self._dtype else max(1, _VALUES // len(rows))
         for start in range(0, self._size, most):
             columns = slice(start, start + most)
             yield columns, rows[:, columns].to(self._dtype)
 
     def _room(self) -> Tensor:
-        return torch.empty(2 * self.most, self._size, dtype=self._kept_as, device=self._device)
-
-    def _filled(self, rows: Tensor) -> Tensor:
-        return rows[: 2 * (self.most if self._first else self._count)]
+        return torch.empty(self._places, 2, self._size, dtype=self._kept_as, device=self._device)
 
     def _dot(self, one: Tensor, other: Tensor) -> Tensor:
         return self._exactly(torch.dot(one.to(self._dtype), other.to(self._dtype)))

@@ -103,7 +103,8 @@ class LBFGS:
     """Limited-memory BFGS with backtracking in place of a line search.
 
     A step that raises the loss is shortened before another is tried, so that every update costs exactly one
-    evaluation; a step that stays bad makes the optimiser forget its history.
+    evaluation; a step that stays bad makes the optimiser forget its history. Nothing waits for a GPU:
+    what follows a good step and what a bad one are computed there, and one of the two is taken.
 
     Colours are weighed: channels of pictures go together, so brightness is bent far more than hue. Steps are taken in
     coordinates z with x = W z, where W W is the inverse square root of the covariance of the first gradient's colours,
@@ -135,29 +136,38 @@ class LBFGS:
         self._gradient = torch.zeros_like(image).flatten()
         self._step = torch.zeros_like(self._gradient)
         self._inverse = InverseHessian(history, self._gradient)
-        self._trials = 0
+        self._trials = torch.zeros((), dtype=torch.int64, device=image.device)
         self._paired = False
 
     def objective_changed(self) -> None:
         """Conclude nothing from the last loss: it was another objective's."""
         self._loss = None
-        self._trials = 0
+        self._trials = torch.zeros_like(self._trials)
 
     def update(self, loss: Tensor, gradient: Tensor) -> None:
         """Take one step, or shorten the last one when it raised the loss."""
-        if self._loss is not None and not loss <= self._loss + self._TOLERANCE * self._loss.abs():
-            self._shorten(loss, self._loss)
-            return
         if self._weights is None:
             self._weights = self._color_weights(gradient)
         gradient = self._weighed(gradient)
+        before = loss if self._loss is None else self._loss
+        worse = ~(loss <= before + self._TOLERANCE * before.abs())
+        may_be_worse = _may_hold(worse)
+        if may_be_worse:
+            gradient = torch.where(worse, self._gradient, gradient)
         if self._loss is not None and not self._paired:
             self._inverse.add(self._step, gradient - self._gradient)
             self._paired = True
+        shortened = worse & (self._trials < self._MOST_TRIALS)
+        self._inverse.forget(worse & ~shortened)
         step = self._direction(gradient).mul_(self._rate)
-        change = self._weighed(step)
+        change = step
+        if may_be_worse:
+            step = torch.where(shortened, self._step * self._shorter(loss, before), step)
+            change = step - self._step * worse
+            loss = torch.where(worse, before, loss)
+        change = self._weighed(change)
         self._loss = loss
-        self._trials = 0
+        self._trials = torch.where(shortened, self._trials + 1, 0)
         self._paired = False
         self._gradient.copy_(gradient)
         self._step.copy_(step)
@@ -171,7 +181,7 @@ class LBFGS:
 
     def state(self) -> dict[str, Tensor]:
         """Return the history, the last loss and gradient, and the step being tried."""
-        state = {"step": self._step.clone(), "trials": torch.tensor(self._trials), **self._inverse.state()}
+        state = {"step": self._step.clone(), "trials": self._trials, **self._inverse.state()}
         if self._loss is not None:
             state |= {"loss": self._loss, "gradient": self._gradient.clone()}
         if self._weights is not None:
@@ -181,7 +191,7 @@ class LBFGS:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up history, loss, gradient and step."""
         self._step.copy_(state["step"])
-        self._trials = int(state["trials"])
+        self._trials = state["trials"].to(self._image.device)
         if "weights" in state:
             self._weights = state["weights"].to(self._image.device)
         self._loss = None
@@ -190,28 +200,25 @@ class LBFGS:
             self._gradient.copy_(state["gradient"])
         self._inverse.restore(state)
 
-    def _shorten(self, loss: Tensor, last_loss: Tensor) -> None:
-        """Go back to where a parabola through both losses and the slope has its minimum, a tenth to a half."""
-        if self._trials >= self._MOST_TRIALS:
-            self._inverse.forget()
-            trials, step = 0, self._direction(self._gradient).mul_(self._rate)
-        else:
-            slope = torch.dot(self._gradient, self._step)
-            factor = -slope / (2 * (loss - last_loss - slope))
-            factor = torch.nan_to_num(factor, nan=0.1, posinf=0.1, neginf=0.1).clamp(0.1, 0.5)
-            trials, step = self._trials + 1, self._step * factor
-        change = self._weighed(step - self._step)
-        self._image += change.view_as(self._image)
-        self._step.copy_(step)
-        self._trials = trials
+    def _shorter(self, loss: Tensor, before: Tensor) -> Tensor:
+        """Return where on a step a parabola through both losses and the slope has its minimum, a tenth to a half."""
+        slope = torch.dot(self._gradient, self._step)
+        factor = -slope / (2 * (loss - before - slope))
+        return torch.nan_to_num(factor, nan=0.1, posinf=0.1, neginf=0.1).clamp(0.1, 0.5)
 
     def _direction(self, gradient: Tensor) -> Tensor:
-        if not len(self._inverse):
-            length = self._weighed(gradient).abs().mean().clamp_min(1e-30)
-            return gradient * (-self._FIRST_STEP / length)
+        if self._inverse.empty:
+            return self._first_step(gradient)
         direction = self._inverse.times(gradient).neg_()
         length = torch.linalg.vector_norm(self._weighed(direction)) / direction.numel() ** 0.5
-        return direction.mul_((self._LONGEST_STEP / length).clamp(max=1))
+        direction.mul_((self._LONGEST_STEP / length).clamp(max=1))
+        nothing_known = (self._inverse.count == 0).to(direction.device)
+        if _may_hold(nothing_known):
+            direction = torch.where(nothing_known, self._first_step(gradient), direction)
+        return direction
+
+    def _first_step(self, gradient: Tensor) -> Tensor:
+        return gradient * (-self._FIRST_STEP / self._weighed(gradient).abs().mean().clamp_min(1e-30))
 
     def _color_weights(self, gradient: Tensor) -> Tensor:
         """Return W, of determinant 1: the fourth root of the inverse covariance of a gradient's colours."""
@@ -226,3 +233,8 @@ class LBFGS:
         """Return W times the colours of a vector: from z to pixels, or from their gradient to z's."""
         assert self._weights is not None
         return (self._weights @ vector.reshape(len(self._weights), -1)).flatten()
+
+
+def _may_hold(condition: Tensor) -> bool:
+    """Tell whether a condition may hold; a GPU's are not waited for."""
+    return condition.is_cuda or bool(condition)

@@ -16,7 +16,7 @@ from napari_neural_style.engine.preparation import Brush, Sources
 from napari_neural_style.engine.tensors import write_tensors
 from napari_neural_style.settings import StyleSettings
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
