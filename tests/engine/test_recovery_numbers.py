@@ -14,7 +14,7 @@ from napari_neural_style import stylize
 from napari_neural_style.cli import main
 from napari_neural_style.engine import recovery
 from napari_neural_style.engine.objective import Objective
-from napari_neural_style.engine.recovery import DivergedError, RecoveredWarning
+from napari_neural_style.engine.recovery import DivergedError, RecoveredWarning, Watch
 from napari_neural_style.engine.transfer import features_for, go_on
 from replay import assert_replayed
 
@@ -165,3 +165,12 @@ def test_command_line(pair, quick, tmp_path, monkeypatch, capsys):
     assert main(words) == 1
     assert "Choose smaller weights" in capsys.readouterr().err
     assert (tmp_path / "out.png").is_file()
+
+
+def test_noticing_asks_a_gpu_for_no_number():
+    watch, image = Watch(), torch.zeros(1, 3, 4, 4, device="meta")
+    for _ in range(4):
+        watch.evaluated(image.sum(), image, explodes=True)
+        watch.moved(image)
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        watch.check()
