@@ -99,9 +99,8 @@ class InverseHessian:
         if self._rows is None:
             self._rows = self._room()
         if self._written < self._places:
-            self._rows[self._written] = (
-                0  # what does not count is still multiplied, with 0, and must be finite for that
-            )
+            # What does not count is multiplied too, with 0, and must be finite for that.
+            self._rows[self._written] = 0
             self._written += 1
         for kind, row in enumerate((step, change)):
             self._rows[:, kind].index_copy_(0, place.to(self._device), row[None])

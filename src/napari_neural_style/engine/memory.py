@@ -59,7 +59,7 @@ def step_bytes(pixels: int, layers: Iterable[str], precision: str) -> int:
 
 def state_bytes(pixels: int, optimizer: str, history: int) -> int:
     """Return about how many bytes a run's images and its optimiser's memory take."""
-    # For every step that L-BFGS remembers it holds two images, or two of half precision.
+    # For every step that L-BFGS remembers, and one more, it holds two images, or two of half precision.
     pair = 2 if kept_in_full(history, 3 * pixels) else 1
     remembered = ADAM if optimizer == "adam" else LBFGS + pair * (history + 1)
     return pixels * IMAGE * (PICTURES + remembered)

@@ -103,8 +103,8 @@ class LBFGS:
     """Limited-memory BFGS with backtracking in place of a line search.
 
     A step that raises the loss is shortened before another is tried, so that every update costs exactly one
-    evaluation; a step that stays bad makes the optimiser forget its history. Nothing waits for a GPU:
-    what follows a good step and what a bad one are computed there, and one of the two is taken.
+    evaluation; a step that stays bad makes the optimiser forget its history. Nothing waits for a GPU: what follows a
+    good step and what a bad one are computed there, and one of the two is taken.
 
     Colours are weighed: channels of pictures go together, so brightness is bent far more than hue. Steps are taken in
     coordinates z with x = W z, where W W is the inverse square root of the covariance of the first gradient's colours,
