@@ -147,9 +147,7 @@ class InverseHessian:
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Remember what :meth:`state` returned, and that only."""
-        self._rows = self._added = None
-        self._written = 0
+        """Remember what :meth:`state` returned, where nothing is remembered yet."""
         if "pairs" not in state:
             return
         self._first, self.count = state["places"].to(self.count.device).unbind()
