@@ -190,6 +190,24 @@ def test_run_says_why_it_cannot(viewer, widget):
     assert "Open two images" in widget.message.value
 
 
+def test_fields_that_are_of_no_use_at_first_come_into_their_places(viewer, widget, pair):
+    cat = widget.content.value
+    before = [field.name for field in widget._main]
+    widget.content.value = viewer.add_image(np.stack([pair[0][..., 0]] * 3), name="stack")
+    widget.features.value = "file"
+    after = [field.name for field in widget._main]
+    assert after[:5] == ["content", "planes", "chained", "scheduler", "style"]
+    assert after[after.index("features") + 1] == "features_file"
+    late = [field for field in widget._main if field.name not in before]
+    assert [field.name for field in late] == ["planes", "chained", "scheduler", "features_file"]
+    assert all(field.native.accessibleName() for field in late)
+    assert widget.planes.visible
+    assert widget._fields.file.visible
+    widget.content.value = cat
+    widget.features.value = "self-taught"
+    assert not any(field.visible for field in late)
+
+
 def test_images_that_come_after_the_dock_are_told_apart(make_napari_viewer, pair):
     viewer = make_napari_viewer()
     _, widget = viewer.window.add_plugin_dock_widget(KEY, "Style Transfer")

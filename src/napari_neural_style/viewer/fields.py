@@ -53,14 +53,19 @@ def labelled(*widgets: ValueWidget[Any]) -> Container:
     """Return widgets in a column with their labels aligned."""
     group: Container = Container()
     group.margins = (0, 0, 0, 0)
-    for widget in widgets:
-        group.append(widget)
+    put_in(group, 0, widgets)
+    return group
+
+
+def put_in(group: Container, place: int, widgets: Iterable[ValueWidget[Any]]) -> None:
+    """Put widgets into a column of such ones, the first at a place."""
+    for index, widget in enumerate(widgets, place):
+        group.insert(index, widget)
         if isinstance(widget, ComboBox):
             # Long layer names and reasons must not widen the dock.
             widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             widget.native.setMinimumContentsLength(10)
             show_whole_choices(widget.native)
-    return group
 
 
 class Choices(ComboBox):
@@ -91,16 +96,25 @@ class Fields:
     ----------
     changed : Signal
         Emitted with the name of a setting whose widget changed.
+    made : Signal
+        Emitted with the field for features and a list with that for a file of them, to be put below it.
     basic : list
         The fields that are always seen.
     """
 
     changed = Signal(str)
+    made = Signal(object, list)
 
     def __init__(self) -> None:
         self._kept = _DEFAULT
         self._of: dict[str, ValueWidget[Any]] = {}
-        self.file = FileEdit(
+        self.basic = [self._make(name) for name, details in SETTINGS.items() if details.basic]
+        self["features"].changed.connect(self._show_file)
+
+    @cached_property
+    def file(self) -> FileEdit:
+        """The file that features come from."""
+        file = FileEdit(
             mode="r",
             filter="Features (*.safetensors *.pth *.pt)",
             name="features_file",
@@ -108,14 +122,9 @@ class Fields:
             tooltip="A state dict of VGG-19: .pth, .pt or .safetensors.",
             visible=False,
         )
-        self.basic: list[ValueWidget[Any]] = []
-        for name, details in SETTINGS.items():
-            if details.basic:
-                self.basic.append(self._make(name))
-                if name == "features":
-                    self.basic.append(self.file)
-        self["features"].changed.connect(self._show_file)
-        self.file.changed.connect(lambda: self.changed.emit("features"))
+        file.changed.connect(lambda: self.changed.emit("features"))
+        self.made.emit(self["features"], [file])
+        return file
 
     @cached_property
     def advanced(self) -> Container[Any]:
@@ -153,7 +162,8 @@ class Fields:
         return isinstance(widget, (LineEdit, SpinBox)) and bool(widget.native.hasFocus())
 
     def _show_file(self, features: str) -> None:
-        self.file.visible = features == "file"
+        if features == "file" or "file" in self.__dict__:
+            self.file.visible = features == "file"
 
     def read(self) -> StyleSettings:
         """Return the settings that the fields hold.

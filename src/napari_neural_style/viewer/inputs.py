@@ -172,7 +172,9 @@ class Inputs:
     Attributes
     ----------
     main : list
-        Content, its planes, style, and the button that swaps them.
+        Content, style, and the button that swaps them.
+    plane_choice : PlaneChoice
+        The fields for planes, made late.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -181,8 +183,7 @@ class Inputs:
         self.style = _layer_field(viewer, Image, "style", "style layer", "The image layer whose style it takes.")
         self.swap = PushButton(text="⇅ Swap content and style", tooltip="Exchange the two layers.")
         self.plane_choice = PlaneChoice(viewer, self.content)
-        planes = self.plane_choice
-        self.main = [self.content, planes.planes, planes.chained, planes.scheduler, self.style, self.swap]
+        self.main = [self.content, self.style, self.swap]
         self.swap.changed.connect(self._swap)
         self.note()
         for field in (self.content, self.style):

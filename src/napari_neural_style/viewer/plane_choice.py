@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import CheckBox, LineEdit
+from psygnal import Signal
 
 from napari_neural_style.viewer.fields import Choices
 from napari_neural_style.viewer.layers import pixels_of
@@ -41,22 +42,48 @@ def axes_to_stack(layer: Image, dims: Dims) -> list[int]:
 
 
 class PlaneChoice:
-    """The fields for planes, seen while the content layer is a stack.
+    """The fields for planes, made when the content layer first is a stack, and seen while it is one.
 
     Attributes
     ----------
-    planes : Choices
-        Its value is the layer's axes to go along, none for the plane that is shown.
-    chained : CheckBox
-        Whether planes start from the one before.
-    scheduler : LineEdit
-        Address of the Dask cluster that paints the planes; empty for this computer.
+    changed : Signal
+        Emitted when one of them was changed.
+    made : Signal
+        Emitted with the field for the content and a list of those for planes, to be put below it.
     """
+
+    changed = Signal()
+    made = Signal(object, list)
 
     def __init__(self, viewer: napari.viewer.Viewer, content: Any) -> None:
         self._viewer = viewer
         self._content = content
-        self.planes = Choices(
+        self._made: tuple[Choices, CheckBox, LineEdit] | None = None
+
+    @property
+    def planes(self) -> Choices:
+        """Its value is the layer's axes to go along, none for the plane that is shown."""
+        return self._fields[0]
+
+    @property
+    def chained(self) -> CheckBox:
+        """Whether planes start from the one before."""
+        return self._fields[1]
+
+    @property
+    def scheduler(self) -> LineEdit:
+        """Address of the Dask cluster that paints the planes; empty for this computer."""
+        return self._fields[2]
+
+    @property
+    def _fields(self) -> tuple[Choices, CheckBox, LineEdit]:
+        if self._made is None:
+            self._made = self._make()
+            self.made.emit(self._content, list(self._made))
+        return self._made
+
+    def _make(self) -> tuple[Choices, CheckBox, LineEdit]:
+        planes = Choices(
             name="planes",
             label="planes",
             choices=self._choices,
@@ -64,7 +91,7 @@ class PlaneChoice:
             "Along the other axes, the position of the sliders counts.",
             visible=False,
         )
-        self.chained = CheckBox(
+        chained = CheckBox(
             name="chained",
             label="",
             text="carry paint to the next plane",
@@ -73,36 +100,47 @@ class PlaneChoice:
             "does not flicker.",
             visible=False,
         )
-        self.scheduler = LineEdit(
+        scheduler = LineEdit(
             name="scheduler",
             label="scheduler",
             tooltip="Address of a Dask cluster that paints the planes. Leave it empty to paint them on this computer.",
             visible=False,
         )
-        self.scheduler.native.setPlaceholderText("tcp://host:8786")
-        self.planes.changed.connect(self.follow)
+        scheduler.native.setPlaceholderText("tcp://host:8786")
+        planes.changed.connect(self.follow)
+        for field in (planes, chained, scheduler):
+            field.changed.connect(lambda: self.changed.emit())
+        return planes, chained, scheduler
 
     @property
     def axes(self) -> tuple[int, ...]:
         """The content layer's axes to go along; none for the plane that is shown."""
-        return tuple(self.planes.value or THIS)
+        return THIS if self._made is None else tuple(self.planes.value or THIS)
 
     @property
     def address(self) -> str:
         """Where to paint the planes; nothing for this computer."""
-        return str(self.scheduler.value).strip()
+        return "" if self._made is None else str(self.scheduler.value).strip()
 
     def follow(self) -> None:
         """Offer what the content layer has, and show what is of use now."""
+        if self._made is None and len(self._choices()) < 2:
+            return
         self.planes.reset_choices()
         self.planes.visible = len(self.planes.choices) > 1
         self.chained.visible = self.scheduler.visible = self.planes.visible and bool(self.axes)
+
+    def suit(self, mode: str) -> None:
+        """Enable what counts in a mode."""
+        for field in self._made or ():
+            field.enabled = mode != "texture"
 
     def choose(self, axes: Any) -> None:
         """Take the axes of a result, where the content layer has them; else the plane that is shown."""
         wanted = tuple(axes) if isinstance(axes, (list, tuple)) else THIS
         self.follow()
-        self.planes.value = wanted if wanted in self.planes.choices else THIS
+        if self._made is not None:
+            self.planes.value = wanted if wanted in self.planes.choices else THIS
 
     def _choices(self, widget: Any = None) -> list[tuple[str, tuple[int, ...]]]:
         """Return the words for every set of axes, those with the most planes first."""

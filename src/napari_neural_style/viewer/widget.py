@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import Container, PushButton
+from magicgui.widgets import CheckBox, Container, LineEdit, PushButton
+from magicgui.widgets.bases import ValueWidget
 from napari.utils.notifications import show_info
 
 from napari_neural_style import store
@@ -13,7 +14,7 @@ from napari_neural_style.cache import pretrained_path
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.choices import why_not
 from napari_neural_style.viewer.controls import Controls
-from napari_neural_style.viewer.fields import labelled
+from napari_neural_style.viewer.fields import Choices, labelled, put_in
 from napari_neural_style.viewer.inputs import Inputs
 from napari_neural_style.viewer.native import (
     let_go,
@@ -68,14 +69,14 @@ class StyleTransferWidget(Container):
         self.bar = self._runner.bar
         self._inputs = Inputs(self._viewer)
         self.content, self.style, self.swap = self._inputs.content, self._inputs.style, self._inputs.swap
-        planes = self._inputs.plane_choice
-        self.planes, self.chained, self.scheduler = planes.planes, planes.chained, planes.scheduler
         self._controls = Controls(self._runner.turn)
         self._presets, self._fields = self._controls.presets, self._controls.fields
         self.preset, self.style_strength = self._presets.preset, self._presets.strength
         self.size, self.steps, self.save_every = (self._fields[n] for n in ("size", "steps", "save_every"))
         self.features, self.device = self._fields["features"], self._fields["device"]
         self._main = labelled(*self._inputs.main, self.preset, self.style_strength, *self._fields.basic)
+        self._inputs.plane_choice.made.connect(self._put_below)
+        self._fields.made.connect(self._put_below)
         self._question = Question()
         self.download, self.use_self_taught = self._question.download, self._question.use_self_taught
         self._sections = {
@@ -115,6 +116,26 @@ class StyleTransferWidget(Container):
             self._sections["more"].open()
 
     @property
+    def planes(self) -> Choices:
+        """The field for the axes to go along."""
+        return self._inputs.plane_choice.planes
+
+    @property
+    def chained(self) -> CheckBox:
+        """The field for whether planes start from the one before."""
+        return self._inputs.plane_choice.chained
+
+    @property
+    def scheduler(self) -> LineEdit:
+        """The field for the address of a Dask cluster."""
+        return self._inputs.plane_choice.scheduler
+
+    def _put_below(self, field: ValueWidget[Any], late: list[ValueWidget[Any]]) -> None:
+        """Put fields that were made late below another."""
+        put_in(self._main, self._main.index(field) + 1, late)
+        make_accessible(self)
+
+    @property
     def _job(self) -> Job | None:
         return self._runner.job
 
@@ -147,7 +168,7 @@ class StyleTransferWidget(Container):
             (self.save_now, self._runner.save_now),
         ):
             button.changed.connect(press)
-        for field in (self.content, self.style, self.planes, self.scheduler):
+        for field in (self.content, self.style, self._inputs.plane_choice):
             field.changed.connect(self._on_change)
         self._runner.changed.connect(self._update)
         self._runner.begins.connect(self._end_comparing)
@@ -218,7 +239,7 @@ class StyleTransferWidget(Container):
         self._question.follow(self.features.value, running)
         mode = self._fields["mode"].value
         self.content.enabled, self.style.enabled = mode != "texture", mode != "content"
-        self.planes.enabled = self.chained.enabled = self.scheduler.enabled = mode != "texture"
+        self._inputs.plane_choice.suit(mode)
         self._fields["style_scale"].enabled = mode != "content"
         self.style_strength.enabled = self._fields["color"].enabled = mode == "transfer"
         reason = self.why_not_run()
