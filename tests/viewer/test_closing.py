@@ -9,6 +9,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_neural_style.viewer.stopped import runs_folder
+from napari_neural_style.viewer.worker import Job
 from window import endless, press, run_to_the_end, wait_until
 
 
@@ -21,6 +22,16 @@ def test_closing_the_dock_stops_the_run(viewer, widget):
     assert job.wait(60)
     assert viewer.layers[-1].name.startswith("cat × waves · step")
     assert not list(runs_folder().glob("*")), "no layer names it: nobody could go on with it"
+
+
+def test_a_saved_step_that_is_not_yet_added_is_kept(viewer, widget, monkeypatch):
+    monkeypatch.setattr(Job, "_settle", lambda self: None)
+    endless(widget, save_every=5)
+    press(widget.run)
+    wait_until(lambda: widget._job._unsettled)
+    viewer.window.remove_dock_widget("all")
+    assert "cat × waves · step 5" in viewer.layers
+    wait_until(viewer.window._qt_window.updatesEnabled)
 
 
 def test_closing_releases_the_widget(make_napari_viewer, pair, quick):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
 
 import numpy as np
 import pytest
 from napari.layers import Image
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from loopback import address
@@ -151,6 +153,48 @@ def test_a_run_holds_while_a_saved_step_is_added(viewer, widget, monkeypatch):
     run_to_the_end(widget)
     assert done == list(range(1, 61))
     assert during == [0] * 5
+
+
+def test_a_saved_step_is_shown_added_and_drawn_in_turns_of_their_own(viewer, widget):
+    turns, shown, added, window = [], [], [], viewer.window._qt_window
+    timer = QTimer(window)
+    timer.timeout.connect(lambda: turns.append(None))
+    timer.start(0)
+
+    def note(event):
+        if "live" in event.value.name:
+            shown.append(len(turns))
+            event.value.events.data.connect(lambda: shown.append(len(turns)))
+        else:
+            added.append((len(turns), window.updatesEnabled()))
+
+    viewer.layers.events.inserted.connect(note)
+    widget.steps.value, widget.save_every.value = 40, 10
+    run_to_the_end(widget)
+    viewer.layers.events.inserted.disconnect(note)
+    assert len(added) == 3
+    for turn, drawing in added:
+        assert turn > max(before for before in shown if before <= turn)
+        assert not drawing
+    wait_until(window.updatesEnabled)
+
+
+def test_garbage_of_a_run_alone_is_collected_during_it_and_all_again_after(viewer, widget, pair):
+    gc.unfreeze()
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) == 3)
+    assert gc.get_freeze_count()
+    viewer.layers.remove("waves")
+    assert not gc.get_freeze_count(), "napari collects what a layer leaves behind"
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    widget._fields["mode"].value = "content"
+    press(widget.run)
+    assert gc.get_freeze_count()
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    assert not gc.get_freeze_count()
 
 
 def test_a_run_that_ends_on_a_plateau_gives_its_last_step_once(viewer, widget):

@@ -8,7 +8,7 @@ from typing import Any
 from magicgui.widgets import Container, Label
 from magicgui.widgets.bases import Widget
 from qtpy import PYSIDE6
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QMainWindow, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
@@ -177,6 +177,19 @@ def let_go(closed: QWidget) -> None:
     """
     if PYSIDE6:
         closed.deleteLater()
+
+
+def draw_later(docked: QWidget, milliseconds: int) -> None:
+    """Let the window of a docked widget be drawn again after a while, in a turn of the event loop of its own.
+
+    Qt draws right after what changes, and what waits for the main thread waits for both.
+    """
+    window = _window_of(docked)
+    window.setUpdatesEnabled(False)
+    turn = QTimer(window, singleShot=True)  # the window's, which may be gone by then: nothing else may hold it
+    turn.timeout.connect(lambda: turn.parent().setUpdatesEnabled(True))
+    turn.timeout.connect(turn.deleteLater)
+    turn.start(milliseconds)
 
 
 def hold_animations(docked: QWidget) -> None:

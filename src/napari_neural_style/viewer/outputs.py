@@ -78,15 +78,17 @@ class Outputs:
         self._steps_as = steps_as
         self._live: Image | None = None
         self._shown: Step | None = None
+        self._unsettled: tuple[Step, npt.NDArray[np.uint8], dict[str, Any]] | None = None
         self._kept: list[Image] = []
         self._stack: _Stack | None = None
 
-    def show(self, step: Step) -> None:
-        """Show a step's picture in the live layer, and keep it if it is saved."""
+    def show(self, step: Step) -> bool:
+        """Show a step's picture in the live layer; return whether it is saved and :meth:`settle` is to be called."""
         from napari_neural_style.engine.images import to_uint8
 
+        self.settle()
         if step.image is None:
-            return
+            return False
         data, place = placed_like(self._place.layer, self._place.plane, to_uint8(step.image))
         if self._live is None:
             self._live = Image(data, name=f"{self._place.title} · live", interpolation2d=SMOOTH, **place)
@@ -95,7 +97,14 @@ class Outputs:
             self._live.data = data
         self._shown = step
         if step.saved and step.done < 1:
-            self._keep(step, data, place)
+            self._unsettled = step, data, place
+        return self._unsettled is not None
+
+    def settle(self) -> None:
+        """Keep the saved step that was shown last, if it is not yet; napari takes long to add a layer."""
+        if self._unsettled is not None:
+            unsettled, self._unsettled = self._unsettled, None
+            self._keep(*unsettled)
 
     def _keep(self, step: Step, data: npt.NDArray[np.uint8], place: dict[str, Any]) -> None:
         if self._stack is None and self._wants_one_layer(step):
@@ -129,6 +138,7 @@ class Outputs:
 
     def finish(self) -> None:
         """Make the live layer the layer of the step it shows; if it was deleted, it comes back as that."""
+        self.settle()
         if self._live is None or self._shown is None:
             return
         for layer in self._kept:

@@ -13,6 +13,7 @@ from napari.utils.notifications import show_info
 from psygnal import Signal
 
 from napari_neural_style.viewer.curve import LossCurve
+from napari_neural_style.viewer.garbage import look_again, pass_over
 from napari_neural_style.viewer.native import hold_animations
 from napari_neural_style.viewer.queue import Queue
 from napari_neural_style.viewer.worker import Callbacks, Clock, Job, Report, Work, load_pytorch, timed
@@ -140,7 +141,8 @@ class Runner:
 
     def _start(self, work: Work, description: str) -> None:
         assert self._owner is not None
-        self.job = Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self._owner)
+        pass_over()
+        self.job = Job(work, Callbacks(self._on_status, self._on_step, self._settle, self._on_end), self._owner)
         self._clock = Clock()
         self._activity = progress(total=_BAR, desc=description)
         hold_animations(self._owner)
@@ -198,21 +200,26 @@ class Runner:
         self._say(message)
         self._advance(fraction)
 
-    def _on_step(self, step: Any) -> None:
+    def _settle(self) -> None:
+        if self._outputs is not None:
+            self._outputs.settle()
+
+    def _on_step(self, step: Any) -> bool:
         if self._outputs is None:
-            return
-        self._outputs.show(step)
+            return False
+        unsettled = self._outputs.show(step)
         self._advance(step.done)
         losses, seconds = step.losses, time.monotonic() - self._began
         if losses is not None:
             self.curve.add(step.index, seconds, losses.total, losses.content, losses.style)
         if self.job is None or self.job.stopping:
-            return
+            return unsettled
         left = self._clock.left(step.done)
         words = self._outputs.words(step)
         words += [] if left is None else [f"{timed(left)} left"]
         words += [f"{self.waiting} waiting"] if self.waiting else []
         self._say((PAUSED if self.job.paused else "") + " · ".join(words))
+        return unsettled
 
     def _advance(self, fraction: float) -> None:
         value = int(fraction * _BAR)
@@ -242,6 +249,7 @@ class Runner:
 
     def _end(self) -> None:
         self.job = self._steering = None
+        look_again()
         self.bar.visible = False
         if self._activity is not None:
             self._activity.close()

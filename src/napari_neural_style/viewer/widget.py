@@ -15,6 +15,7 @@ from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.choices import why_not
 from napari_neural_style.viewer.controls import Controls
 from napari_neural_style.viewer.fields import Choices, labelled, put_in
+from napari_neural_style.viewer.garbage import look_again
 from napari_neural_style.viewer.inputs import Inputs
 from napari_neural_style.viewer.native import (
     let_go,
@@ -319,6 +320,7 @@ class StyleTransferWidget(Container):
 
     def _on_removing(self) -> None:
         make_canvas_current(self.native)
+        look_again()  # napari collects what a layer leaves behind right when it goes
 
     def _on_parent_changed(self, parent: Any) -> None:
         """Stop when the dock is closed: napari then takes the widget out of it without destroying it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import gc
 import logging
 import queue
 import sys
@@ -17,7 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QCoreApplication, QObject, QThreadPool, QTimer
+from qtpy.QtCore import QCoreApplication, QThreadPool, QTimer
+from qtpy.QtWidgets import QWidget
+
+from napari_neural_style.viewer.garbage import lasting
+from napari_neural_style.viewer.native import draw_later
 
 if TYPE_CHECKING:
     from napari_neural_style.engine.transfer import Step
@@ -61,18 +64,21 @@ class Callbacks:
     status : callable
         A sentence and a fraction, before the first step.
     step : callable
-        A step: every saved one, and the latest of the others.
+        A step: every saved one, and the latest of the others. Returns whether something is left to do for it.
+    settle : callable
+        In another turn of the event loop, what is left to do for the last step.
     ended : callable
         Once, at the end: None, or a sentence that says what went wrong.
     """
 
     status: Report
-    step: Callable[[Any], None]
+    step: Callable[[Any], bool]
+    settle: Callable[[], None]
     ended: Callable[[str | None], None]
 
 
 # napari's window keeps every worker it has seen, and with it the job: it must not keep the widget too.
-_NOBODY = Callbacks(lambda message, fraction: None, lambda step: None, lambda error: None)
+_NOBODY = Callbacks(lambda message, fraction: None, lambda step: False, lambda: None, lambda error: None)
 
 
 class Job:
@@ -87,17 +93,18 @@ class Job:
         Called on the thread with a callback for progress; yields steps.
     callbacks : Callbacks
         What to tell the main thread.
-    parent : QObject
+    parent : QWidget
         Owner of the timer.
     """
 
-    def __init__(self, work: Work, callbacks: Callbacks, parent: QObject) -> None:
+    def __init__(self, work: Work, callbacks: Callbacks, parent: QWidget) -> None:
         self._work: Work | None = work
         self._callbacks = callbacks
         self._saved: queue.Queue[AnyStep] = queue.Queue(maxsize=2)
         self._latest: AnyStep | None = None
         self._preview: AnyStep | None = None
         self._added = threading.Event()
+        self._unsettled = False
         self._adds_at = self._looks_at = 0.0
         self._rests_until = 0.0
         self._status: tuple[str, float] | None = None
@@ -207,7 +214,7 @@ class Job:
 
     def _poll(self) -> None:
         now = time.monotonic()
-        due = self._looks_at if self._saved.empty() else self._adds_at
+        due = 0.0 if self._unsettled else self._looks_at if self._saved.empty() else self._adds_at
         # Showing progress runs the event loop, which may bring the timer round again.
         if self._polling or (now < due and not self._finished.is_set()):
             return
@@ -223,15 +230,13 @@ class Job:
         if self._status is not None:
             status, self._status = self._status, None
             self._callbacks.status(*status)
-        while not self._saved.empty():
-            step = self._saved.get_nowait()
-            self._adds_at = time.monotonic() + SHORTEST_REST
-            self._callbacks.step(step)
-            self._added.set()
-            if self._latest is not None and self._latest.index <= step.index:
-                self._latest = self._preview = None
+        while self._unsettled or not self._saved.empty():
+            if self._unsettled:
+                self._settle()
+            else:
+                self._show_saved(self._saved.get_nowait())
             if not finished:
-                break  # adding a layer takes the canvas a while; one at a time leaves the window responsive
+                break  # adding a layer takes a while; one thing at a time leaves the window responsive
         if self._saved.empty() and self._latest is not None and (finished or time.monotonic() >= self._rests_until):
             self._show_latest()
         if finished and not self._told:
@@ -241,6 +246,28 @@ class Job:
             self._pool.waitForDone()
             self._callbacks.ended(self._error)
             self._callbacks = _NOBODY
+
+    def _show_saved(self, step: AnyStep) -> None:
+        self._adds_at = time.monotonic() + SHORTEST_REST
+        self._unsettled = self._callbacks.step(step)
+        if self._unsettled:
+            draw_later(self._owner, 2 * POLL_MS)  # both parts at once
+        else:
+            self._added.set()
+        if self._latest is not None and self._latest.index <= step.index:
+            self._latest = self._preview = None
+
+    def _settle(self) -> None:
+        self._unsettled = False
+        draw_later(self._owner, 1)
+        self._callbacks.settle()
+        self._added.set()
+
+    @property
+    def _owner(self) -> QWidget:
+        owner = self._timer.parent()  # kept by nothing else, see above
+        assert isinstance(owner, QWidget)
+        return owner
 
     def _show_latest(self) -> None:
         """Deliver the last preview and the last step, and rest after."""
@@ -280,24 +307,11 @@ def _end_all() -> None:
 
 
 def load_pytorch(report: Report) -> None:
-    """Import it, if it is not there, without collecting garbage: what it makes is none.
-
-    Each going through that would stop all threads.
-    """
+    """Import it, if it is not there."""
     report("Loading PyTorch…", 0.0)
-    if "torch" in sys.modules:
-        return
-    collected = gc.isenabled()
-    gc.disable()
-    try:
-        import napari_neural_style.engine.transfer  # noqa: F401
-
-        if not gc.get_freeze_count():
-            gc.freeze()  # to and fro: it has come to be old without having been gone through
-            gc.unfreeze()
-    finally:
-        if collected:
-            gc.enable()
+    if "torch" not in sys.modules:
+        with lasting():
+            import napari_neural_style.engine.transfer  # noqa: F401
 
 
 def _show_warning(warning: tuple[Any, ...]) -> None:
