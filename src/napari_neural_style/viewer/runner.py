@@ -12,11 +12,12 @@ from napari.utils import progress
 from napari.utils.notifications import show_info
 from psygnal import Signal
 
+from napari_neural_style.viewer.clock import Clock, timed
 from napari_neural_style.viewer.curve import LossCurve
 from napari_neural_style.viewer.garbage import look_again, pass_over
 from napari_neural_style.viewer.native import hold_animations
 from napari_neural_style.viewer.queue import Queue
-from napari_neural_style.viewer.worker import Callbacks, Clock, Job, Report, Work, load_pytorch, timed
+from napari_neural_style.viewer.worker import Callbacks, Job, Report, Work, load_pytorch
 
 if TYPE_CHECKING:
     import napari

@@ -44,8 +44,6 @@ LONGEST_REST = 2.0
 LONGEST_HOLD = 0.5
 """Seconds that a job holds at most for a saved step to be added: on cores that it loads, napari takes twice as long for
 that, and the window stands still meanwhile."""
-SOONEST_GUESS = 1.0
-"""Seconds that a job is watched before the time that is left is told."""
 
 Report = Callable[[str, float], None]
 Work = Callable[[Report], "Generator[AnyStep]"]
@@ -329,28 +327,3 @@ def _sentence(error: Exception) -> str:
         return "There is not enough memory for this size. Choose a smaller size, or another device."
     log.error("Style transfer failed", exc_info=error)
     return f"Something unexpected went wrong ({type(error).__name__}: {error}). The log holds the details."
-
-
-def timed(seconds: float) -> str:
-    """Return a time in words that are short: 45 s, 3 min, 2 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-class Clock:
-    """Estimates the time left from the share of the work that is done."""
-
-    def __init__(self) -> None:
-        self._started: tuple[float, float] | None = None
-
-    def left(self, done: float) -> float | None:
-        """Return the seconds left when a share `done` of the work is done, None if it cannot be told yet."""
-        now = time.monotonic()
-        if self._started is None:
-            self._started = (now, done)
-            return None
-        since, first = self._started
-        if done <= first or now - since < SOONEST_GUESS:
-            return None
-        return (now - since) * (1 - done) / (done - first)
