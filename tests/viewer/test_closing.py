@@ -25,7 +25,7 @@ def test_closing_the_dock_stops_the_run(viewer, widget):
 
 
 def test_a_saved_step_that_is_not_yet_added_is_kept(viewer, widget, monkeypatch):
-    monkeypatch.setattr(Job, "_settle", lambda self: None)
+    monkeypatch.setattr(Job, "_settle", lambda self, settle: None)
     endless(widget, save_every=5)
     press(widget.run)
     wait_until(lambda: widget._job._unsettled)

@@ -35,11 +35,10 @@ def lasting() -> Iterator[None]:
     gc.disable()
     try:
         yield
-        if _passed_over:
-            gc.freeze()
-        elif not gc.get_freeze_count():
-            gc.freeze()
-            gc.unfreeze()
+        during_a_run = _passed_over
+        pass_over()
+        if not during_a_run:
+            look_again()
     finally:
         if collected:
             gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,13 +83,13 @@ class Outputs:
         self._kept: list[Image] = []
         self._stack: _Stack | None = None
 
-    def show(self, step: Step) -> bool:
-        """Show a step's picture in the live layer; return whether it is saved and :meth:`settle` is to be called."""
+    def show(self, step: Step) -> Callable[[], None] | None:
+        """Show a step's picture in the live layer; return :meth:`settle` if it is saved, which takes longer."""
         from napari_neural_style.engine.images import to_uint8
 
         self.settle()
         if step.image is None:
-            return False
+            return None
         data, place = placed_like(self._place.layer, self._place.plane, to_uint8(step.image))
         if self._live is None:
             self._live = Image(data, name=f"{self._place.title} · live", interpolation2d=SMOOTH, **place)
@@ -96,12 +97,13 @@ class Outputs:
         else:
             self._live.data = data
         self._shown = step
-        if step.saved and step.done < 1:
-            self._unsettled = step, data, place
-        return self._unsettled is not None
+        if not (step.saved and step.done < 1):
+            return None
+        self._unsettled = step, data, place
+        return self.settle
 
     def settle(self) -> None:
-        """Keep the saved step that was shown last, if it is not yet; napari takes long to add a layer."""
+        """Keep the saved step that was shown last, if it is not yet."""
         if self._unsettled is not None:
             unsettled, self._unsettled = self._unsettled, None
             self._keep(*unsettled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +143,7 @@ class Runner:
     def _start(self, work: Work, description: str) -> None:
         assert self._owner is not None
         pass_over()
-        self.job = Job(work, Callbacks(self._on_status, self._on_step, self._settle, self._on_end), self._owner)
+        self.job = Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self._owner)
         self._clock = Clock()
         self._activity = progress(total=_BAR, desc=description)
         hold_animations(self._owner)
@@ -201,13 +201,9 @@ class Runner:
         self._say(message)
         self._advance(fraction)
 
-    def _settle(self) -> None:
-        if self._outputs is not None:
-            self._outputs.settle()
-
-    def _on_step(self, step: Any) -> bool:
+    def _on_step(self, step: Any) -> Callable[[], None] | None:
         if self._outputs is None:
-            return False
+            return None
         unsettled = self._outputs.show(step)
         self._advance(step.done)
         losses, seconds = step.losses, time.monotonic() - self._began

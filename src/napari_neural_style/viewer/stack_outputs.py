@@ -49,13 +49,13 @@ class StackOutputs:
         self._sources = sources
         self._layer = layer
 
-    def show(self, step: StackStep) -> bool:
-        """Show what a step has painted, if the viewer is at its plane; return that nothing is left to do for it."""
+    def show(self, step: StackStep) -> None:
+        """Show what a step has painted, if the viewer is at its plane."""
         from napari_neural_style.engine.images import to_uint8
 
         array, plane = self._stack.array, step.plane
         if array is None:
-            return False
+            return
         if plane.failure:
             self._stack.failures[plane.index] = plane.failure
         elif plane.over:
@@ -71,10 +71,6 @@ class StackOutputs:
             self._layer.refresh(extent=False, thumbnail=plane.over)
         if plane.over:
             self._note(step)
-        return False
-
-    def settle(self) -> None:
-        """Nothing is ever left to do: planes come into a layer that is there."""
 
     def _shown(self) -> Index | None:
         """Return the index of the plane that the viewer shows; None if it shows none, or parts of several."""

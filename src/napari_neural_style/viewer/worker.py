@@ -62,21 +62,19 @@ class Callbacks:
     status : callable
         A sentence and a fraction, before the first step.
     step : callable
-        A step: every saved one, and the latest of the others. Returns whether something is left to do for it.
-    settle : callable
-        In another turn of the event loop, what is left to do for the last step.
+        A step: every saved one, and the latest of the others. Returns None, or a function that does what is left to do
+        for it, to be called in another turn of the event loop.
     ended : callable
         Once, at the end: None, or a sentence that says what went wrong.
     """
 
     status: Report
-    step: Callable[[Any], bool]
-    settle: Callable[[], None]
+    step: Callable[[Any], Callable[[], None] | None]
     ended: Callable[[str | None], None]
 
 
 # napari's window keeps every worker it has seen, and with it the job: it must not keep the widget too.
-_NOBODY = Callbacks(lambda message, fraction: None, lambda step: False, lambda: None, lambda error: None)
+_NOBODY = Callbacks(lambda message, fraction: None, lambda step: None, lambda error: None)
 
 
 class Job:
@@ -102,7 +100,7 @@ class Job:
         self._latest: AnyStep | None = None
         self._preview: AnyStep | None = None
         self._added = threading.Event()
-        self._unsettled = False
+        self._unsettled: Callable[[], None] | None = None
         self._adds_at = self._looks_at = 0.0
         self._rests_until = 0.0
         self._status: tuple[str, float] | None = None
@@ -212,9 +210,10 @@ class Job:
 
     def _poll(self) -> None:
         now = time.monotonic()
-        due = 0.0 if self._unsettled else self._looks_at if self._saved.empty() else self._adds_at
+        due = self._looks_at if self._saved.empty() else self._adds_at
+        at_once = self._unsettled is not None or self._finished.is_set()
         # Showing progress runs the event loop, which may bring the timer round again.
-        if self._polling or (now < due and not self._finished.is_set()):
+        if self._polling or (now < due and not at_once):
             return
         self._polling = True
         self._looks_at = now + SHORTEST_REST
@@ -228,9 +227,9 @@ class Job:
         if self._status is not None:
             status, self._status = self._status, None
             self._callbacks.status(*status)
-        while self._unsettled or not self._saved.empty():
-            if self._unsettled:
-                self._settle()
+        while self._unsettled is not None or not self._saved.empty():
+            if self._unsettled is not None:
+                self._settle(self._unsettled)
             else:
                 self._show_saved(self._saved.get_nowait())
             if not finished:
@@ -248,17 +247,17 @@ class Job:
     def _show_saved(self, step: AnyStep) -> None:
         self._adds_at = time.monotonic() + SHORTEST_REST
         self._unsettled = self._callbacks.step(step)
-        if self._unsettled:
-            draw_later(self._owner, 2 * POLL_MS)  # both parts at once
-        else:
+        if self._unsettled is None:
             self._added.set()
+        else:
+            draw_later(self._owner, 2 * POLL_MS)  # both parts at once
         if self._latest is not None and self._latest.index <= step.index:
             self._latest = self._preview = None
 
-    def _settle(self) -> None:
-        self._unsettled = False
+    def _settle(self, settle: Callable[[], None]) -> None:
+        self._unsettled = None
         draw_later(self._owner, 1)
-        self._callbacks.settle()
+        settle()
         self._added.set()
 
     @property
@@ -288,6 +287,7 @@ class Job:
         """Stop, and tell nobody any more: the widget that asked is going away."""
         self._told = True
         self._callbacks = _NOBODY
+        self._unsettled = None
         self._timer.stop()
         self.stop()
 
