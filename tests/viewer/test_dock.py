@@ -8,11 +8,12 @@ import sys
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_neural_style import StyleSettings, store
+from napari_neural_style.viewer.native import lay_out_now
 from napari_neural_style.viewer.widget import StyleTransferWidget
 from window import KEY, endless, opened, press, result_of, run_to_the_end, wait_for_another_picture, wait_until
 
@@ -243,3 +244,34 @@ def test_a_renamed_layer_stays_chosen(viewer, widget):
     assert (widget.content.value, widget.style.value) == (cat, waves)
     assert widget.content.native.currentText() == "zebra"
     assert widget.content.native.count() == 2
+
+
+class Drawings(QObject):
+    """Counts how often a window is drawn."""
+
+    def __init__(self, window):
+        super().__init__()
+        self.count = 0
+        window.installEventFilter(self)
+
+    def eventFilter(self, watched, event):  # noqa: N802
+        self.count += event.type() == QEvent.Type.UpdateRequest
+        return False
+
+    def settled(self) -> int:
+        """Wait until nothing is drawn any more, and return the count since the last time."""
+        before = -1
+        while self.count != before:
+            before = self.count
+            QTest.qWait(200)
+        self.count = 0
+        return before
+
+
+def test_a_picture_the_list_of_layers_and_new_words_are_drawn_at_once(viewer, widget):
+    drawings = Drawings(viewer.window._qt_window)
+    drawings.settled()
+    viewer.layers["cat"].data = viewer.layers["cat"].data[::-1]
+    widget.message.value = "Step 7 of 100"
+    lay_out_now(widget.native)
+    assert drawings.settled() == 1

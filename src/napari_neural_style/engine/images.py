@@ -197,7 +197,10 @@ def to_uint8(rgb: FloatImage) -> npt.NDArray[np.uint8]:
     """Return an RGB array in 0..1 as uint8, rounded."""
     found = np.empty(rgb.shape, np.uint8)
     for rows in bands(rgb.shape[:2]):
-        found[rows] = np.clip(rgb[rows], 0, 1) * 255 + 0.5
+        band = np.clip(rgb[rows], 0, 1)
+        band *= 255
+        band += 0.5
+        found[rows] = band
     return found
 
 

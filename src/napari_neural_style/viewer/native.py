@@ -8,9 +8,20 @@ from typing import Any
 from magicgui.widgets import Container, Label
 from magicgui.widgets.bases import Widget
 from qtpy import PYSIDE6
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QMainWindow, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDockWidget,
+    QHBoxLayout,
+    QLabel,
+    QListView,
+    QMainWindow,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 _MARGIN = 2
 """Space in pixels that napari's style keeps around scroll bars."""
@@ -190,6 +201,25 @@ def draw_later(docked: QWidget, milliseconds: int) -> None:
     turn.timeout.connect(lambda: turn.parent().setUpdatesEnabled(True))
     turn.timeout.connect(turn.deleteLater)
     turn.start(milliseconds)
+
+
+def lay_out_now(docked: QWidget) -> None:
+    """Lay out now what Qt would later, in the window of a docked widget, so that all that changed is drawn at once.
+
+    New words move up through the layouts around them, one in each turn of the event loop, and the list of layers takes
+    one more; Qt would compose the whole window in every one of them.
+    """
+    window = docked
+    while True:
+        if window.layout() is not None:
+            window.layout().activate()
+        if window.parentWidget() is None:
+            break
+        window = window.parentWidget()
+    dock = window.findChild(QDockWidget, "layer list", Qt.FindChildOption.FindDirectChildrenOnly)
+    layers = dock.findChild(QListView) if dock is not None else None
+    if layers is not None:
+        layers.indexAt(QPoint())  # a list is laid out before it answers
 
 
 def hold_animations(docked: QWidget) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import math
 import queue
 import sys
 import threading
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QCoreApplication, QThreadPool, QTimer
+from qtpy.QtCore import QCoreApplication, QObject, QThreadPool, QTimer, Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_neural_style.viewer.garbage import lasting
-from napari_neural_style.viewer.native import draw_later
+from napari_neural_style.viewer.native import draw_later, lay_out_now
 
 if TYPE_CHECKING:
     from napari_neural_style.engine.transfer import Step
@@ -30,16 +31,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POLL_MS = 20
-"""Time between two looks for a saved step, in milliseconds: the job holds until it is added."""
+LOOK_MS = 100
+"""Time between two looks for a preview or a sentence, in milliseconds; a saved step and the end are told at once."""
+TURN_MS = 2
+"""Time from showing a saved step until it is added, in milliseconds: the job holds for both."""
 SHORTEST_REST = 0.1
-"""Seconds between two saved steps, previews or sentences at least."""
+"""Seconds between two saved steps or previews at least."""
 REST = 50
 """After a preview the viewer rests this many times as long as it took to show, so that a slow canvas, which is drawn on
 the job's own processor cores, does not slow the job down."""
 DRAWN_MS = 5
 """Qt draws what changed a moment after it has; a timer of so many milliseconds comes when that is over."""
-LONGEST_REST = 2.0
+LONGEST_REST = 3.0
 """Seconds of rest at most, so that the picture is seen to go on."""
 LONGEST_HOLD = 0.5
 """Seconds that a job holds at most for a saved step to be added: on cores that it loads, napari takes twice as long for
@@ -77,11 +80,17 @@ class Callbacks:
 _NOBODY = Callbacks(lambda message, fraction: None, lambda step: None, lambda error: None)
 
 
+class _Bell(QObject):
+    """Rung on the thread, starts a timer of the main thread, if that is still there."""
+
+    rang = Signal(int)
+
+
 class Job:
     """One job on a thread of its own; make, start and stop it on the main thread.
 
     The thread fills a mailbox and the main thread empties it by a timer, so that a slow canvas never makes a queue
-    of pictures, and nothing of Qt or napari is touched by the thread.
+    of pictures, and nothing of napari is touched by the thread.
 
     Parameters
     ----------
@@ -101,8 +110,7 @@ class Job:
         self._preview: AnyStep | None = None
         self._added = threading.Event()
         self._unsettled: Callable[[], None] | None = None
-        self._adds_at = self._looks_at = 0.0
-        self._rests_until = 0.0
+        self._adds_at = self._rests_until = 0.0
         self._status: tuple[str, float] | None = None
         self._error: str | None = None
         self._stop = threading.Event()
@@ -110,7 +118,7 @@ class Job:
         self._resume.set()
         self._finished = threading.Event()
         self._told = False
-        self._polling = False
+        self._looking = False
         # A pool of its own: a paused job must not hold a thread that other plugins' workers wait for.
         self._pool = QThreadPool()
         self._worker: Any = create_worker(
@@ -118,16 +126,17 @@ class Job:
         )
         self._worker.setAutoDelete(False)
         _made.add(self)
-        self._timer = QTimer(parent)
-        self._timer.setInterval(POLL_MS)
-        self._timer.timeout.connect(self._poll)
+        self._timer = QTimer(parent, singleShot=True)
+        self._timer.timeout.connect(self._look)
+        self._bell = _Bell()
+        self._bell.rang.connect(self._timer.start)
         application = QCoreApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.stop)
 
     def start(self) -> None:
         """Start the thread."""
-        self._timer.start()
+        self._timer.start(LOOK_MS)
         self._pool.start(self._worker)
 
     def stop(self) -> None:
@@ -190,6 +199,7 @@ class Job:
         finally:
             self._work = None
             self._finished.set()
+            self._bell.rang.emit(0)
 
     def _hand_over(self, step: AnyStep) -> None:
         """Wait until the main thread has room for a saved step and, a while, has added it: none is lost or piles up."""
@@ -199,6 +209,7 @@ class Job:
                 self._saved.put(step, timeout=0.1)
             except queue.Full:
                 continue
+            self._bell.rang.emit(0)
             self._added.wait(LONGEST_HOLD)
             return
 
@@ -208,34 +219,43 @@ class Job:
         if self._stop.is_set():
             raise Stopped
 
-    def _poll(self) -> None:
-        now = time.monotonic()
-        due = self._looks_at if self._saved.empty() else self._adds_at
-        at_once = self._unsettled is not None or self._finished.is_set()
+    def _look(self) -> None:
         # Showing progress runs the event loop, which may bring the timer round again.
-        if self._polling or (now < due and not at_once):
+        if self._looking or self._told:
             return
-        self._polling = True
-        self._looks_at = now + SHORTEST_REST
+        self._looking = True
         try:
             self._deliver()
         finally:
-            self._polling = False
+            self._looking = False
+        if not self._told:
+            self._timer.start(self._due_in())
+
+    def _due_in(self) -> int:
+        """Return the milliseconds until there may be something to do."""
+        if self._unsettled is not None:
+            return TURN_MS
+        if self._saved.empty():
+            return LOOK_MS
+        return max(0, math.ceil(1000 * (self._adds_at - time.monotonic())))
 
     def _deliver(self) -> None:
         finished = self._finished.is_set()
         if self._status is not None:
             status, self._status = self._status, None
             self._callbacks.status(*status)
-        while self._unsettled is not None or not self._saved.empty():
+        while True:
             if self._unsettled is not None:
                 self._settle(self._unsettled)
-            else:
+            elif not self._saved.empty() and (finished or time.monotonic() >= self._adds_at):
                 self._show_saved(self._saved.get_nowait())
+            else:
+                break
             if not finished:
                 break  # adding a layer takes a while; one thing at a time leaves the window responsive
         if self._saved.empty() and self._latest is not None and (finished or time.monotonic() >= self._rests_until):
             self._show_latest()
+            lay_out_now(self._owner)
         if finished and not self._told:
             self._told = True
             self._timer.stop()
@@ -250,7 +270,7 @@ class Job:
         if self._unsettled is None:
             self._added.set()
         else:
-            draw_later(self._owner, 2 * POLL_MS)  # both parts at once
+            draw_later(self._owner, 2 * TURN_MS)  # both parts at once
         if self._latest is not None and self._latest.index <= step.index:
             self._latest = self._preview = None
 
@@ -278,7 +298,8 @@ class Job:
 
         def drawn() -> None:
             now = time.monotonic()
-            self._rests_until = now + min(REST * (now - started - DRAWN_MS / 1000), LONGEST_REST)
+            taken = now - started - DRAWN_MS / 1000
+            self._rests_until = now + min(max(REST * taken, SHORTEST_REST), LONGEST_REST)
 
         self._rests_until = started + LONGEST_REST  # until it is known
         QTimer.singleShot(DRAWN_MS, drawn)
