@@ -177,8 +177,11 @@ class Job:
             steps = self._work(self._report)
             self._work = None
             with contextlib.closing(steps):
+                pictured = False
                 for step in steps:
-                    if step.saved:
+                    first = not pictured and step.image is not None
+                    pictured = pictured or first
+                    if step.saved or first:  # a layer is added
                         self._hand_over(step)
                     else:
                         self._preview = step if step.image is not None else self._preview
@@ -202,7 +205,7 @@ class Job:
             self._bell.rang.emit(0)
 
     def _hand_over(self, step: AnyStep) -> None:
-        """Wait until the main thread has room for a saved step and, a while, has added it: none is lost or piles up."""
+        """Wait until there is room for a step and, a while, until its layer is added: none is lost or piles up."""
         self._added.clear()
         while not self._stop.is_set():
             try:
@@ -266,6 +269,7 @@ class Job:
 
     def _show_saved(self, step: AnyStep) -> None:
         self._adds_at = time.monotonic() + SHORTEST_REST
+        self._rest()
         self._unsettled = self._callbacks.step(step)
         if self._unsettled is None:
             self._added.set()
@@ -287,14 +291,18 @@ class Job:
         return owner
 
     def _show_latest(self) -> None:
-        """Deliver the last preview and the last step, and rest after."""
+        """Deliver the last preview and the last step."""
         latest, preview = self._latest, self._preview
         self._latest = self._preview = None
-        started = time.monotonic()
+        self._rest()
         if preview is not None and preview is not latest:
             self._callbacks.step(preview)
         if latest is not None:
             self._callbacks.step(latest)
+
+    def _rest(self) -> None:
+        """Show no preview before what is shown now is drawn, and for a while after."""
+        started = time.monotonic()
 
         def drawn() -> None:
             now = time.monotonic()
