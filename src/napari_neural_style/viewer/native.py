@@ -209,14 +209,10 @@ def lay_out_now(docked: QWidget) -> None:
     New words move up through the layouts around them, one in each turn of the event loop, and the list of layers takes
     one more; Qt would compose the whole window in every one of them.
     """
-    window = docked
-    while True:
-        if window.layout() is not None:
-            window.layout().activate()
-        if window.parentWidget() is None:
-            break
-        window = window.parentWidget()
-    dock = window.findChild(QDockWidget, "layer list", Qt.FindChildOption.FindDirectChildrenOnly)
+    for widget in _upwards(docked):
+        if widget.layout() is not None:
+            widget.layout().activate()
+    dock = _window_of(docked).findChild(QDockWidget, "layer list", Qt.FindChildOption.FindDirectChildrenOnly)
     layers = dock.findChild(QListView) if dock is not None else None
     if layers is not None:
         layers.indexAt(QPoint())  # a list is laid out before it answers
@@ -232,8 +228,13 @@ def hold_animations(docked: QWidget) -> None:
             movie.setPaused(True)
 
 
+def _upwards(docked: QWidget) -> Iterator[QWidget]:
+    above = docked
+    while above is not None:
+        yield above
+        above = above.parentWidget()
+
+
 def _window_of(docked: QWidget) -> QWidget:
-    window = docked
-    while (above := window.parentWidget()) is not None:  # a floating dock's is the window
-        window = above
+    *_, window = _upwards(docked)  # a floating dock's is the window
     return window
