@@ -14,7 +14,7 @@ from loopback import address
 from napari_neural_style import PRESETS, StyleSettings
 from napari_neural_style.settings import SETTINGS
 from napari_neural_style.viewer.widget import StyleTransferWidget
-from window import KEY, endless, opened, press, run_to_the_end, wait_until
+from window import KEY, endless, opened, press, run_to_the_end, wait_for_another_picture, wait_until
 
 
 def test_two_layers_in_a_stylised_layer_out(viewer, widget):
@@ -177,6 +177,21 @@ def test_a_saved_step_is_shown_added_and_drawn_in_turns_of_their_own(viewer, wid
         assert turn > max(before for before in shown if before <= turn)
         assert not drawing
     wait_until(window.updatesEnabled)
+
+
+def test_a_fault_while_a_picture_is_shown_is_not_the_last_of_the_run(viewer, widget, monkeypatch):
+    def fail():
+        raise RuntimeError("another plugin's")
+
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) == 3)
+    job = widget._job
+    with monkeypatch.context() as broken, pytest.raises(RuntimeError):
+        broken.setattr(job, "_deliver", fail)
+        job._timer.stop()
+        job._look()
+    wait_for_another_picture(viewer.layers[-1])
 
 
 def test_garbage_of_a_run_alone_is_collected_during_it_and_all_again_after(viewer, widget, pair):

@@ -45,7 +45,7 @@ DRAWN_MS = 5
 LONGEST_REST = 3.0
 """Seconds of rest at most, so that the picture is seen to go on."""
 LONGEST_HOLD = 0.5
-"""Seconds that a job holds at most for a saved step to be added: on cores that it loads, napari takes twice as long for
+"""Seconds that a job holds at most for a layer to be added: on cores that it loads, napari takes twice as long for
 that, and the window stands still meanwhile."""
 
 Report = Callable[[str, float], None]
@@ -231,8 +231,8 @@ class Job:
             self._deliver()
         finally:
             self._looking = False
-        if not self._told:
-            self._timer.start(self._due_in())
+            if not self._told:
+                self._timer.start(self._due_in())
 
     def _due_in(self) -> int:
         """Return the milliseconds until there may be something to do."""
