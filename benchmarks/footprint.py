@@ -91,12 +91,18 @@ def our_steps(size: int, precision: str, optimizer: str) -> None:
     image = normalize(content).clone()
     updates = make_optimizer(image, settings)
 
+    uneven = torch.linspace(1, 2, image.numel()).view_as(image)
+
     def step() -> None:
+        for _ in range(settings.history if optimizer == "lbfgs" else 0):
+            # Steps down a quadratic fill the history as well as any, and a hundred times as fast.
+            gradient = uneven * image
+            updates.update((gradient * image).sum() / 2, gradient)
         _, total, gradient = objective(image)
         updates.update(total, gradient)
 
     with kept_memory():  # as in every run
-        _peak_over_idle(step, 3 if optimizer == "adam" else settings.history + 5)
+        _peak_over_idle(step, 3)
 
 
 def features_ready() -> None:
