@@ -44,8 +44,8 @@ class PresetFields:
         self.preset: ComboBox = Choices(
             name="preset",
             choices=_names,
-            tooltip="Sets all the fields below at once; change them after. Balanced takes about a minute on two cores, "
-            "fast some seconds; written and paper are published procedures.",
+            tooltip="Sets all the fields below at once; change them after. Balanced takes ten seconds to a minute on "
+            "two cores, fast a few seconds; written and paper are published procedures.",
         )
         self.preset.native.setPlaceholderText("changed")
         self.strength = Slider(

@@ -105,7 +105,7 @@ class Job:
     def __init__(self, work: Work, callbacks: Callbacks, parent: QWidget) -> None:
         self._work: Work | None = work
         self._callbacks = callbacks
-        self._saved: queue.Queue[AnyStep] = queue.Queue(maxsize=2)
+        self._awaited: queue.Queue[AnyStep] = queue.Queue(maxsize=2)
         self._latest: AnyStep | None = None
         self._preview: AnyStep | None = None
         self._added = threading.Event()
@@ -209,7 +209,7 @@ class Job:
         self._added.clear()
         while not self._stop.is_set():
             try:
-                self._saved.put(step, timeout=0.1)
+                self._awaited.put(step, timeout=0.1)
             except queue.Full:
                 continue
             self._bell.rang.emit(0)
@@ -238,7 +238,7 @@ class Job:
         """Return the milliseconds until there may be something to do."""
         if self._unsettled is not None:
             return TURN_MS
-        if self._saved.empty():
+        if self._awaited.empty():
             return LOOK_MS
         return max(0, math.ceil(1000 * (self._adds_at - time.monotonic())))
 
@@ -250,13 +250,13 @@ class Job:
         while True:
             if self._unsettled is not None:
                 self._settle(self._unsettled)
-            elif not self._saved.empty() and (finished or time.monotonic() >= self._adds_at):
-                self._show_saved(self._saved.get_nowait())
+            elif not self._awaited.empty() and (finished or time.monotonic() >= self._adds_at):
+                self._show_awaited(self._awaited.get_nowait())
             else:
                 break
             if not finished:
                 break  # adding a layer takes a while; one thing at a time leaves the window responsive
-        if self._saved.empty() and self._latest is not None and (finished or time.monotonic() >= self._rests_until):
+        if self._awaited.empty() and self._latest is not None and (finished or time.monotonic() >= self._rests_until):
             self._show_latest()
             lay_out_now(self._owner)
         if finished and not self._told:
@@ -267,7 +267,7 @@ class Job:
             self._callbacks.ended(self._error)
             self._callbacks = _NOBODY
 
-    def _show_saved(self, step: AnyStep) -> None:
+    def _show_awaited(self, step: AnyStep) -> None:
         self._adds_at = time.monotonic() + SHORTEST_REST
         self._rest()
         self._unsettled = self._callbacks.step(step)
