@@ -17,6 +17,9 @@ import time
 import warnings
 from pathlib import Path
 
+import napari_neural_style.engine  # noqa: F401 - says how threads wait, before torch is imported
+
+# isort: split
 import numpy as np
 import numpy.typing as npt
 import skimage.data

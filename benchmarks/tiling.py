@@ -20,6 +20,10 @@ DEPTHS = ("conv1_1", "conv1_2", "conv2_1", "conv3_1", "conv4_2", "conv5_1")
 def measure(size: int, tile: int, deepest: str, precision: str, steps: int, only: str = "") -> dict[str, float]:
     """Return bytes over idle and seconds a step for a picture of size × ⅔ size; `only` names a single pass."""
     import psutil
+
+    import napari_neural_style.engine  # noqa: F401 - says how threads wait, before torch is imported
+
+    # isort: split
     import torch
 
     from napari_neural_style.engine.allocator import kept_memory

@@ -11,6 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import napari_neural_style.engine  # noqa: F401 - says how threads wait, before torch is imported
+
+# isort: split
 import torch
 from PIL import Image
 
