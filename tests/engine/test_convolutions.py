@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -129,3 +133,12 @@ def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, ca
             assert type(way) is (Winograd if fewest and count >= fewest else Direct)
         to_colors = convolution(torch.zeros(64, 3, 3, 3), torch.zeros(64), CPU, dtype)
         assert type(to_colors) is (Direct if matrix and dtype == torch.bfloat16 else FromColors)
+
+
+def test_without_onednns_bfloat16_it_is_float32():
+    """Its reference code would take hundreds of times as long."""
+    asking = "from napari_neural_style.engine.devices import resolve_device, resolve_precision as precision\n"
+    asking += "print(precision('auto', resolve_device('cpu')))"
+    held = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", asking], capture_output=True, text=True, check=True, env=held)
+    assert done.stdout.split() == ["torch.float32"]

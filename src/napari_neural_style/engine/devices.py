@@ -52,7 +52,10 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def cpu_bfloat16() -> tuple[bool, bool]:
-    """Return whether the processor multiplies bfloat16 in its vector units, and in matrix units."""
+    """Return whether bfloat16 is multiplied in the processor's vector units, and in its matrix units."""
+    # oneDNN may have been told not to, or be missing; its reference code takes hundreds of times as long.
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False, False
     # Private names, the only ones there are; without them float32 is the safe answer.
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     vector, matrix = (bool(getattr(torch.cpu, name, lambda: False)()) for name in names)
