@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from napari_neural_style.engine import convolutions
 from napari_neural_style.engine.convolutions import Direct, FromColors, Winograd, _Products, _Sums, convolution
+from napari_neural_style.engine.devices import resolve_precision
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: (1e-6, 1e-5), torch.bfloat16: (3e-2, 1.5e-1)}
@@ -136,9 +138,14 @@ def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, ca
 
 
 def test_without_onednns_bfloat16_it_is_float32():
-    """Its reference code would take hundreds of times as long."""
+    """Its reference code takes hundreds of times as long."""
     asking = "from napari_neural_style.engine.devices import resolve_device, resolve_precision as precision\n"
     asking += "print(precision('auto', resolve_device('cpu')))"
     held = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run([sys.executable, "-c", asking], capture_output=True, text=True, check=True, env=held)
     assert done.stdout.split() == ["torch.float32"]
+
+
+def test_without_onednn_it_is_float32(monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    assert resolve_precision("auto", CPU) == torch.float32

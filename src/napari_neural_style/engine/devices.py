@@ -53,13 +53,12 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 
 def cpu_bfloat16() -> tuple[bool, bool]:
     """Return whether bfloat16 is multiplied in the processor's vector units, and in its matrix units."""
-    # oneDNN may have been told not to, or be missing; its reference code takes hundreds of times as long.
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return False, False
     # Private names, the only ones there are; without them float32 is the safe answer.
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     vector, matrix = (bool(getattr(torch.cpu, name, lambda: False)()) for name in names)
-    return vector, matrix
+    # oneDNN may have been told not to, and then takes hundreds of times as long; on Apple's processors it is missing.
+    may = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)()
+    return vector and may, matrix and may
 
 
 def _fast_bfloat16(device: torch.device) -> bool:
