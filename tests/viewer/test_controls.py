@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QSlider
 
 from napari_neural_style import PRESETS, StyleSettings
+from napari_neural_style.settings import SETTINGS
+from napari_neural_style.strength import style_strength
 from window import KEY, endless, opened, press, result_of, wait_for_another_picture, wait_until
 
 
@@ -17,11 +23,17 @@ def turned_in(layer) -> dict:
 
 def typed(field, text: str) -> None:
     """Put a text in the place of another as a keyboard does."""
+    focused(field)
+    field.native.selectAll()
+    for character in text:
+        QTest.keyClick(QApplication.focusWidget(), character)
+
+
+def focused(field) -> None:
+    """Give a field the keyboard."""
     field.native.window().activateWindow()
     field.native.setFocus()
     wait_until(field.native.hasFocus, 10)
-    field.native.selectAll()
-    QTest.keyClicks(field.native, text)
 
 
 def test_the_preset_that_is_named_is_in_force(widget):
@@ -59,6 +71,42 @@ def test_a_number_being_typed_is_not_taken_before_it_is_whole(viewer, widget):
     assert turned_in(live) == {"variation_weight": 0.25, "save_every": 5000}
     assert len(viewer.layers) == 3
     assert "learning_rate must be a number" in widget.message.value
+
+
+def test_what_is_typed_goes_where_the_keyboard_is(widget):
+    opened(widget, "advanced")
+    typed(widget.size, "512")
+    assert widget.size.value == 512
+    typed(widget.size, "5")
+    typed(widget._fields["style_weight"], "40")
+    assert widget.size.value == SETTINGS["size"].low
+    assert widget.settings.style_weight == 40
+    assert widget._fields["style_weight"].native.hasFocus()
+    assert widget.style_strength.value == round(style_strength(widget.settings))
+
+
+def test_the_keyboard_goes_through_presets_and_along_a_slider(widget):
+    focused(widget.preset)
+    for _ in range(2):
+        QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Down)
+    assert widget.preset.value == list(PRESETS)[1]
+    assert widget.settings == replace(PRESETS["fast"], device=widget.settings.device)
+    slider = widget.style_strength.native.findChild(QSlider)
+    slider.setFocus()
+    before = widget.style_strength.value
+    for _ in range(3):
+        QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Right)
+    assert widget.style_strength.value == before + 3
+
+
+def test_tab_goes_from_top_to_bottom(widget):
+    focused(widget.content)
+    names = []
+    while "Run" not in names and len(names) < 40:
+        QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Tab)
+        names.append(QApplication.focusWidget().accessibleName())
+    assert names.index("preset") < names.index("style strength") < names.index("mode")
+    assert names[-2:] == ["Advanced", "Run"]
 
 
 def test_a_seed_of_any_size(widget):

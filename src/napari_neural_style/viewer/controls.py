@@ -50,10 +50,10 @@ class Controls:
         self._turn = turn
         self._filling = False
         self._typed: set[str] = set()
-        self._pause = QTimer(singleShot=True, interval=TYPING_MS)
-        self._pause.timeout.connect(self._turn_typed)
         self.fields = Fields()
         self.presets = PresetFields()
+        self._pause = QTimer(self.presets.preset.native, singleShot=True, interval=TYPING_MS)  # goes with the fields
+        self._pause.timeout.connect(self._turn_typed)
         self.presets.preset.changed.connect(self._apply_preset)
         self.presets.strength.changed.connect(self._apply_strength)
         self.fields.changed.connect(self._on_field)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, FloatSlider, LineEdit, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, FloatSlider, LineEdit, Slider, SpinBox
 from magicgui.widgets.bases import ValueWidget
 from psygnal import Signal
 from qtpy.QtWidgets import QComboBox
@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QComboBox
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
 from napari_neural_style.settings_text import from_text, to_text
 from napari_neural_style.viewer.choices import device_choices, features_choices
-from napari_neural_style.viewer.native import show_whole_choices
+from napari_neural_style.viewer.native import let_type, show_whole_choices
 
 _DEFAULT = next(iter(PRESETS.values()))
 _MOST = 2**31 - 1  # of Qt's spin boxes
@@ -66,6 +66,8 @@ def put_in(group: Container, place: int, widgets: Iterable[ValueWidget[Any]]) ->
             widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             widget.native.setMinimumContentsLength(10)
             show_whole_choices(widget.native)
+        elif isinstance(widget, (SpinBox, Slider)):
+            let_type(widget.native)
 
 
 class Choices(ComboBox):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from magicgui.widgets import Container, Label
-from magicgui.widgets.bases import Widget
+from magicgui.widgets.bases import SliderWidget, Widget
 from qtpy import PYSIDE6
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QLargeIntSpinBox
 
 _MARGIN = 2
 """Space in pixels that napari's style keeps around scroll bars."""
@@ -51,12 +52,14 @@ def put_in_scroll_area(outer: Container[Any], inner: Container[Any]) -> QScrollA
     layout.removeWidget(inner.native)
     area = _VerticalScrollArea()
     column = QWidget()
-    QVBoxLayout(column).addWidget(inner.native)
+    QVBoxLayout(column)
     column.layout().setContentsMargins(0, 0, 0, 0)
-    column.layout().addStretch()
     area.setWidget(column)
     column.installEventFilter(area)
     layout.insertWidget(0, area, stretch=1)
+    # It never leaves the window, which would put it behind the buttons for Tab.
+    column.layout().addWidget(inner.native)
+    column.layout().addStretch()
     return area
 
 
@@ -100,6 +103,32 @@ def show_whole_choices(box: QComboBox) -> None:
     """Let the list of a combo box be as wide as its words, and scroll when there are many."""
     box.setMaxVisibleItems(20)
     box.installEventFilter(_ListWidth(box))
+
+
+class _WholeNumber(QObject):
+    """Takes a number that is typed as soon as its box can hold it.
+
+    superqt's boxes take every digit for a number, so that a 5 becomes 32 where that is the least, and the keyboard goes
+    to whichever box's number was changed last, by whomever.
+    """
+
+    def __init__(self, box: QLargeIntSpinBox) -> None:
+        super().__init__(box)
+        box.setKeyboardTracking(False)  # takes what is typed when the keyboard goes elsewhere
+        box.lineEdit().textChanged.connect(self._take)
+
+    def _take(self, text: str) -> None:
+        box = self.parent()
+        number = int(text) if text.isdecimal() else -1
+        if box.minimum() <= number <= box.maximum():
+            box.setValue(number)
+
+
+def let_type(native: QWidget) -> None:
+    """Let whole numbers be typed digit by digit into a box, or into the one beside a slider."""
+    boxes = [native] if isinstance(native, QLargeIntSpinBox) else native.findChildren(QLargeIntSpinBox)
+    for box in boxes:
+        _WholeNumber(box)
 
 
 class _ListWidth(QObject):
@@ -150,13 +179,16 @@ def make_accessible(container: Container[Any]) -> None:
     before: QWidget | None = None
     for widget in _controls(container):
         name = getattr(widget, "text", "") or widget.label or widget.name
-        widget.native.setAccessibleName(str(name).replace("&", "").lstrip("▸▾⇅ "))
-        widget.native.setAccessibleDescription(widget.tooltip or "")
-        if widget.native.focusPolicy() == Qt.FocusPolicy.NoFocus:
-            continue
-        if before is not None:
-            QWidget.setTabOrder(before, widget.native)
-        before = widget.native
+        # magicgui puts a slider and the number beside it into a widget that takes no keys itself.
+        inside = [part for part in widget.native.children() if isinstance(part, QWidget)]
+        for part in (isinstance(widget, SliderWidget) and inside) or [widget.native]:
+            part.setAccessibleName(str(name).replace("&", "").lstrip("▸▾⇅ "))
+            part.setAccessibleDescription(widget.tooltip or "")
+            if part.focusPolicy() == Qt.FocusPolicy.NoFocus:
+                continue
+            if before is not None:
+                QWidget.setTabOrder(before, part)
+            before = part
 
 
 def _controls(container: Container[Any]) -> Iterator[Widget]:
