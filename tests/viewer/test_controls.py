@@ -73,6 +73,16 @@ def test_a_number_being_typed_is_not_taken_before_it_is_whole(viewer, widget):
     assert "learning_rate must be a number" in widget.message.value
 
 
+def test_the_style_strength_gives_weights_that_can_be_used(widget):
+    widget.settings = replace(PRESETS["paper"], content_weight=1e9)
+    widget.style_strength.value = 100
+    assert widget.settings.style_weight == SETTINGS["style_weight"].high
+    widget.settings = StyleSettings(content_weight=0.0, style_weight=7.0)
+    widget.style_strength.value = 30
+    assert widget.settings.style_weight == 7
+    assert widget.style_strength.value == 100
+
+
 def test_what_is_typed_goes_where_the_keyboard_is(widget):
     opened(widget, "advanced")
     typed(widget.size, "512")

@@ -91,6 +91,9 @@ def test_own_presets_come_and_go(widget):
     widget._presets.name.value = "mine"
     press(widget._presets.delete)
     assert "mine" not in widget.preset.choices
+    assert widget.preset.value is None  # no preset has 77 steps any more
+    widget.preset.value = "balanced"
+    assert widget.steps.value == 150
 
 
 def test_settings_come_back_in_the_next_session(viewer, widget):

@@ -101,16 +101,20 @@ class Controls:
     def _delete_preset(self) -> None:
         try:
             self.presets.forget()
+            self._show_preset()
             self.told.emit("")
         except (ValueError, OSError) as error:
             self.told.emit(str(error))
 
     def _apply_strength(self, strength: float) -> None:
         try:
-            weight = style_weight_of(strength, self.read())
+            settings = self.read()
         except ValueError:
             return
-        weight = float(f"{weight:.6g}")
+        if not settings.content_weight:  # the style is all there is, whatever its weight
+            self._show_strength()
+            return
+        weight = min(float(f"{style_weight_of(strength, settings):.6g}"), SETTINGS["style_weight"].high)
         self.fields.put("style_weight", weight)
         self._turn("style_weight", weight)
         self._show_preset()

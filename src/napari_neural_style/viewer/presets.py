@@ -105,7 +105,7 @@ class PresetFields:
             As :func:`napari_neural_style.store.delete_preset`.
         """
         store.delete_preset(self.name.value.strip())
-        self._choose(next(iter(PRESETS)))
+        self._choose(None)
 
     def show(self, settings: StyleSettings) -> None:
         """Let the choice be the preset that settings are, or none."""
