@@ -55,7 +55,7 @@ RESULTS = (
     Result(
         "fast",
         "In ten seconds",
-        "The preset `fast`: 256 pixels, 100 steps.",
+        "The preset `fast`: 256 pixels, 60 steps.",
         ("rocket.png", "glass.png"),
         "napari-neural-style stylize rocket.png glass.png -o result.png --preset fast --features self-taught",
     ),

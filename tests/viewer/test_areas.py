@@ -41,6 +41,12 @@ def test_labels_elsewhere_are_looked_up_where_they_lie():
     assert not found[:, :10].any()
 
 
+def test_labels_that_lie_elsewhere_are_named():
+    read = labels_reader(Labels(BLOCKS, name="far", translate=(500, 500)), Image(PICTURE, name="cat"), PLANE)
+    with pytest.raises(ValueError, match="'far' has no label above 0 where it lies over 'cat'"):
+        read()
+
+
 def test_labels_of_one_plane_serve_a_stack():
     stack = Image(np.zeros((5, 40, 60)))
     plane = Plane((1, 2), (3, 0, 0), (5, 10, 20, 30))

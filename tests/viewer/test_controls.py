@@ -73,6 +73,25 @@ def test_a_number_being_typed_is_not_taken_before_it_is_whole(viewer, widget):
     assert "learning_rate must be a number" in widget.message.value
 
 
+def test_what_keeps_the_next_run_from_waiting_is_told(viewer, widget):
+    opened(widget, "advanced")
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    widget._fields["tile"].value = "17"
+    assert not widget.run.enabled
+    assert "No next run: tile" in widget.message.value
+    wait_for_another_picture(viewer.layers[-1])
+    assert "No next run: tile" in widget.message.value
+    widget._fields["tile"].value = "0"
+    assert "next run" not in widget.message.value
+    press(widget.pause)
+    press(widget.save_now)
+    assert "kept when the run goes on" in widget.message.value
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+
+
 def test_the_style_strength_gives_weights_that_can_be_used(widget):
     widget.settings = replace(PRESETS["paper"], content_weight=1e9)
     widget.style_strength.value = 100

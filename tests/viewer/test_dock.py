@@ -114,8 +114,9 @@ def test_runs_wait_in_a_queue(viewer, widget, pair):
     short = widget.settings
     endless(widget)
     press(widget.run)
-    widget.settings = short
+    widget.settings = dataclasses.replace(short, save_every=3)
     press(widget._inputs.more.each)
+    opened(widget, "results")._results.steps_as.value = "one layer"
     press(widget.run)
     queue = widget._queue
     titles = [queue.list.item(k).text() for k in range(3)]
@@ -133,6 +134,8 @@ def test_runs_wait_in_a_queue(viewer, widget, pair):
     wait_until(lambda: widget._job is None)
     made = [layer.name for layer in viewer.layers if layer.name.endswith("step 6")]
     assert made == ["cat × waves + night · step 6", "cat × night · step 6"]
+    kept = [layer.name for layer in viewer.layers if layer.name.endswith(("step 3", "saved steps"))]
+    assert kept == ["cat × waves + night · saved steps", "cat × night · step 3"]
 
 
 def test_steering_a_run(viewer, widget):

@@ -39,6 +39,7 @@ def test_a_stopped_run_goes_on_to_the_same_image(viewer, widget):
     viewer.layers.selection.active = stopped
     # The layers it was made from are not needed any more, nor the dock it was made in.
     viewer.layers.remove("waves")
+    viewer.dims.order = (1, 0)  # nor the axes that were shown
     press(opened(widget, "results")._results.go_on)
     wait_until(lambda: widget._job is None)
     end = result_of(viewer)

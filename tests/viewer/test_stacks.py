@@ -13,7 +13,7 @@ from napari_neural_style import stack
 from napari_neural_style.viewer.layers import pixels_reader_of, shown_plane
 from napari_neural_style.viewer.stack_array import StackArray
 from napari_neural_style.viewer.stacks import chain_of, stacks_folder
-from window import KEY, press, run_to_the_end, wait_until
+from window import KEY, opened, press, run_to_the_end, wait_until
 
 SIDE = 32
 COUNT = 20
@@ -209,6 +209,10 @@ def test_along_one_of_two_axes_and_across_others(viewer, dock, pair):
     style = pair[1].swapaxes(0, 1)  # the viewer shows it turned as well
     alone = by_hand(cells, viewer, style, dock.settings, axes=(0, 1), chain=None)
     np.testing.assert_array_equal(pixels[..., :3], alone.swapaxes(2, 3))
+    dock.chained.value = True
+    viewer.layers.selection.active = turned
+    press(opened(dock, "results")._results.use)
+    assert not dock.chained.value
 
 
 def test_what_is_deleted_or_closed_during_a_run_disturbs_nothing(viewer, dock, movie):

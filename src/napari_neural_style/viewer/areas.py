@@ -96,7 +96,7 @@ def labels_reader(labels: Labels | None, layer: Image, plane: Plane) -> Reader |
     """
     if labels is None:
         return None
-    data = pixels_of(labels)
+    data, name, below = pixels_of(labels), labels.name, layer.name
     (height, width), (top, left) = _window_shape(layer, plane)
     start, steps = _path(layer, labels, plane)
 
@@ -114,6 +114,8 @@ def labels_reader(labels: Labels | None, layer: Image, plane: Plane) -> Reader |
                 block = np.asarray(data[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
                 part[inside] = block[tuple((index[inside] - low).T)]
             found[rows] = part
+        if not (found > 0).any():
+            raise ValueError(f"{name!r} has no label above 0 where it lies over {below!r}. Move it, or choose another.")
         return found
 
     return read

@@ -133,7 +133,8 @@ class Fields:
         """The fields that are not basic."""
         widgets = [self._make(name) for name, details in SETTINGS.items() if not details.basic]
         self.width.changed.connect(lambda: self.changed.emit("size"))
-        self._write_to(widgets, self._kept)
+        with self.changed.blocked():
+            self._write_to(widgets, self._kept)
         return labelled(*widgets, self.width)
 
     @cached_property

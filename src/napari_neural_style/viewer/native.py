@@ -180,8 +180,8 @@ def make_accessible(container: Container[Any]) -> None:
     for widget in _controls(container):
         name = getattr(widget, "text", "") or widget.label or widget.name
         # magicgui puts a slider and the number beside it into a widget that takes no keys itself.
-        inside = [part for part in widget.native.children() if isinstance(part, QWidget)]
-        for part in (isinstance(widget, SliderWidget) and inside) or [widget.native]:
+        inside = widget.native.children() if isinstance(widget, SliderWidget) else []
+        for part in (widget.native, *(part for part in inside if isinstance(part, QWidget))):
             part.setAccessibleName(str(name).replace("&", "").lstrip("▸▾⇅ "))
             part.setAccessibleDescription(widget.tooltip or "")
             if part.focusPolicy() == Qt.FocusPolicy.NoFocus:

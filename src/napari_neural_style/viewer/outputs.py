@@ -151,7 +151,7 @@ class Outputs:
         self._live.name = self._name(self._shown)
         self._live.metadata = self._made_by(self._shown)
         if self._place.stopped:
-            self._live.metadata[KEY]["run"] = self._place.run
+            self._live.metadata[KEY] |= {"run": self._place.run, "run_axes": list(self._place.plane.axes)}
         if self._live not in self._viewer.layers:
             self._viewer.add_layer(self._live)
         self._viewer.update_status_from_cursor()  # napari's line holds the layer's name from before

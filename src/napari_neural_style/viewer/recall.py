@@ -55,7 +55,10 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
     styles = sources.get("styles") or [[sources.get("style"), 1.0]]
     regions = sources.get("style_regions") or [None] * len(styles)
     choose(inputs.content, sources.get("content"), Image)
-    inputs.plane_choice.choose(_stack_of(made_by).get("axes"))
+    stack = _stack_of(made_by)
+    inputs.plane_choice.choose(stack.get("axes"))
+    if stack:
+        inputs.plane_choice.chained.value = stack.get("chained") is not None
     inputs.more.content_regions.value = inputs.more.start_from.value = None
     inputs.more.area.value = WHOLE
     choose(inputs.more.content_regions, sources.get("content_regions"), Labels)

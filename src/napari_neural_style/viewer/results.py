@@ -143,7 +143,7 @@ class Results:
         self.told.emit(f"Copied. {missing}".strip())
 
     def _go_on(self, layer: Layer) -> None:
-        self.wanted.emit(go_on_task(self._viewer, layer))
+        self.wanted.emit(go_on_task(layer))
 
     def _run_missing(self, layer: Layer) -> None:
         self.wanted.emit(missing_task(layer, self._inputs.plane_choice.address))

@@ -58,6 +58,8 @@ class Runner:
         Its losses.
     job : Job or None
         What runs now: a task, or a download.
+    words : str
+        What it is at, in a sentence.
     """
 
     changed = Signal()
@@ -72,12 +74,11 @@ class Runner:
         self.job: Job | None = None
         self._owner: QWidget | None = None
         self._steering: Steering | None = None
-        self._steps_as = ""
         self._outputs: Outputs | StackOutputs | None = None
         self._activity: progress | None = None
         self._clock = Clock()
         self._began = self._refreshed = 0.0
-        self._words = ""
+        self.words = ""
 
     @cached_property
     def queue(self) -> Queue:
@@ -96,19 +97,17 @@ class Runner:
         """Whether a run is going that can be steered."""
         return self._steering is not None
 
-    def begin(self, task: Task, steps_as: str, owner: QWidget) -> bool:
+    def begin(self, task: Task, owner: QWidget) -> bool:
         """Start a task, or let it wait; return whether it started.
 
         Parameters
         ----------
         task : Task
             What to run.
-        steps_as : str
-            How saved steps are kept, see :class:`~napari_neural_style.viewer.outputs.Outputs`.
         owner : QWidget
             Whose timer the run uses.
         """
-        self._steps_as, self._owner = steps_as, owner
+        self._owner = owner
         if self.job is not None:
             self.queue.add(task)
             return False
@@ -117,7 +116,7 @@ class Runner:
 
         steering = Steering()
         self._steering = steering if task.steerable else None
-        self._outputs = task.outputs(self._viewer, steps_as)
+        self._outputs = task.outputs(self._viewer, task.steps_as)
         self.curve.clear()
         self._start(lambda report: task.work(report, steering), "Style transfer")
         return True
@@ -158,7 +157,7 @@ class Runner:
         """Hold the run after its present step, or let it go on."""
         if self.job is None:
             return
-        words = self._words.removeprefix(PAUSED)
+        words = self.words.removeprefix(PAUSED)
         if self.job.paused:
             self.job.resume()
         else:
@@ -179,6 +178,8 @@ class Runner:
         """Keep the picture of the next step."""
         if self._steering is not None:
             self._steering.save_now()
+        if self.job is not None and self.job.paused:
+            self.said.emit(f"{self.words}. The next step is kept when the run goes on.")
 
     def turn(self, name: str, value: Any) -> None:
         """Let the run have another value of a setting from its next step on."""
@@ -194,7 +195,7 @@ class Runner:
             self._end()
 
     def _say(self, words: str) -> None:
-        self._words = words
+        self.words = words
         self.said.emit(words)
 
     def _on_status(self, message: str, fraction: float) -> None:
@@ -241,7 +242,7 @@ class Runner:
         self.ended.emit(error or words)
         task = self.queue.take() if self.waiting else None
         if task is not None and self._owner is not None:
-            self.begin(task, self._steps_as, self._owner)
+            self.begin(task, self._owner)
         self.changed.emit()
 
     def _end(self) -> None:

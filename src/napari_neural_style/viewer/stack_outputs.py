@@ -178,6 +178,7 @@ class StackOutputs:
         if layer not in self._viewer.layers:
             self._viewer.add_layer(layer)
         layer.refresh(extent=False)
+        self._viewer.update_status_from_cursor()  # napari's line holds the layer's name from before
         if stack.done == stack.total:
             stack.release()
 

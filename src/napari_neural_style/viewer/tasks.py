@@ -17,7 +17,7 @@ from napari_neural_style.viewer.areas import labels_reader, shapes_reader, windo
 from napari_neural_style.viewer.inputs import Inputs, StyleChoice
 from napari_neural_style.viewer.layers import Plane, plane_shape, reader_of, shown_plane, size_of, source_name
 from napari_neural_style.viewer.levels import at_level
-from napari_neural_style.viewer.outputs import Outputs, Place
+from napari_neural_style.viewer.outputs import STEPS_AS, Outputs, Place
 from napari_neural_style.viewer.plane_choice import axis_names
 from napari_neural_style.viewer.provenance import made_by_of, sources_of
 from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
@@ -46,11 +46,13 @@ class Task:
     settings : StyleSettings
         Its settings.
     outputs : callable
-        Called with the viewer and how saved steps are kept; returns what shows its steps.
+        Called with the viewer and `steps_as`; returns what shows its steps.
     work : callable
         Called on a thread with a callback for progress and the steering; yields steps.
     steerable : bool
         Whether settings can be turned while it runs.
+    steps_as : str
+        How saved steps are kept, see :class:`~napari_neural_style.viewer.outputs.Outputs`.
     """
 
     title: str
@@ -58,6 +60,7 @@ class Task:
     outputs: Callable[[ViewerModel, str], Outputs | StackOutputs]
     work: Callable[[Report, Steering], Generator[AnyStep]]
     steerable: bool = True
+    steps_as: str = STEPS_AS[0]
 
 
 def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings) -> str:
@@ -76,6 +79,8 @@ def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings) ->
         return "Open an image first (try File › Open Sample)."
     if same:
         return "Content and style are the same layer: choose another style."
+    if settings.mode != "content" and not any(style.weight for style in inputs.styles()):
+        return "No style counts: give at least one a weight above 0."
     try:
         for layer in used:
             shown_plane(layer, viewer.dims)
@@ -207,7 +212,7 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
     return Task(title, settings, _outputs_at(place), work)
 
 
-def go_on_task(viewer: ViewerModel, layer: Image) -> Task:
+def go_on_task(layer: Image) -> Task:
     """Return a task that goes on with the stopped run that a layer shows.
 
     Raises
@@ -224,7 +229,11 @@ def go_on_task(viewer: ViewerModel, layer: Image) -> Task:
         raise ValueError(f"The run of {layer.name!r} is no longer kept: the last {KEPT_RUNS} stopped ones are.")
     settings = settings_of(made_by)
     title = str(layer.name).partition(" · step ")[0]
-    place = Place(layer, shown_plane(layer, viewer.dims), title, dict(sources_of(layer)), new_run())
+    # The run's axes: others may be shown by now. A file that was opened again has the last two of them only.
+    down, across = made_by.get("run_axes") or (0, 1)
+    if max(down, across) >= layer.ndim or "run_axes" not in made_by:
+        down, across = (layer.ndim - 2, layer.ndim - 1)[:: 1 if down < across else -1]
+    place = Place(layer, Plane((down, across), (0,) * layer.ndim), title, dict(sources_of(layer)), new_run())
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         load_pytorch(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ class StyleTransferWidget(Container):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
-        self._told = ""
+        self._told = self._reason = ""
         self._build()
         widgets = [self._body, self.message, self._buttons, self._more_buttons, self.bar]
         super().__init__(widgets=widgets, labels=False)
@@ -97,7 +98,7 @@ class StyleTransferWidget(Container):
         self.run = PushButton(text="&Run", tooltip="Start repainting; during a run, let the next one wait.")
         self.pause = PushButton(text="Pa&use", enabled=False, tooltip="Hold the run after the present step, or go on.")
         self.stop = PushButton(text="S&top", enabled=False, tooltip="End the run; the picture so far is kept.")
-        self.save_now = PushButton(text="Save &now", enabled=False, tooltip="Keep the present picture as a saved step.")
+        self.save_now = PushButton(text="Save &now", enabled=False, tooltip="Keep the next step's picture.")
         self.restore = PushButton(text="Restore &defaults", tooltip="Give all settings the values they came with.")
         self._buttons = Container(widgets=[self.run, self.pause, self.stop], layout="horizontal", labels=False)
         self._more_buttons = Container(widgets=[self.save_now, self.restore], layout="horizontal", labels=False)
@@ -243,7 +244,7 @@ class StyleTransferWidget(Container):
         self._inputs.plane_choice.suit(mode)
         self._fields["style_scale"].enabled = mode != "content"
         self.style_strength.enabled = self._fields["color"].enabled = mode == "transfer"
-        reason = self.why_not_run()
+        reason = self._reason = self.why_not_run()
         self.run.enabled = not reason
         if "_results" in self.__dict__:
             self._results.update()
@@ -251,7 +252,9 @@ class StyleTransferWidget(Container):
             self._inputs.more.suit(mode)
             several = mode != "content" and len(self._inputs.styles()) > 1
             self._inputs.more.each.enabled = several and not reason
-        if not running:
+        if running:
+            self._say_running(self._runner.words)
+        else:
             self._say(" ".join(dict.fromkeys(filter(None, (self._told, reason)))))
 
     def _on_change(self) -> None:
@@ -295,11 +298,9 @@ class StyleTransferWidget(Container):
     def _begin(self, task: Task) -> None:
         self._question.answered = True
         self._told = ""
-        if not self._runner.begin(task, self._steps_as(), self.native):
+        steps_as = str(self._results.steps_as.value) if "_results" in self.__dict__ else STEPS_AS[0]
+        if not self._runner.begin(dataclasses.replace(task, steps_as=steps_as), self.native):
             self._sections["queue"].open()
-
-    def _steps_as(self) -> str:
-        return str(self._results.steps_as.value) if "_results" in self.__dict__ else STEPS_AS[0]
 
     def _end_comparing(self) -> None:
         if "_results" in self.__dict__:
@@ -309,8 +310,12 @@ class StyleTransferWidget(Container):
         self._told = ""
         self._runner.download(self.native)
 
+    def _say_running(self, words: str) -> None:
+        """Say what a run is at, and why no other can wait for it."""
+        self._say("\n".join(filter(None, (words, self._reason and f"No next run: {self._reason}"))))
+
     def _on_said(self, words: str) -> None:
-        self._say(words)
+        self._say_running(words)
         if words == STARTING:
             self.native.repaint()  # importing torch, which comes next, holds even other threads
 
