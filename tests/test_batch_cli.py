@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,12 @@ import tifffile
 import zarr
 from PIL import Image
 
+from napari_neural_style import StyleSettings
+from napari_neural_style.batch import Batch
 from napari_neural_style.cli import main
 from napari_neural_style.files import read_image, read_made_by
 from napari_neural_style.ledger import NAME
+from napari_neural_style.workers import Here
 
 QUICK = ["--size", "32", "--scales", "1", "--steps", "3", "--device", "cpu", "--precision", "float32",
          "--content-layers", "conv1_2", "--style-layers", "conv1_1=1"]  # fmt: skip
@@ -110,6 +115,27 @@ def test_a_stack_without_any_good_plane_leaves_nothing(files, capsys):
     assert batch("nan.tif", "--style", "oil.png", "-o", "out") == 1
     assert "nan.tif, plane 0, 1, 2: No plane of the stack can be used" in capsys.readouterr().err
     assert made_in(files / "out") == {}
+
+
+def test_a_stack_that_is_deleted_is_made_anew_though_it_is_stopped_again(files):
+    settings = StyleSettings(
+        size=32, scales=1, steps=2, device="cpu", content_layers={"conv1_2": 1.0}, style_layers={"conv1_1": 1.0}
+    )
+
+    def planned():
+        batch = Batch([Path("oil.png")], settings)
+        batch.plan([Path("movie.tif")], Path("out"))
+        return batch
+
+    Path("out").mkdir()
+    assert len(list(planned().run(Here()))) == 8
+    whole = made_in(files / "out")
+    shutil.rmtree("out/movie-oil.ome.zarr")
+    next(planned().run(Here()))
+    batch = planned()
+    assert (batch.finished_before, batch.total) == (1, 7)
+    list(batch.run(Here()))
+    assert made_in(files / "out") == whole
 
 
 @pytest.mark.parametrize(

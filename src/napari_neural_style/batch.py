@@ -227,6 +227,7 @@ class Batch:
         size = result_size(planes, self.settings)
         lengths = {content.axes[axis]: content.shape[axis] for axis in content.stacked}
         made = {"settings": self.settings.to_dict(), "sources": self._sources(job), "versions": versions()}
+        self._ledger.begin_output(job.output.name)
         job.store.create(lengths, size, content.spacing_at(size), made)
 
     def _sources(self, job: _Job) -> dict[str, str]:

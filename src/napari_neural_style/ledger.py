@@ -13,7 +13,7 @@ FORMAT = 1
 
 
 class Ledger:
-    """One line of JSON for each thing that is known: the settings, which output is whose, and what is finished.
+    """One line of JSON for each thing that is known: the settings, which output is whose, what is begun and what is finished.
 
     Lines are only ever added, so that a batch can end at any moment; a last line that is cut off counts as none.
 
@@ -51,6 +51,8 @@ class Ledger:
                     self._made_with = entry["made_with"]
                 elif "plane" in entry:
                     self._finished.setdefault(entry["finished"], set()).add(tuple(entry["plane"]))
+                elif "begun" in entry:
+                    self._finished.pop(entry["begun"], None)
                 else:
                     self._outputs[entry["content"], entry["style"]] = entry["output"]
         except (KeyError, TypeError, json.JSONDecodeError) as error:
@@ -102,6 +104,11 @@ class Ledger:
     def finished(self, output: str) -> set[tuple[int, ...]]:
         """Return the planes of an output that are finished; an image is the plane ()."""
         return set(self._finished.get(output, ()))
+
+    def begin_output(self, output: str) -> None:
+        """Note that an output is begun, before what there was of it is removed: no plane of it is finished."""
+        self._finished.pop(output, None)
+        self._add({"begun": output})
 
     def finish(self, output: str, plane: tuple[int, ...]) -> None:
         """Note that a plane is finished."""
