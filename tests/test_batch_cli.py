@@ -138,6 +138,23 @@ def test_a_stack_that_is_deleted_is_made_anew_though_it_is_stopped_again(files):
     assert made_in(files / "out") == whole
 
 
+def test_a_stack_that_has_grown_is_refused_in_a_sentence_and_stops_no_other(files, pair, capsys):
+    def stack(length):
+        tifffile.imwrite("movie.tif", np.stack([pair[0][:32, t : 40 + t] for t in range(length)]), photometric="rgb")
+
+    stack(2)
+    assert batch("movie.tif", "--style", "oil.png", "-o", "out") == 0
+    before = made_in(files / "out")
+    stack(3)
+    assert batch("movie.tif", "a.png", "--style", "oil.png", "-o", "out") == 1
+    assert "movie.tif: It has changed since its result was begun" in capsys.readouterr().err
+    assert made_in(files / "out").items() > before.items()
+    tifffile.imwrite("movie.tif", pair[0][:32, :40], photometric="rgb")
+    assert batch("movie.tif", "--style", "oil.png", "-o", "out") == 0
+    assert (files / "out" / "movie-oil.png").is_file()
+    assert made_in(files / "out").items() > before.items()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -177,11 +177,29 @@ class Batch:
             store = StackStore(folder / name) if content.stacked else None
             exists = (folder / name).is_file() if store is None else store.exists
             finished = self._ledger.finished(name) if exists else set()
+            if store is not None and finished and (reason := self._unlike(store, content)):
+                self._unusable.append(Outcome(str(path), (), reason))
+                continue
             todo = [index for index in content.planes().indices() if index not in finished]
             self.finished_before += len(finished)
             if store is not None and not todo:
                 store.publish()  # if it was stopped just before
             self._jobs.append(_Job(content, number, folder / name, todo, store, left=len(todo)))
+
+    def _unlike(self, store: StackStore, content: Content) -> str:
+        """Return why a stack that was begun cannot be gone on with: a sentence, or nothing."""
+        try:
+            store.open()
+        except ValueError as error:
+            return str(error)
+        planes = content.planes()
+        now = (*planes.shape, *result_size(planes, self.settings), 3)
+        if store.shape == now:
+            return ""
+        return (
+            f"It has changed since its result was begun, which has the shape {store.shape} and would have {now} now. "
+            f"Remove {store.there} to have it made anew, or choose another folder with -o."
+        )
 
     def run(self, workers: Workers) -> Iterator[Outcome]:
         """Make what is not finished, a picture at a time; one that fails stops no other.
@@ -220,8 +238,7 @@ class Batch:
 
     def _open(self, job: _Job) -> None:
         assert job.store is not None
-        if self._ledger.finished(job.output.name) and job.store.exists:
-            job.store.open()
+        if job.store.is_open:
             return
         content, planes = job.content, job.content.planes()
         size = result_size(planes, self.settings)

@@ -13,7 +13,7 @@ FORMAT = 1
 
 
 class Ledger:
-    """One line of JSON for each thing that is known: the settings, which output is whose, what is begun and what is finished.
+    """One line of JSON for each thing that is known: the settings, whose an output is, what is begun and finished.
 
     Lines are only ever added, so that a batch can end at any moment; a last line that is cut off counts as none.
 
@@ -32,6 +32,7 @@ class Ledger:
         self._path = folder / NAME
         self._made_with: dict[str, Any] | None = None
         self._outputs: dict[tuple[str, str], str] = {}
+        self._names: set[str] = set()
         self._finished: dict[str, set[tuple[int, ...]]] = {}
         if self._path.is_file():
             self._read()
@@ -55,6 +56,7 @@ class Ledger:
                     self._finished.pop(entry["begun"], None)
                 else:
                     self._outputs[entry["content"], entry["style"]] = entry["output"]
+                    self._names.add(entry["output"])
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"{self._path} is damaged; remove it to begin anew, or choose another folder with -o."
@@ -85,21 +87,25 @@ class Ledger:
             )
 
     def output_for(self, content: Path, style: Path, name: str, suffix: str) -> str:
-        """Return the name of an output: the one it has, or the first that is free."""
+        """Return the name of an output: the one it has, or the first that is free.
+
+        A content that was an image and is a stack now, or the other way round, gets another name.
+        """
         key = str(content), str(style)
-        if key not in self._outputs:
-            taken = {output.lower() for output in self._outputs.values()}
+        if not self._outputs.get(key, "").endswith(suffix):
+            taken = {output.lower() for output in self._names}
             number, output = 1, f"{name}{suffix}"
             while output.lower() in taken or (self._path.parent / output).exists():
                 number += 1
                 output = f"{name}-{number}{suffix}"
             self._outputs[key] = output
+            self._names.add(output)
             self._add({"content": key[0], "style": key[1], "output": output})
         return self._outputs[key]
 
     def outputs(self) -> set[Path]:
         """Return the paths of all outputs, whether they are there or not."""
-        return {self._path.parent / output for output in self._outputs.values()}
+        return {self._path.parent / output for output in self._names}
 
     def finished(self, output: str) -> set[tuple[int, ...]]:
         """Return the planes of an output that are finished; an image is the plane ()."""

@@ -34,9 +34,19 @@ class StackStore:
         self._levels: list[ChannelsLast] = []
 
     @property
+    def there(self) -> Path:
+        """Where it is now, if it was begun."""
+        return self.path if self.path.exists() else self._part
+
+    @property
     def exists(self) -> bool:
         """Whether there is something to go on with."""
-        return self.path.exists() or self._part.exists()
+        return self.there.exists()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether planes can be read and written."""
+        return bool(self._levels)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,7 +98,7 @@ class StackStore:
         """
         import zarr
 
-        path = self.path if self.path.exists() else self._part
+        path = self.there
         try:
             opened: Any = zarr.open(path, mode="r+")
             if not isinstance(opened, zarr.Group):
