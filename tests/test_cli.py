@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,9 +32,10 @@ def files(tmp_path, pair, monkeypatch):
 def test_stylize_writes_result_steps_and_report(files, capsys):
     arguments = ["stylize", "content.png", "style.jpg", "-o", "out.png", "--steps-dir", "steps", "--report", "r.json"]
     assert main([*arguments, *QUICK]) == 0
+    assert main([*arguments, *QUICK]) == 0  # what is ours is replaced
     printed = capsys.readouterr().out
     assert "features download" in printed
-    assert printed.count("total") == 2
+    assert printed.count("total") == 4
     assert sorted(p.name for p in (files / "steps").iterdir()) == ["step-0002.png", "step-0004.png"]
     np.testing.assert_array_equal(read_image("out.png"), read_image("steps/step-0004.png"))
 
@@ -97,6 +100,11 @@ def test_a_stretched_range_is_told_in_a_sentence(files, pair, capsys):
         (["content.png", "style.jpg", "-o", "out.xyz"], "must end in one of"),
         (["content.png", "style.jpg", "-o", "nowhere/out.png"], "no folder"),
         (["content.png", "style.jpg", "--report", "nowhere/r.json"], "no folder"),
+        (["content.png", "style.jpg", "--report", "."], "'.' is a folder"),
+        (["content.png", "style.jpg", "--report", "content.png"], "name of an image"),
+        (["content.png", "style.jpg", "--report", "notes.json"], "'notes.json' is there, and no report of"),
+        (["content.png", "style.jpg", "--steps-dir", "content.png"], "'content.png' is a file"),
+        (["content.png", "style.jpg", "--steps-dir", "steps"], "step-0003.png' is there, and no result of"),
         (["content.png", "style.jpg", "--size", "big"], "size must be a number"),
         (["content.png", "style.jpg", "--size", "4"], "size must be 32 to"),
         (["content.png", "style.jpg", "--style-layers", "conv7_1"], "no layer"),
@@ -109,12 +117,31 @@ def test_a_stretched_range_is_told_in_a_sentence(files, pair, capsys):
 )
 def test_bad_input_gets_one_sentence_and_status_2(files, capsys, arguments, words):
     (files / "broken.png").write_bytes(b"broken")
-    before = sorted(files.iterdir())
+    (files / "notes.json").write_text('{"versions": 3}')
+    (files / "steps").mkdir()
+    (files / "steps" / "step-0003.png").write_bytes((files / "content.png").read_bytes())
+    before = {path: path.is_file() and path.read_bytes() for path in files.rglob("*")}
     assert main(["stylize", *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
-    assert sorted(files.iterdir()) == before
+    assert {path: path.is_file() and path.read_bytes() for path in files.rglob("*")} == before
+
+
+def test_folders_that_cannot_be_written_to_are_told_before_the_run(files, capsys, monkeypatch):
+    (files / "ro").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "ro")  # root may write anywhere
+    for option in (["--steps-dir", "ro/steps"], ["--report", "ro/r.json"]):
+        assert main(["stylize", "content.png", "style.jpg", *option, *QUICK]) == 2
+        assert "cannot be written" in capsys.readouterr().err
+    assert not (files / "content-stylized.png").exists()
+
+
+def test_the_demo_replaces_nothing_but_results(files, capsys):
+    (files / "stylized.png").write_bytes((files / "content.png").read_bytes())
+    for folder, words in ((".", "no result of"), ("content.png", "is a file")):
+        assert main(["demo", "--headless", "-o", folder]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_every_setting_is_an_option(capsys):

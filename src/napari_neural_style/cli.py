@@ -63,8 +63,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OUT",
         help="the result: PNG, JPEG, TIFF or .ome.zarr (default: CONTENT-stylized.png here); only results are replaced",
     )
-    stylize.add_argument("--steps-dir", metavar="DIR", help="keep every saved step there, as step-0100.png")
-    stylize.add_argument("--report", metavar="FILE.json", help="write settings, losses and times there")
+    stylize.add_argument(
+        "--steps-dir",
+        metavar="DIR",
+        help="keep every saved step there, as step-0100.png; only results are replaced",
+    )
+    stylize.add_argument(
+        "--report", metavar="FILE.json", help="write settings, losses and times there; only a report is replaced"
+    )
     stylize.add_argument("--start-from", metavar="IMAGE", help="a picture to start from")
     add_settings(stylize)
     stylize.set_defaults(run=_stylize)
@@ -92,15 +98,15 @@ def _parser() -> argparse.ArgumentParser:
 def _stylize(options: argparse.Namespace) -> None:
     from napari_neural_style.contents import Content, look_at
     from napari_neural_style.engine.sizes import style_size, working_size
-    from napari_neural_style.files import check_writable, read_image, stem_of
+    from napari_neural_style.files import check_steps_folder, check_writable, read_image, stem_of
+    from napari_neural_style.report import check_report
     from napari_neural_style.zarr_images import Spacing
 
     settings = settings_from(vars(options), options.preset)
     name = options.output or f"{stem_of(Path(options.content))}-stylized.png"
     output = check_writable(name, keep_originals=True)
-    report = Path(options.report) if options.report else None
-    if report is not None and not report.parent.is_dir():
-        raise ValueError(f"There is no folder {str(report.parent)!r} to write {report.name!r} to.")
+    report = check_report(Path(options.report)) if options.report else None
+    steps_folder = check_steps_folder(Path(options.steps_dir), settings.steps) if options.steps_dir else None
     working = partial(working_size, settings=settings)
     images: dict[str, Any] = {"content": read_image(options.content, working)}
     shape = images["content"].shape[:2]
@@ -108,7 +114,6 @@ def _stylize(options: argparse.Namespace) -> None:
     if options.start_from:
         images["initial"] = read_image(options.start_from, lambda _: working(shape))
     whole = look_at(Path(options.content)) if Path(options.content).is_dir() else None
-    steps_folder = Path(options.steps_dir) if options.steps_dir else None
     sources = {"content": Path(options.content).name, "style": Path(options.style).name}
     if options.start_from:
         sources["initial"] = Path(options.start_from).name
@@ -118,6 +123,7 @@ def _stylize(options: argparse.Namespace) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
+    from napari_neural_style.files import check_steps_folder, check_writable
     from napari_neural_style.viewer.samples import painting, photograph
 
     if not options.headless and _has_screen():
@@ -125,11 +131,13 @@ def _demo(options: argparse.Namespace) -> None:
 
         show_demo()
         return
-    folder = Path(options.output)
+    settings = PRESETS["fast"]
+    folder = check_steps_folder(Path(options.output), settings.steps)
     folder.mkdir(parents=True, exist_ok=True)
+    output = check_writable(folder / "stylized.png", keep_originals=True)
     sources = {"content": "photograph", "style": "painting"}
     images = {"content": photograph(), "style": painting()}
-    _run(images, PRESETS["fast"], sources, folder / "stylized.png", folder, None)
+    _run(images, settings, sources, output, folder, None)
     print(f"The saved steps are in {folder.resolve()}")
 
 
@@ -153,7 +161,7 @@ def _run(
 
     from napari_neural_style.engine.provenance import made_by
     from napari_neural_style.engine.transfer import stylize
-    from napari_neural_style.files import write_image
+    from napari_neural_style.files import step_path, write_image
     from napari_neural_style.report import write_report
 
     settings = dataclasses.replace(settings, preview_interval=SETTINGS["preview_interval"].high)
@@ -176,7 +184,7 @@ def _run(
             if step.saved:
                 pixels = _as_uint8(step)
                 if steps_folder is not None:
-                    write_image(steps_folder / f"step-{step.index:04d}.png", pixels, made_by(step, sources))
+                    write_image(step_path(steps_folder, step.index), pixels, made_by(step, sources))
                 bar.write(
                     f"step {step.index}: content {step.losses.content:.6g}  style {step.losses.style:.6g}  "
                     f"total {step.losses.total:.6g}",

@@ -195,6 +195,38 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
     return path
 
 
+def check_steps_folder(folder: Path, steps: int) -> Path:
+    """Return a folder for the pictures of a run's steps, there or not, or say why it cannot be one.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they go, named by :func:`step_path`.
+    steps : int
+        How many there are at most.
+
+    Raises
+    ------
+    ValueError
+        If it is a file, cannot be written to, or holds an image that is no result and would be replaced.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{str(there)!r} is a file: name a folder.")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"The folder {str(folder)!r} cannot be written to: choose another.")
+    for path in folder.glob("step-*.png"):
+        number = path.stem.removeprefix("step-")
+        if number.isdecimal() and int(number) <= steps and path.name == step_path(folder, int(number)).name:
+            check_writable(path, keep_originals=True)
+    return folder
+
+
+def step_path(folder: Path, index: int) -> Path:
+    """Return where the picture of a step goes."""
+    return folder / f"step-{index:04d}.png"
+
+
 def stem_of(path: Path) -> str:
     """Return a file's name without its suffix, or both of ``.ome.tif`` and the like."""
     stem = path.stem

@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.step import Step
+from napari_neural_style.files import SUFFIXES
 from napari_neural_style.whole import whole_file
 
 Seen = tuple[int, int, Losses, float]
 """A step's number and scale, its losses, and the seconds since the start."""
+
+
+def check_report(path: Path) -> Path:
+    """Return where a report would be written, or say why it cannot be.
+
+    Raises
+    ------
+    ValueError
+        If it is a folder, is in none, cannot be written, or is there and no report.
+    """
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder: name a file for the report, such as report.json.")
+    if path.suffix.lower() in SUFFIXES:
+        raise ValueError(f"{str(path)!r} is the name of an image: name a file for the report, such as report.json.")
+    if not path.parent.is_dir():
+        raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name!r} to.")
+    if path.exists() and not _is_report(path):
+        raise ValueError(f"{str(path)!r} is there, and no report of napari-neural-style: choose another name.")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{str(path)!r} cannot be written: choose another folder for the report.")
+    return path
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            # A photograph of any size is none by its first byte.
+            found = json.load(file) if file.read(1) == b"{" and not file.seek(0) else None
+        return "napari-neural-style" in found["versions"] and {"settings", "steps", "seconds_per_step"} <= set(found)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _row(index: int, scale: int, losses: Losses, seconds: float) -> dict[str, float]:
