@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -12,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_neural_style import PRESETS, StyleSettings
+from napari_neural_style import PRESETS, StyleSettings, cli
 from napari_neural_style.cli import main
 from napari_neural_style.files import read_image, read_made_by
 from napari_neural_style.settings import SETTINGS
@@ -52,6 +53,21 @@ def test_stylize_writes_result_steps_and_report(files, capsys):
     assert made_by["settings"] == report["settings"]
     assert made_by["sources"] == {"content": "content.png", "style": "style.jpg"}
     assert made_by["losses"]["total"] == pytest.approx(report["steps"][-1]["total"])
+
+
+@pytest.mark.parametrize(("times", "kept"), [(1, True), (2, False)])
+def test_the_first_ctrl_c_keeps_the_picture(files, capsys, monkeypatch, times, kept):
+    def press(*_):
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(cli, "_say_features", press)  # in the first step, which is not saved
+    assert main(["stylize", "content.png", "style.jpg", "-o", "out.png", *QUICK]) == 130
+    assert (files / "out.png").exists() == kept
+    if kept:
+        assert "Stopped at step 1 of 4; wrote out.png." in capsys.readouterr().out
+        assert read_made_by("out.png")["step"] == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_embedded_settings_make_the_same_picture_again(files):

@@ -54,7 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    stylize = commands.add_parser("stylize", help="repaint one image in the style of another")
+    stylize = commands.add_parser(
+        "stylize",
+        help="repaint one image in the style of another",
+        description="Repaint one image in the style of another. Ctrl-C keeps the picture as it is by then; a second "
+        "one does not.",
+    )
     stylize.add_argument("content", metavar="CONTENT", help="the image to repaint")
     stylize.add_argument("style", metavar="STYLE", help="the image whose style it takes")
     stylize.add_argument(
@@ -66,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     stylize.add_argument(
         "--steps-dir",
         metavar="DIR",
-        help="keep every saved step there, as step-0100.png; only results are replaced",
+        help="keep every saved step there, as step-0100.png (without it the last alone is kept); only results are "
+        "replaced",
     )
     stylize.add_argument(
         "--report", metavar="FILE.json", help="write settings, losses and times there; only a report is replaced"
@@ -95,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stylize(options: argparse.Namespace) -> None:
+def _stylize(options: argparse.Namespace) -> int:
     from napari_neural_style.contents import Content, look_at
     from napari_neural_style.engine.sizes import style_size, working_size
     from napari_neural_style.files import check_steps_folder, check_writable, read_image, stem_of
@@ -119,10 +125,10 @@ def _stylize(options: argparse.Namespace) -> None:
         sources["initial"] = Path(options.start_from).name
     if whole is None:  # its pixels are of size 1
         whole = Content(options.content, ("y", "x"), (int(shape[0]), int(shape[1])), (Spacing(), Spacing()))
-    _run(images, settings, sources, output, steps_folder, report, whole)
+    return _run(images, settings, sources, output, steps_folder, report, whole)
 
 
-def _demo(options: argparse.Namespace) -> None:
+def _demo(options: argparse.Namespace) -> int:
     from napari_neural_style.files import check_steps_folder, check_writable
     from napari_neural_style.viewer.samples import painting, photograph
 
@@ -130,15 +136,16 @@ def _demo(options: argparse.Namespace) -> None:
         from napari_neural_style.viewer.demo import show_demo
 
         show_demo()
-        return
+        return 0
     settings = PRESETS["fast"]
     folder = check_steps_folder(Path(options.output), settings.steps)
     folder.mkdir(parents=True, exist_ok=True)
     output = check_writable(folder / "stylized.png", keep_originals=True)
     sources = {"content": "photograph", "style": "painting"}
     images = {"content": photograph(), "style": painting()}
-    _run(images, settings, sources, output, folder, None)
+    status = _run(images, settings, sources, output, folder, None)
     print(f"The saved steps are in {folder.resolve()}")
+    return status
 
 
 def _has_screen() -> bool:
@@ -155,10 +162,11 @@ def _run(
     steps_folder: Path | None,
     report: Path | None,
     whole: Content | None = None,
-) -> None:
-    """Run one job on the images of :func:`stylize`, with a progress bar, writing what is saved as it comes."""
+) -> int:
+    """Run one job on the images of :func:`stylize`, writing what is saved as it comes; return the exit status."""
     from tqdm import tqdm
 
+    from napari_neural_style.ctrl_c import watched_ctrl_c
     from napari_neural_style.engine.provenance import made_by
     from napari_neural_style.engine.transfer import stylize
     from napari_neural_style.files import step_path, write_image
@@ -170,19 +178,25 @@ def _run(
     started = time.perf_counter()
     seen: list[Seen] = []
     given_up: list[Exception] = []
-    step = None
-    with tqdm(total=settings.steps, unit="step", dynamic_ncols=True, disable=None) as bar:
+    step, stopped = None, False
+    with (
+        watched_ctrl_c() as ctrl_c,
+        tqdm(total=settings.steps, unit="step", dynamic_ncols=True, disable=None) as bar,
+    ):
         bar.set_description("Preparing")
         steps = stylize(**images, settings=settings, progress=lambda message, _: bar.set_description(message))
         images.clear()  # they can be as large as the pictures made from them
         for step in _until_given_up(steps, given_up):
+            ctrl_c.waits = True
             if step.index == 1:
                 _say_features(step, settings, bar)
                 bar.set_description("Stylising")
             bar.update(step.index - bar.n)
             seen.append((step.index, step.scale, step.losses, time.perf_counter() - started))
+            stopped = ctrl_c.pressed and step.index < step.total
+            if step.saved or stopped:
+                pixels = _as_uint8(step.pictured())
             if step.saved:
-                pixels = _as_uint8(step)
                 if steps_folder is not None:
                     write_image(step_path(steps_folder, step.index), pixels, made_by(step, sources))
                 bar.write(
@@ -191,15 +205,19 @@ def _run(
                     file=sys.stdout,
                 )
             step = dataclasses.replace(step, shown=None)  # not to be held during the next step
-    if step is None or (given_up and not step.saved):
-        raise given_up[0]
-    spacing = None if whole is None else whole.spacing_at(pixels.shape[:2])
-    write_image(output, pixels, made_by(step, sources), spacing=spacing)
-    print(f"Wrote {output}")
-    if report is not None:
-        write_report(report, step, seen, time.perf_counter() - started)
-    if given_up:
-        raise given_up[0]
+            if stopped:
+                break
+        bar.close()
+        if step is None or (given_up and not step.saved):
+            raise given_up[0]
+        spacing = None if whole is None else whole.spacing_at(pixels.shape[:2])
+        write_image(output, pixels, made_by(step, sources), spacing=spacing)
+        print(f"Stopped at step {step.index} of {step.total}; wrote {output}." if stopped else f"Wrote {output}")
+        if report is not None:
+            write_report(report, step, seen, time.perf_counter() - started)
+        if given_up:
+            raise given_up[0]
+        return 130 if stopped else 0
 
 
 def _until_given_up(steps: Iterator[Step], given_up: list[Exception]) -> Iterator[Step]:

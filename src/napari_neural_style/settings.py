@@ -87,7 +87,8 @@ class StyleSettings:
     )
     save_every: int = _setting(
         50,
-        "Keep the image of every so many steps as a layer or file of its own. The last is always kept.",
+        "Keep the image of every so many steps: as a layer, or on the command line as a file where --steps-dir says. "
+        "The last is always kept.",
         low=1,
         high=1_000_000,
         unit="steps",

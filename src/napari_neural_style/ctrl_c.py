@@ -1,0 +1,50 @@
+"""Ctrl-C during a run: the first ends it after the present step, with its picture; the second ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+_SAID = b"\nStopping after this step; Ctrl-C again stops at once, without the picture.\n"
+
+
+class CtrlC:
+    """Whether it was pressed.
+
+    Attributes
+    ----------
+    waits : bool
+        Whether there is a picture to keep, so that the first does not interrupt.
+    pressed : bool
+        Whether the run is to end after its present step.
+    """
+
+    def __init__(self) -> None:
+        self.waits = False
+        self.pressed = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed or not self.waits:
+            raise KeyboardInterrupt
+        self.pressed = True
+        with suppress(OSError):
+            os.write(2, _SAID)  # print() may be in the midst of its work when a signal comes
+
+
+@contextmanager
+def watched_ctrl_c() -> Iterator[CtrlC]:
+    """Look out for Ctrl-C, unless it is ignored or another's concern, as in a thread."""
+    found = CtrlC()
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield found
+        return
+    signal.signal(signal.SIGINT, found._handle)
+    try:
+        yield found
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
