@@ -79,11 +79,15 @@ class Ledger:
         differing = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
         if differing:
             name = differing[0]
+            if name.startswith("style"):  # hashes, which tell people nothing
+                named = ", ".join(dict.fromkeys(Path(style).name for _, style in self._outputs))
+                what = "other style images, or these in another order" + (f": {named}, as it was then" if named else "")
+            else:
+                what = f"other settings: {name} was {before.get(name)!r} and is {now.get(name)!r} now"
+                what += f" ({len(differing) - 1} more differ)" if differing[1:] else ""
             raise ValueError(
-                f"{self._path.parent} holds a batch that was made with other settings: {name} was "
-                f"{before.get(name)!r} and is {now.get(name)!r} now"
-                + (f" ({len(differing) - 1} more differ)" if differing[1:] else "")
-                + ". Choose another folder with -o, or give the same settings to go on with that one."
+                f"{self._path.parent} holds a batch that was made with {what}. Choose another folder with -o, or give "
+                "the same to go on with that one."
             )
 
     def output_for(self, content: Path, style: Path, name: str, suffix: str) -> str:
