@@ -71,7 +71,8 @@ def _batch(options: argparse.Namespace) -> int:
         with alone_in(folder):
             batch.plan(contents, folder)
             if batch.finished_before:
-                bar.write(f"{batch.finished_before} finished before, {batch.total} to do", file=sys.stdout)
+                before = f"{batch.finished_before} pictures and planes finished before"
+                bar.write(f"{before}, {batch.total} to do", file=sys.stdout)
             return _run(batch, workers, bar)
 
 
