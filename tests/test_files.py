@@ -130,11 +130,15 @@ def test_exif_orientation(tmp_path, orientation, suffix):
         np.testing.assert_array_equal(read_image(tmp_path / "seen.tif"), expected)
 
 
-@pytest.mark.parametrize("name", ["text.png", "text.tif", "cut.png", "cut.tif", "empty.jpg", "absent.png", "stack.tif"])
+@pytest.mark.parametrize(
+    "name", ["text.png", "text.tif", "cut.png", "cut.tif", "empty.jpg", "absent.png", "stack.tif", "moving.gif"]
+)
 def test_what_is_no_image_gets_a_sentence(tmp_path, image, name):
     path = tmp_path / name
     if name == "stack.tif":
         tifffile.imwrite(path, np.zeros((5, 6, 7), np.uint8), photometric="minisblack")
+    elif name == "moving.gif":
+        Image.fromarray(image).save(path, save_all=True, append_images=[Image.fromarray(image[::-1])])
     elif name.startswith("cut"):
         write_image(path, np.random.default_rng(2).integers(0, 256, (90, 90, 3), dtype=np.uint8), {})
         path.write_bytes(path.read_bytes()[:2000])

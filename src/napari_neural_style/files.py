@@ -27,6 +27,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 OME_ZARR = ".ome.zarr"
 """How the name of a folder ends that is written like an image file."""
 
+_ANIMATED = ("GIF", "WEBP", "PNG")
+"""Formats whose frames are a stack; those of others are previews and other views of one picture."""
 _EXIF_DESCRIPTION = 0x010E
 _MOST_EXIF = 65_000
 """Bytes of text that fit into a JPEG's EXIF segment."""
@@ -76,6 +78,11 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
+                if image.format in _ANIMATED and getattr(image, "is_animated", False):
+                    raise _NotOneImageError(
+                        f"{str(path)!r} holds an animation of {image.n_frames} frames, not one image. Give a single "
+                        "frame of it; `napari-neural-style batch` repaints stacks."
+                    )
                 return _pixels(ImageOps.exif_transpose(image))
     except (UnidentifiedImageError, tifffile.TiffFileError) as error:
         raise ValueError(f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can).") from error
