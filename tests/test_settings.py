@@ -77,6 +77,7 @@ def test_written_preset_is_the_written_procedure():
         ({"steps": "many"}, "steps must be a whole number"),
         ({"steps": True}, "steps must be a whole number"),
         ({"style_weight": -1}, "style_weight must be 0 to"),
+        ({"seed": -1}, "seed must be 0 to 9223372036854775807, not -1"),
         ({"style_weight": float("nan")}, "style_weight must be"),
         ({"pooling": "min"}, "one of max, average"),
         ({"features": ""}, "features must be a word"),

@@ -61,7 +61,8 @@ class Setting:
     @property
     def range(self) -> str:
         """The range of a number, with its unit."""
-        high = f"{self.high:.0f}" if self.high < 1e8 and self.high == int(self.high) else f"{self.high:g}"
+        whole = isinstance(self.high, int) or (self.high < 1e8 and self.high == int(self.high))
+        high = f"{int(self.high)}" if whole else f"{self.high:g}"
         return f"{self.low:g} to {high}{' ' + self.unit if self.unit else ''}"
 
 
