@@ -220,9 +220,9 @@ class StyleSettings:
         weights = {f"{term}_weight": getattr(self, f"{term}_weight") for term in self.terms}
         check_weights(weights, self.changes, self.mode)
         if self.style_layers == {} and self.mode != "content":
-            raise ValueError("style_layers is empty: name at least one layer, such as conv1_1=1.")
+            raise ValueError("style_layers is empty: name at least one layer, such as conv1_1=1, or give auto.")
         if self.content_layers == {} and self.mode == "content":
-            raise ValueError("content_layers is empty: name at least one layer, such as conv4_2=1.")
+            raise ValueError("content_layers is empty: name at least one layer, such as conv4_2=1, or give auto.")
 
     @property
     def terms(self) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ def from_text(name: str, text: Any) -> Any:
     try:
         parsed = [_number(number, isinstance(default, float)) for number in numbers]
     except ValueError:
-        raise ValueError(f"{name} must be a number, not {text!r}.") from None
+        form = "one number, or height and width as in 384x512" if name == "size" else "a number"
+        raise ValueError(f"{name} must be {form}, not {text!r}.") from None
     return parsed[0] if len(parsed) == 1 else parsed
 
 
@@ -43,11 +44,15 @@ def _number(text: str, real: bool) -> float:
 
 
 def _layers_from_text(name: str, text: str) -> dict[str, float]:
-    weights = {}
+    if not text.strip():
+        raise ValueError(f"{name} is empty: name layers as in conv4_2=1, or give auto.")
+    weights: dict[str, float] = {}
     for entry in text.split(","):
-        layer, equals, weight = entry.strip().partition("=")
+        layer, equals, weight = (part.strip() for part in entry.partition("="))
+        if layer in weights:
+            raise ValueError(f"{name}: {layer} is named twice.")
         try:
-            weights[layer.strip()] = float(weight) if equals else 1.0
+            weights[layer] = float(weight) if equals else 1.0
         except ValueError:
             raise ValueError(f"{name}: {entry!r} is not of the form conv4_2=1.") from None
     return weights
