@@ -325,6 +325,12 @@ def test_what_cannot_run_gets_a_sentence(pair, quick, changes, words):
         stylize(*pair, replace(quick, **changes))
 
 
+@pytest.mark.parametrize("settings", ["fast", {"size": 48}])
+def test_what_are_no_settings_get_a_sentence(pair, settings):
+    with pytest.raises(ValueError, match="settings must be StyleSettings, such as"):
+        stylize(*pair, settings)
+
+
 def test_scales_that_a_small_style_cannot_follow_are_left_out(pair, quick):
     style = pair[1][:20, :20]
     steps = list(stylize(pair[0], style, replace(quick, size=64, scales=4, steps=8, features="self-taught")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from reprlib import repr as brief
 
 import torch
 
@@ -30,8 +31,10 @@ def resolved(settings: StyleSettings, features: Features | None = None) -> Style
     Raises
     ------
     ValueError
-        If the device or the features that the settings name are not there.
+        If they are no settings, or the device or the features that they name are not there.
     """
+    if not isinstance(settings, StyleSettings):
+        raise ValueError(f"settings must be StyleSettings, such as PRESETS['fast'], not {brief(settings)}.")
     device = resolve_device(settings.device)
     source = resolve_source(settings.features) if features is None else features.source
     auto = AUTO_LAYERS["self-taught" if source == "self-taught" else "trained"]
