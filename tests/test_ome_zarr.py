@@ -115,6 +115,19 @@ def test_small_sizes_are_made_from_coarse_levels(files, pair, channels):
         np.testing.assert_array_equal(read_image(outcome.written), result)
 
 
+def test_transformations_of_all_levels_are_applied_after_each_ones_own(files, pair):
+    write_pyramid("cat.ome.zarr", pair[0])
+    group = zarr.open_group("cat.ome.zarr")
+    ome = group.attrs["ome"]
+    ome["multiscales"][0]["coordinateTransformations"] = [
+        {"type": "scale", "scale": [1, 2, 4]},
+        {"type": "translation", "translation": [0, 100, 0]},
+    ]
+    group.attrs["ome"] = ome
+    down, across, _ = look_at(files / "cat.ome.zarr").spacing
+    assert (down, across) == ((1.0, 120.0, "micrometer"), (1.0, -80.0, "micrometer"))
+
+
 def covered(content):
     """Return where planes begin and end, down and across."""
     ends = []

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+_TRANSFORMS = "coordinateTransformations"
 _MARKS_OF_ZARR = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -120,11 +121,14 @@ def zarr_array(opened: Any, level: int) -> Opened:
         ) from error
     channel = "rgb" if _is_rgb(ome) and array.dtype == np.uint8 else "channel"
     axes = tuple({"c": channel}.get(name, name) for name in named)
-    transforms = datasets[level].get("coordinateTransformations", [])
-    found = {t["type"]: t[t["type"]] for t in transforms if t.get("type") in ("scale", "translation")}
-    scale, translation = found.get("scale", [1.0] * len(axes)), found.get("translation", [0.0] * len(axes))
+    pixels, origins = np.ones(len(axes)), np.zeros(len(axes))
+    for transform in (*datasets[level].get(_TRANSFORMS, ()), *multiscale.get(_TRANSFORMS, ())):
+        if transform.get("type") == "scale":
+            pixels, origins = pixels * transform["scale"], origins * transform["scale"]
+        elif transform.get("type") == "translation":
+            origins = origins + transform["translation"]
     units = [axis.get("unit") for axis in multiscale["axes"]]
-    spacing = (Spacing(float(s), float(t), unit) for s, t, unit in zip(scale, translation, units, strict=True))
+    spacing = (Spacing(float(p), float(o), unit) for p, o, unit in zip(pixels, origins, units, strict=True))
     return Opened(array, axes, tuple(spacing), len(datasets))
 
 
