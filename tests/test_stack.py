@@ -176,6 +176,9 @@ def test_all_planes_have_one_range(pair, small):
     with pytest.warns(UnusedRangeWarning, match="from 0 to 100 in 3 of its planes"):
         shared = share(planes, pair[1], small)
     assert shared.value_range == (0, 100)
+    clear = np.stack([ramp + 10, ramp + 10, ramp + 10, np.ones_like(ramp)], -1)[None]
+    with pytest.warns(UnusedRangeWarning, match="from 10 to 110"):
+        assert share(planes_of(clear, (0,), channels=True), pair[1], small).value_range == (10, 110)
     assert share(planes, pair[1], small, value_range=(0, 50)).value_range == (0, 50)
     assert share(planes_of(np.zeros((2, 32, 32), np.uint8), (0,)), pair[1], small).value_range == (0, 255)
 

@@ -92,7 +92,8 @@ def _sample(planes: Planes) -> list[Pixels]:
 
 def _range_of(sample: list[Pixels]) -> Range:
     """Return one range for all planes: with its own for each a stack would flicker."""
-    low, high = min(float(plane.min()) for plane in sample), max(float(plane.max()) for plane in sample)
+    colors = [plane[..., :3] if plane.ndim == 3 else plane for plane in sample]  # not alpha
+    low, high = min(float(color.min()) for color in colors), max(float(color.max()) for color in colors)
     return range_of_floats(
         low,
         high,
