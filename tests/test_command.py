@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import sys
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,12 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
 )
+
+
+@pytest.fixture(autouse=True)
+def posix(monkeypatch):
+    """Quote as POSIX shells do, as :func:`parsed` reads it."""
+    monkeypatch.setattr(sys, "platform", "linux")
 
 
 def parsed(command: str):
@@ -44,6 +51,16 @@ def test_the_command_has_the_settings_that_made_the_image(values, content, style
 def test_a_preset_is_its_name(name):
     command = command_of({"settings": PRESETS[name].to_dict()}, "my cat.png", "waves.jpg", "out.tif")
     assert command == f"napari-neural-style stylize 'my cat.png' waves.jpg -o out.tif --preset {name}"
+
+
+def test_on_windows_it_is_quoted_for_its_shells(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    settings = dataclasses.replace(PRESETS["fast"], style_layers={"conv1_1": 1.0, "conv2_1": 0.5})
+    command = command_of({"settings": settings.to_dict()}, r"C:\my pictures\cat.png", "it's.jpg", r"C:\out.png")
+    assert command == (
+        r"""napari-neural-style stylize "C:\my pictures\cat.png" "it's.jpg" -o "C:\out.png" --preset fast """
+        '''--style-layers "conv1_1=1,conv2_1=0.5"'''
+    )
 
 
 def test_only_what_differs_is_named():

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shlex
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_neural_style import __version__
@@ -73,7 +76,16 @@ def command_of(
     words += ["-o", _path(output), *(["--steps-dir", "steps"] if early else []), "--preset", preset]
     for name in changed:
         words += _option(name, getattr(settings, name))
-    return shlex.join(words)
+    return _joined(words)
+
+
+def _joined(words: Sequence[str]) -> str:
+    """Return words as the system's shells take them: on Windows both cmd and PowerShell."""
+    if sys.platform != "win32":
+        return shlex.join(words)
+    plain = re.compile(r"[\w.:=/+-]+")  # to PowerShell , and ; mean something, to Git's shell a backslash
+    quoted = (word if plain.fullmatch(word) else subprocess.list2cmdline([word]) for word in words)
+    return " ".join(word if plain.fullmatch(word) or word.startswith('"') else f'"{word}"' for word in quoted)
 
 
 def _saving(settings: StyleSettings, step: int) -> StyleSettings:
