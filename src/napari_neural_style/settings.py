@@ -210,7 +210,7 @@ class StyleSettings:
     changes: Changes = _setting(
         {},
         "What is turned while the job runs, and from which step on, such as 100:style_weight=40,color=content;"
-        "200:variation_weight=0.1. Turning a control during a run adds to it, and so does the run itself where "
+        "200:color=free. Turning a control during a run adds to it, and so does the run itself where "
         "memory runs out (tile, history) or numbers go wrong (optimizer, learning_rate, precision).",
     )
 
