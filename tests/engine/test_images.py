@@ -87,6 +87,7 @@ def test_transparent_pixels_take_the_mean_of_the_visible():
         (np.zeros((4, 4), complex), "dtype"),
         (np.array([["a", "b"]], object), "dtype"),
         (np.array([[0.5, np.nan], [np.inf, 0]]), "2 values that are NaN or infinite"),
+        (np.array([[0.5, np.nan]]), "1 value that is NaN or infinite"),
     ],
 )
 def test_what_is_no_image_gets_a_sentence(array, word):

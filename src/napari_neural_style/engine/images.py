@@ -101,9 +101,10 @@ def bands(size: Sequence[int]) -> Iterator[slice]:
 def check_finite(array: npt.NDArray[Any], name: str) -> None:
     """Raise a ValueError that says how many values of an image are NaN or infinite, if any."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
+        count = int((~np.isfinite(array)).sum())
+        values, them = ("1 value that is", "it") if count == 1 else (f"{count} values that are", "them")
         raise ValueError(
-            f"The {name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite. Replace "
-            "them first, for example with numpy.nan_to_num."
+            f"The {name} holds {values} NaN or infinite. Replace {them} first, for example with numpy.nan_to_num."
         )
 
 
