@@ -78,9 +78,10 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                if image.format in _ANIMATED and getattr(image, "is_animated", False):
+                frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+                if frames > 1:
                     raise _NotOneImageError(
-                        f"{str(path)!r} holds an animation of {image.n_frames} frames, not one image. Give a single "
+                        f"{str(path)!r} holds an animation of {frames} frames, not one image. Give a single "
                         "frame of it; `napari-neural-style batch` repaints stacks."
                     )
                 return _pixels(ImageOps.exif_transpose(image))

@@ -40,8 +40,10 @@ def check_report(path: Path) -> Path:
 def _is_report(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            # A photograph of any size is none by its first byte.
-            found = json.load(file) if file.read(1) == b"{" and not file.seek(0) else None
+            if file.read(1) != b"{":  # a photograph, of any size
+                return False
+            file.seek(0)
+            found = json.load(file)
         return "napari-neural-style" in found["versions"] and {"settings", "steps", "seconds_per_step"} <= set(found)
     except (OSError, ValueError, KeyError, TypeError):
         return False
