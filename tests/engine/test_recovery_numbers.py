@@ -51,6 +51,15 @@ def test_a_gradient_that_goes_wrong_once(pair, large, monkeypatch, value, call, 
     assert_replayed(pair, steps[-1])
 
 
+def test_a_step_that_is_made_again_raises_the_content_weight_once(pair, large, monkeypatch):
+    settings = dataclasses.replace(large, size=48, initial="noise", min_structure=0.95)
+    with monkeypatch.context() as patched:
+        spoil(patched, Objective, "evaluate", {6}, float("nan"))
+        with pytest.warns(RecoveredWarning, match="step 6: the run went back to step 4"):
+            steps = list(stylize(*pair, settings))
+    assert_replayed(pair, steps[-1])
+
+
 def test_a_gradient_that_stays_wrong_ends_in_a_sentence(pair, large, monkeypatch):
     spoil(monkeypatch, Objective, "evaluate", set(range(6, 99)), float("nan"))
     seen = []

@@ -118,6 +118,7 @@ class Optimization(Position):
         self._scale_step += 1
         at = self._index
         self._within_memory(self._steer, at)
+        boost = self._boost.factor  # before the look, which a step that is made again takes again
         if self._boost.due(at) and self._boost.look(self._within_memory(self._structure, at)):
             self._weigh()
             self._objective_changed()
@@ -126,7 +127,7 @@ class Optimization(Position):
         self._watch.evaluated(total, gradient, self._now.optimizer == "lbfgs")
         if looks:
             self._watch.check(evaluating=True)
-            self._keep(at - 1)
+            self._keep(at - 1, boost)
         self._within_memory(partial(self._optimizer.update, total, gradient), at, updating=True)
         del gradient
         self._watch.moved(self._image)
@@ -242,4 +243,4 @@ class Optimization(Position):
         if not turned.keys().isdisjoint(STEP_RULE):
             self._optimizer = make_optimizer(self._image, now)
             self._recent.clear()
-        self._keep(self._index - 1)
+        self._keep(self._index - 1, self._boost.factor)

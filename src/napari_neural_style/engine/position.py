@@ -103,7 +103,7 @@ class Position:
         self._number, self._scale_step, self._here, self._image = number, 0, here, image
         self._watch.objective_changed()
         self._recent.clear()
-        self._keep(self._index)
+        self._keep(self._index, self._boost.factor)
 
     def _take_up(self, snapshot: Snapshot) -> None:
         """Stand where a snapshot was taken."""
@@ -116,7 +116,7 @@ class Position:
         self._optimizer.restore(snapshot.optimizer)
         self._recent.clear()
         self._recent.extend(torch.tensor(loss) for loss in snapshot.recent)
-        self._keep(self._index)
+        self._keep(self._index, self._boost.factor)
 
     def _recolor(self, now: StyleSettings) -> None:
         """Go on in other colours: the picture keeps what is painted, the targets are new."""
@@ -130,9 +130,9 @@ class Position:
         self._watch.objective_changed()
         self._recent.clear()
 
-    def _keep(self, index: int) -> None:
-        """Keep the image as one to go back to, made in `index` steps."""
-        self._watch.keep(self._image, index, self._scale_step - (self._index - index), self._boost.factor)
+    def _keep(self, index: int, boost: float) -> None:
+        """Keep the image as one to go back to, made in `index` steps, and the content weight's factor then."""
+        self._watch.keep(self._image, index, self._scale_step - (self._index - index), boost)
 
     def _evaluate(self) -> tuple[Losses, Tensor, Tensor]:
         """Return the losses, their total and its gradient; the targets are computed at the first time."""
