@@ -55,14 +55,17 @@ def test_a_run_gone_on_with_gives_the_same_image(pair, quick, tmp_path, at, chan
 
 
 def test_with_regions_and_a_first_picture(pair, quick, tmp_path):
-    labels = np.zeros(pair[0].shape[:2], int)
-    labels[:, :40] = 1
-    style_labels = np.ones(pair[1].shape[:2], int)
+    labels, style_labels = np.zeros(pair[0].shape[:2], int), np.full(pair[1].shape[:2], 3)
+    labels[:, :20], labels[:, 20:50], labels[:, 50:90] = 2, 10, 3
+    style_labels[:30], style_labels[30:, :20] = 10, 2
     given = {"content_regions": labels, "style_regions": style_labels, "initial": pair[1]}
     *_, straight = stylize(*pair, longer(quick), **given)
     path = tmp_path / "run.safetensors"
-    write_snapshot(path, snapshot_after(5, stylize(*pair, longer(quick), **given)))
-    *_, end = go_on(read_snapshot(path))
+    snapshot = snapshot_after(5, stylize(*pair, longer(quick), **given))
+    write_snapshot(path, snapshot)
+    read = read_snapshot(path)
+    assert list(read.sources.guides) == list(snapshot.sources.guides) == [2, 3, 10]
+    *_, end = go_on(read)
     np.testing.assert_array_equal(end.image, straight.image)
 
 

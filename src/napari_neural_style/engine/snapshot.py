@@ -123,7 +123,8 @@ def _starting_with(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tenso
 
 
 def _guides(tensors: Mapping[str, Tensor], start: str) -> dict[int, Tensor] | None:
-    return {int(label): guide for label, guide in _starting_with(tensors, start).items()} or None
+    guides = {int(label): guide for label, guide in _starting_with(tensors, start).items()}
+    return dict(sorted(guides.items())) or None  # a file has them in the order of text, and sums have an order
 
 
 def moved(snapshot: Snapshot, device: torch.device) -> Sources:
