@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from itertools import count
+import warnings
 
 import numpy as np
 import pytest
@@ -15,21 +15,24 @@ from napari_neural_style.cli import main
 from napari_neural_style.engine import recovery
 from napari_neural_style.engine.objective import Objective
 from napari_neural_style.engine.recovery import DivergedError, RecoveredWarning, Watch
+from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
 from napari_neural_style.engine.transfer import features_for, go_on
 from replay import assert_replayed
 
 
-def spoil(monkeypatch, owner, name: str, calls_at: set[int], value: float) -> None:
-    """Let the gradient of some evaluations hold a wrong number."""
-    real, calls = getattr(owner, name), count(1)
+def spoil(monkeypatch, owner, name: str, calls_at: set[int], value: float) -> list[None]:
+    """Let the gradient of some evaluations hold a wrong number; return a list that grows by one at each."""
+    real, calls = getattr(owner, name), []
 
     def evaluate(self, image):
         values, gradient = real(self, image)
-        if next(calls) in calls_at:
+        calls.append(None)
+        if len(calls) in calls_at:
             gradient[0, 0, 3, 3] = value
         return values, gradient
 
     monkeypatch.setattr(owner, name, evaluate)
+    return calls
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -139,15 +142,33 @@ def test_the_loss_that_a_scale_begins_with_is_no_explosion(pair, large, monkeypa
     assert rest[-1].notes == ()
 
 
-def test_a_recovered_run_can_be_stopped_and_gone_on_with(pair, large, monkeypatch):
-    with monkeypatch.context() as patched:
-        spoil(patched, Objective, "evaluate", {3}, float("nan"))
-        with pytest.warns(RecoveredWarning):
-            for step in stylize(*pair, dataclasses.replace(large, precision="bfloat16")):
-                if step.index == 5:
-                    snapshot = step.snapshot()
-    *_, end = go_on(snapshot)
-    np.testing.assert_array_equal(end.image, step.image)
+@pytest.mark.parametrize("stopped", [2, 4, 5, 7])
+def test_a_recovered_run_can_be_stopped_and_gone_on_with(pair, large, monkeypatch, tmp_path, stopped):
+    """What is turned depends on the failures before, and where it is turned on the image that was kept."""
+    faults, path = {4, 7, 10}, tmp_path / "run.safetensors"
+    with monkeypatch.context() as patched, pytest.warns(RecoveredWarning):
+        evaluated = spoil(patched, Objective, "evaluate", faults, float("nan"))
+        for step in stylize(*pair, dataclasses.replace(large, size=48, precision="bfloat16")):
+            if step.index == stopped:
+                write_snapshot(path, step.snapshot())
+                done = len(evaluated)
+    with monkeypatch.context() as patched, warnings.catch_warnings(action="ignore"):
+        spoil(patched, Objective, "evaluate", {call - done for call in faults}, float("nan"))
+        rest = list(go_on(read_snapshot(path)))
+    assert [each.index for each in rest] == list(range(stopped + 1, 9))
+    assert len(step.notes) == 3
+    assert rest[-1].notes == step.notes
+    assert rest[-1].settings == step.settings
+    np.testing.assert_array_equal(rest[-1].image, step.image)
+
+
+def test_a_file_of_before_failures_were_kept_is_gone_on_with(pair, large, tmp_path):
+    steps = stylize(*pair, large)
+    snapshot = dataclasses.replace(next(steps).snapshot(), watched=None)
+    *_, end = steps
+    write_snapshot(tmp_path / "run.safetensors", snapshot)
+    *_, again = go_on(read_snapshot(tmp_path / "run.safetensors"))
+    np.testing.assert_array_equal(again.image, end.image)
 
 
 @pytest.mark.filterwarnings("default::napari_neural_style.engine.recovery.RecoveredWarning")

@@ -71,7 +71,7 @@ class Optimization(Position):
         self._snapshot = snapshot
         self._save_now = False
         self._latest: Step | None = None
-        self._notes: tuple[str, ...] = ()
+        self._told = self._index
 
     def __iter__(self) -> Iterator[Step]:
         """Run, step by step."""
@@ -106,7 +106,8 @@ class Optimization(Position):
             except WentWrongError as error:
                 self._go_back(error.evaluating)
                 continue
-            if self._latest is None or step.index > self._latest.index:
+            if step.index > self._told:
+                self._told = step.index
                 self._latest = dataclasses.replace(step, shown=None)
                 self._save_now &= not step.saved
                 yield step

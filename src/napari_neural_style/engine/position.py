@@ -87,6 +87,7 @@ class Position:
         self._image = self._pictures.start
         self._shown = -float("inf")
         self._watch = Watch()
+        self._notes: tuple[str, ...] = () if snapshot is None else snapshot.notes
 
     @property
     def _scale(self) -> Scale:
@@ -116,7 +117,10 @@ class Position:
         self._optimizer.restore(snapshot.optimizer)
         self._recent.clear()
         self._recent.extend(torch.tensor(loss) for loss in snapshot.recent)
-        self._keep(self._index, self._boost.factor)
+        if snapshot.watched is None:
+            self._keep(self._index, self._boost.factor)
+        else:
+            self._watch.restore(snapshot.watched, device)
 
     def _recolor(self, now: StyleSettings) -> None:
         """Go on in other colours: the picture keeps what is painted, the targets are new."""
@@ -197,4 +201,6 @@ class Position:
             sources=self._sources,
             image=self._image.clone(),
             optimizer=self._optimizer.state(),
+            watched=self._watch.state(),
+            notes=self._notes,
         )

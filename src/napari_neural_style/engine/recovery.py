@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -183,6 +183,17 @@ class Kept:
     boost: float
 
 
+@dataclass(frozen=True)
+class Watched:
+    """What a watch knows after a step: where to go back to, its failures, and what it noticed since it looked."""
+
+    kept: Kept
+    failures: int
+    failed_at: float
+    begun_with: tuple[float, ...]
+    right: bool
+
+
 class Watch:
     """Notices numbers that go wrong, and keeps the last image at which they were right.
 
@@ -203,6 +214,20 @@ class Watch:
         else:
             kept = image.clone()
         self.kept = Kept(kept, index, scale_step, boost)
+
+    def state(self) -> Watched:
+        """Return all that it knows; this waits for a GPU."""
+        assert self.kept is not None
+        kept = replace(self.kept, image=self.kept.image.clone())
+        right = self._right is None or bool(self._right)
+        return Watched(kept, self.failures, self._failed_at, tuple(float(loss) for loss in self._begun_with), right)
+
+    def restore(self, state: Watched, device: torch.device) -> None:
+        """Know what :meth:`state` returned."""
+        self.kept = replace(state.kept, image=state.kept.image.to(device).clone())
+        self.failures, self._failed_at = state.failures, state.failed_at
+        self._begun_with = [torch.tensor(loss, device=device) for loss in state.begun_with]
+        self._right = None if state.right else torch.tensor(False, device=device)
 
     def due(self, index: int, image: Tensor) -> bool:
         """Tell whether to look at step `index`: now and then on a GPU, and after a failure."""

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from napari_neural_style.engine.preparation import Brush, Sources
+from napari_neural_style.engine.recovery import Kept, Watched
 from napari_neural_style.engine.tensors import write_tensors
 from napari_neural_style.settings import StyleSettings
 
@@ -41,6 +42,10 @@ class Snapshot:
         The normalised image that is optimised.
     optimizer : dict
         The optimiser's memory.
+    watched : Watched or None
+        What is known of numbers that went wrong; None in a file of before this was kept.
+    notes : tuple of str
+        What the run turned by itself so far, in sentences.
     """
 
     settings: StyleSettings
@@ -53,6 +58,8 @@ class Snapshot:
     sources: Sources
     image: Tensor
     optimizer: Mapping[str, Tensor] = field(repr=False)
+    watched: Watched | None = None
+    notes: tuple[str, ...] = ()
 
 
 _NUMBERS = ("fingerprint", "index", "scale", "scale_step", "boost", "recent")
@@ -77,6 +84,10 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
         tensors |= {f"style {number} guide {label}": guide for label, guide in (brush.guides or {}).items()}
     state: dict[str, Any] = {name: getattr(snapshot, name) for name in _NUMBERS}
     state["format"] = FORMAT
+    state["notes"] = snapshot.notes
+    if snapshot.watched is not None:
+        state["watched"] = vars(snapshot.watched) | {"kept": vars(snapshot.watched.kept) | {"image": None}}
+        tensors["kept"] = snapshot.watched.kept.image
     state["settings"] = snapshot.settings.to_dict()
     state["weights"] = [brush.weight for brush in sources.brushes]
     # Distinct memory for every name: safetensors refuses tensors that share it.
@@ -112,10 +123,17 @@ def read_snapshot(path: Path) -> Snapshot:
             sources=sources,
             image=tensors["image"],
             optimizer=_starting_with(tensors, "optimizer "),
+            watched=_watched(state["watched"], tensors["kept"]) if "watched" in state else None,
+            notes=tuple(state.get("notes", ())),
             **{name: state[name] for name in _NUMBERS},
         )
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
         raise ValueError(f"{path} is damaged or no run of this program: it cannot be gone on with.") from error
+
+
+def _watched(state: dict[str, Any], image: Tensor) -> Watched:
+    kept = Kept(**state["kept"] | {"image": image})
+    return Watched(**state | {"kept": kept, "begun_with": tuple(state["begun_with"])})
 
 
 def _starting_with(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
