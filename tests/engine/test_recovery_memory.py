@@ -20,6 +20,7 @@ from napari_neural_style.engine.objective import Objective
 from napari_neural_style.engine.optimizers import LBFGS, Adam
 from napari_neural_style.engine.provenance import made_by
 from napari_neural_style.engine.recovery import OutOfMemoryError, RecoveredWarning, is_out_of_memory, less_memory
+from napari_neural_style.engine.transfer import go_on
 from replay import assert_replayed
 
 NO_MEMORY = [
@@ -84,6 +85,33 @@ def test_a_scale_that_cannot_be_entered_and_a_picture_that_cannot_be_shown(pair,
     assert end.index == 8
     assert end.settings.changes == {2 if name == "enlarge" else 5: {"tile": 64}}
     assert_replayed(pair, end)
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_memory_that_runs_out_before_there_is_an_optimiser(pair, quick, monkeypatch, goes_on):
+    """At a size that no smaller tiles are there for."""
+    from napari_neural_style.engine import position
+
+    stopped = stylize(*pair, quick)
+    snapshot = [next(stopped).snapshot() for _ in range(4)][-1]
+
+    def run():
+        return go_on(snapshot) if goes_on else stylize(*pair, quick)
+
+    real, calls = position.make_optimizer, count(1)
+
+    def without_memory(*arguments):
+        if next(calls) == 1:
+            raise MemoryError
+        return real(*arguments)
+
+    with monkeypatch.context() as patched, pytest.warns(RecoveredWarning, match="history"):
+        patched.setattr(position, "make_optimizer", without_memory)
+        *_, end = run()
+    assert_replayed(pair, end)
+    monkeypatch.setattr(position, "make_optimizer", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.warns(RecoveredWarning), pytest.raises(OutOfMemoryError, match="memory runs out"):
+        next(run())
 
 
 def test_when_nothing_fits_it_says_what_would_and_keeps_what_there_is(pair, large, monkeypatch):

@@ -147,8 +147,8 @@ class InverseHessian:
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Remember what :meth:`state` returned, where nothing is remembered yet."""
-        if "pairs" not in state:
+        """Remember what :meth:`state` returned, unless for another number of pairs, where nothing is remembered yet."""
+        if "pairs" not in state or len(state["products"]) != self._places:
             return
         self._first, self.count = state["places"].to(self.count.device).unbind()
         self._written = len(state["pairs"])

@@ -168,7 +168,7 @@ class Optimization(Position):
         if "tile" in turned:
             self._objective = None
             at += updating  # this step's evaluation is done
-        else:
+        elif self._number:  # else there is no optimiser yet
             self._optimizer.remember(turned["history"])
         self._now = dataclasses.replace(self._now, **turned)
         self._turn_itself(f"Memory ran out at step {self._index}", at, turned)

@@ -108,13 +108,14 @@ class Position:
 
     def _take_up(self, snapshot: Snapshot) -> None:
         """Stand where a snapshot was taken."""
-        self._number, self._scale_step = snapshot.scale, snapshot.scale_step
-        self._boost.factor = snapshot.boost
-        self._here = at_scale(self._pictures, self._scale.size, self._scale.fraction)
+        scale = self._scales[snapshot.scale - 1]
+        here = at_scale(self._pictures, scale.size, scale.fraction)
         device = self._sources.content.device
-        self._image = snapshot.image.to(device).clone()
-        self._optimizer = make_optimizer(self._image, self._now)
+        image = snapshot.image.to(device).clone()
+        self._optimizer = make_optimizer(image, self._now)
         self._optimizer.restore(snapshot.optimizer)
+        self._number, self._scale_step, self._here, self._image = snapshot.scale, snapshot.scale_step, here, image
+        self._boost.factor = snapshot.boost
         self._recent.clear()
         self._recent.extend(torch.tensor(loss) for loss in snapshot.recent)
         if snapshot.watched is None:
