@@ -53,6 +53,25 @@ def test_it_is_that_of_bfgs_over_the_last_pairs_taken_up_again_or_not():
             inverse.restore(state)
 
 
+def test_on_an_apple_gpu_pairs_are_not_copied_by_index(monkeypatch: pytest.MonkeyPatch):
+    """PyTorch 2.5 has no kernel for it there. A device that is called otherwise than where the products are is one."""
+    real = Tensor.index_copy_
+
+    def index_copy(into: Tensor, *arguments) -> Tensor:
+        if into.shape[-1] == SIZE:
+            raise NotImplementedError("aten::index_copy.out")
+        return real(into, *arguments)
+
+    monkeypatch.setattr(Tensor, "index_copy_", index_copy)
+    inverse = InverseHessian(PAIRS, torch.zeros(SIZE, dtype=torch.float64))
+    inverse._device = torch.device("cpu", 0)
+    pairs: list[tuple[Tensor, Tensor]] = []
+    for step, change, gradient in walk(5):
+        inverse.add(step, change)
+        pairs = [*pairs, (step, change)][-PAIRS:]
+        torch.testing.assert_close(inverse.times(gradient), dense(pairs) @ gradient, rtol=1e-9, atol=1e-9)
+
+
 def test_a_product_that_fails_can_be_made_again(monkeypatch: pytest.MonkeyPatch):
     """Memory may run out in it: the pair that was added counts once all the same."""
     inverse = InverseHessian(PAIRS, torch.zeros(SIZE, dtype=torch.float64))

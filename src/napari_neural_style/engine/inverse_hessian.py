@@ -103,7 +103,10 @@ class InverseHessian:
             self._rows[self._written] = 0
             self._written += 1
         for kind, row in enumerate((step, change)):
-            self._rows[:, kind].index_copy_(0, place.to(self._device), row[None])
+            if place.device == self._device:
+                self._rows[:, kind].index_copy_(0, place, row[None])
+            else:  # Apple's GPUs, where PyTorch 2.5 cannot copy by index; the place waits for nothing
+                self._rows[int(place), kind] = row
         self._scale = torch.where(counts, (self._dot(step, step) / square).sqrt(), self._scale)
         count = self.count + counts
         self._first, self.count = (self._first + (count > self.most)) % self._places, count.clamp(max=self.most)
