@@ -120,7 +120,7 @@ def test_when_nothing_fits_it_says_what_would_and_keeps_what_there_is(pair, larg
     with pytest.warns(RecoveredWarning), pytest.raises(OutOfMemoryError, match="Choose a size of 120 or less"):
         for step in stylize(*pair, large):
             seen.append(step)
-    assert [(step.index, step.saved) for step in seen][-1] == (3, True)
+    assert [(step.index, step.saved, step.gave_up) for step in seen][-2:] == [(3, False, False), (3, True, True)]
     assert np.isfinite(seen[-1].image).all()
     monkeypatch.undo()
     *_, end = stylize(*pair, large)

@@ -209,9 +209,10 @@ class Optimization(Position):
         if last.saved and last.index == index:
             return None
         try:
-            return dataclasses.replace(last, index=index, saved=True, shown=self.picture(), notes=self._notes)
+            shown = self.picture()
         except (MemoryError, RuntimeError):
             return None
+        return dataclasses.replace(last, index=index, saved=True, shown=shown, notes=self._notes, gave_up=True)
 
     def _steer(self) -> None:
         """Turn what is to be turned at this step."""

@@ -41,6 +41,8 @@ class Step:
         is saved or a preview is due; like the losses, fetched from the device when first read.
     notes : tuple of str
         What the run turned by itself so far, in sentences: where memory ran out or numbers went wrong.
+    gave_up : bool
+        True where the run cannot go on: this is what there is, and asking for the next step raises why.
     """
 
     index: int
@@ -54,6 +56,7 @@ class Step:
     shown: Shown | None = dataclasses.field(repr=False, compare=False)
     _run: Callable[[], Optimization | None] = dataclasses.field(repr=False, compare=False)
     notes: tuple[str, ...] = ()
+    gave_up: bool = False
 
     @cached_property
     def image(self) -> FloatImage | None:  # noqa: D102

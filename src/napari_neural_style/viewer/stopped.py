@@ -37,6 +37,8 @@ def to_go_on(steps: Iterator[Step], place: Place) -> Generator[Step]:
         try:
             yield step
         except GeneratorExit:
+            if step.gave_up:
+                next(steps)  # raises why, which whoever stopped it has not seen
             if step.done < 1:
                 from napari_neural_style.engine.snapshot import write_snapshot
 

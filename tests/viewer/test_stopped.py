@@ -1,0 +1,29 @@
+"""What a run leaves on disk when it is stopped, without a window."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_neural_style import stylize
+from napari_neural_style.engine.objective import Objective
+from napari_neural_style.engine.recovery import OutOfMemoryError, RecoveredWarning
+from napari_neural_style.viewer.layers import Plane, Spot
+from napari_neural_style.viewer.outputs import Place
+from napari_neural_style.viewer.stopped import new_run, runs_folder, to_go_on
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place(Spot((48, 48), {}), Plane((0, 1), ()), "", {}, new_run())
+
+
+def test_a_run_that_is_stopped_as_it_gives_up_says_why(pair, quick, monkeypatch, place):
+    steps = to_go_on(stylize(*pair, quick), place)
+    next(steps)
+    monkeypatch.setattr(Objective, "evaluate", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.warns(RecoveredWarning):
+        assert next(steps).gave_up
+    with pytest.raises(OutOfMemoryError, match="Choose"):
+        steps.close()
+    assert not place.stopped
+    assert not runs_folder().exists()
