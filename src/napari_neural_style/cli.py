@@ -258,10 +258,12 @@ def _features_list(options: argparse.Namespace) -> None:
     print("self-taught  learned from the images at hand in seconds; nothing to download")
     if options.clear:
         print(f"             removed {feature_cache.clear()} learned before")
+        for kept in feature_cache.entries():
+            print(f"             {kept} cannot be removed; it may be in use")
     else:
-        kept = feature_cache.entries()
-        size = sum(path.stat().st_size for path in kept) / 1e6
-        print(f"             {len(kept)} learned before are kept in {feature_cache.folder()} ({size:.0f} MB)")
+        learned = feature_cache.entries()
+        size = sum(path.stat().st_size for path in learned) / 1e6
+        print(f"             {len(learned)} learned before are kept in {feature_cache.folder()} ({size:.0f} MB)")
 
 
 def _features_download(options: argparse.Namespace) -> None:

@@ -45,6 +45,28 @@ def test_the_cache_does_not_grow_for_ever(pair, quick, monkeypatch):
     assert len(feature_cache.entries()) == 2
 
 
+def test_features_in_use_stay_where_the_system_does_not_remove_them(pair, quick, monkeypatch, capsys):
+    """As Windows does with a file that is mapped."""
+    for seed in range(2):
+        next(stylize(*pair, dataclasses.replace(quick, seed=seed)))
+    used, _ = feature_cache.entries()
+    real = type(used).unlink
+
+    def unlink(path, **options):
+        if path == used:
+            raise PermissionError(13, "in use")
+        real(path, **options)
+
+    monkeypatch.setattr(type(used), "unlink", unlink)
+    monkeypatch.setattr(feature_cache, "KEPT", 0)
+    next(stylize(*pair, dataclasses.replace(quick, seed=2)))
+    assert feature_cache.entries() == [used]
+    assert main(["features", "list", "--clear"]) == 0
+    said = capsys.readouterr().out
+    assert "removed 0" in said
+    assert f"{used} cannot be removed" in said
+
+
 def test_command_line_lists_and_clears(pair, quick, capsys):
     next(stylize(*pair, quick))
     assert main(["features", "list"]) == 0

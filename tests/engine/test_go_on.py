@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +69,18 @@ def test_with_regions_and_a_first_picture(pair, quick, tmp_path):
     assert list(read.sources.guides) == list(snapshot.sources.guides) == [2, 3, 10]
     *_, end = go_on(read)
     np.testing.assert_array_equal(end.image, straight.image)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at the process's memory as Linux tells it")
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_run_does_not_keep_the_file_it_goes_on_from(pair, quick, tmp_path, optimizer):
+    """Windows removes no file that is mapped."""
+    path = tmp_path / "run.safetensors"
+    settings = longer(quick, optimizer=optimizer, learning_rate=0.1)
+    write_snapshot(path, snapshot_after(5, stylize(*pair, settings)))
+    steps = go_on(read_snapshot(path))
+    next(steps)
+    assert str(path) not in Path("/proc/self/maps").read_text()
 
 
 def test_with_features_that_were_given(pair, quick):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from unittest.mock import Mock
+
 import pytest
 
 from napari_neural_style import stylize
 from napari_neural_style.engine.objective import Objective
 from napari_neural_style.engine.recovery import OutOfMemoryError, RecoveredWarning
+from napari_neural_style.viewer import stopped
 from napari_neural_style.viewer.layers import Plane, Spot
 from napari_neural_style.viewer.outputs import Place
 from napari_neural_style.viewer.stopped import new_run, runs_folder, to_go_on
@@ -27,3 +31,15 @@ def test_a_run_that_is_stopped_as_it_gives_up_says_why(pair, quick, monkeypatch,
         steps.close()
     assert not place.stopped
     assert not runs_folder().exists()
+
+
+def test_old_runs_that_cannot_be_removed_do_no_harm(pair, quick, monkeypatch, place):
+    """As on Windows, where one is in use."""
+    monkeypatch.setattr(stopped, "KEPT_RUNS", 1)
+    monkeypatch.setattr(Path, "unlink", Mock(side_effect=PermissionError(13, "in use")))
+    for _ in range(2):
+        place.run = new_run()
+        steps = to_go_on(stylize(*pair, quick), place)
+        next(steps)
+        steps.close()
+    assert len(list(runs_folder().iterdir())) == 2

@@ -70,8 +70,7 @@ def store(key: str, features: Features) -> None:
     metadata = {"layers": ",".join(features.convolutions), "fingerprint": features.fingerprint}
     with contextlib.suppress(OSError):
         write_tensors(folder() / f"{key}.safetensors", numbers, metadata)
-        for old in entries()[KEPT:]:
-            old.unlink(missing_ok=True)
+        _remove(entries()[KEPT:])
 
 
 def entries() -> list[Path]:
@@ -80,8 +79,13 @@ def entries() -> list[Path]:
 
 
 def clear() -> int:
-    """Remove all learned features and return how many there were."""
+    """Remove all learned features and return how many there were; on Windows those that are in use stay."""
     found = entries()
-    for path in found:
-        path.unlink(missing_ok=True)
-    return len(found)
+    _remove(found)
+    return len(found) - len(entries())
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()

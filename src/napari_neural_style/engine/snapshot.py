@@ -108,7 +108,7 @@ def read_snapshot(path: Path) -> Snapshot:
     try:
         with safe_open(path, "pt") as file:
             state = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: _taken(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         if state["format"] != FORMAT:
             raise ValueError(f"{path} was written by another version of napari-neural-style: go on with it there.")
         settings = StyleSettings.from_dict(state["settings"])
@@ -129,6 +129,14 @@ def read_snapshot(path: Path) -> Snapshot:
         )
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
         raise ValueError(f"{path} is damaged or no run of this program: it cannot be gone on with.") from error
+
+
+def _taken(name: str, tensor: Tensor) -> Tensor:
+    """Return what a run can use for long: Windows removes no file that is mapped, as tensors from a file are.
+
+    What is large of the optimiser's memory stays in the file: a run copies it when it is taken up.
+    """
+    return tensor if name.startswith("optimizer ") and tensor.numel() > 9 else tensor.clone()
 
 
 def _watched(state: dict[str, Any], image: Tensor) -> Watched:

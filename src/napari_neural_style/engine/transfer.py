@@ -290,7 +290,7 @@ def _run(
     fingerprint, smallest = features.fingerprint, smallest_side(settings)
     with saying_what_fits(too_large_here):
         run = Optimization(sources, settings, make_trunk, fingerprint, smallest, steering, snapshot)
-    del features, make_trunk, sources
+    del features, make_trunk, sources, snapshot
     yield from run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import uuid
 from collections.abc import Generator, Iterator
@@ -52,6 +53,7 @@ def to_go_on(steps: Iterator[Step], place: Place) -> Generator[Step]:
 def _forget_old_runs() -> None:
     found = sorted(runs_folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found[KEPT_RUNS:]:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on Windows one may be in use
+            path.unlink()
     for path in runs_folder().glob(".*.part"):  # of processes that were killed in the midst of it
         shutil.rmtree(path, ignore_errors=True)
