@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,6 +16,7 @@ from napari_neural_style.engine.recovery import OutOfMemoryError, RecoveredWarni
 from napari_neural_style.viewer import stopped
 from napari_neural_style.viewer.layers import Plane, Spot
 from napari_neural_style.viewer.outputs import Place
+from napari_neural_style.viewer.stacks import LEFT_AFTER, new_stack_path, stacks_folder
 from napari_neural_style.viewer.stopped import new_run, runs_folder, to_go_on
 
 
@@ -43,3 +47,18 @@ def test_old_runs_that_cannot_be_removed_do_no_harm(pair, quick, monkeypatch, pl
         next(steps)
         steps.close()
     assert len(list(runs_folder().iterdir())) == 2
+
+
+def test_what_killed_processes_were_writing_is_removed_and_what_others_write_is_not():
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = [f".{dead.pid}-a.ome.zarr.part", f".{dead.pid}-b.ome.zarr.old", f".{os.getpid()}-c.ome.zarr.part"]
+    parts = [runs_folder() / ".a.safetensors.part", *(stacks_folder() / name for name in names)]
+    for path in parts:
+        path.mkdir(parents=True)
+    for now, left in ((0, parts), (2 * LEFT_AFTER, parts[3:])):
+        for path in parts:
+            os.utime(path, (path.stat().st_mtime - now,) * 2)
+        stopped._forget_old_runs()
+        new_stack_path()
+        assert [path for path in parts if path.exists()] == left

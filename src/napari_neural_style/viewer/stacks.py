@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 KEPT_DAYS = 30
 """How long stacks of ended processes are kept."""
+LEFT_AFTER = 3600
+"""Seconds after which nobody writes what is half written any more: its process was killed."""
 _TIMES = ("t", "time", "frame", "frames")
 _DEPTHS = ("z", "depth", "slice", "slices", "plane")
 _CHANNELS = ("c", "ch", "channel", "channels", "rgb", "wavelength")
@@ -276,12 +278,13 @@ def _stored(names: Sequence[str]) -> list[str]:
 
 
 def _forget_old_stacks() -> None:
-    """Remove stacks of processes that ended long ago."""
+    """Remove stacks of processes that ended long ago, and what killed ones were writing."""
     import psutil
 
-    for path in stacks_folder().glob("*.zarr"):
-        pid = path.name.partition("-")[0]
+    for path in stacks_folder().glob("*"):
+        pid = path.name.removeprefix(".").partition("-")[0]
+        whole = path.suffix == ".zarr"
         with contextlib.suppress(OSError):
-            old = time.time() - path.stat().st_mtime > KEPT_DAYS * 86400
+            old = time.time() - path.stat().st_mtime > (KEPT_DAYS * 86400 if whole else LEFT_AFTER)
             if old and pid.isdigit() and not psutil.pid_exists(int(pid)):
                 shutil.rmtree(path, ignore_errors=True)

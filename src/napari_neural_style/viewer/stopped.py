@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.viewer.large import keep_large
+from napari_neural_style.viewer.stacks import LEFT_AFTER
 
 if TYPE_CHECKING:
     from napari_neural_style.engine.transfer import Step
@@ -55,5 +57,7 @@ def _forget_old_runs() -> None:
     for path in found[KEPT_RUNS:]:
         with contextlib.suppress(OSError):  # on Windows one may be in use
             path.unlink()
-    for path in runs_folder().glob(".*.part"):  # of processes that were killed in the midst of it
-        shutil.rmtree(path, ignore_errors=True)
+    for path in runs_folder().glob(".*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFT_AFTER:  # else another process may be writing it
+                shutil.rmtree(path)
