@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import torch
 
 from napari_neural_style import stylize
 from napari_neural_style.cli import main
@@ -19,13 +20,17 @@ def test_the_second_run_learns_nothing_and_gives_the_same_picture(pair, quick, m
     np.testing.assert_array_equal(second.image, first.image)
 
 
-def test_other_images_seeds_and_learners_learn_afresh(pair, quick, monkeypatch):
+def test_other_images_seeds_learners_threads_and_versions_learn_afresh(pair, quick, monkeypatch):
     next(stylize(*pair, quick))
     next(stylize(*pair, dataclasses.replace(quick, seed=1)))
     next(stylize(pair[1], pair[0], quick))
     monkeypatch.setattr(self_taught, "VERSION", "another")
     next(stylize(*pair, quick))
-    assert len(feature_cache.entries()) == 4
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    next(stylize(*pair, quick))
+    monkeypatch.setattr(torch, "__version__", "another")
+    next(stylize(*pair, quick))
+    assert len(feature_cache.entries()) == 6
 
 
 def test_a_damaged_file_is_learned_again(pair, quick):

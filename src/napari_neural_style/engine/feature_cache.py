@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -24,7 +25,7 @@ def folder() -> Path:
 
 
 def key_of(images: Sequence[Tensor], layers: Iterable[str], pooling: str, seed: int, learner: str) -> str:
-    """Return the name that features go by: a hash of all they were learned from.
+    """Return the name that features go by: a hash of all that their last bits depend on.
 
     Parameters
     ----------
@@ -37,7 +38,8 @@ def key_of(images: Sequence[Tensor], layers: Iterable[str], pooling: str, seed: 
     learner : str
         The learner's own constants, so that another version learns afresh.
     """
-    digest = hashlib.sha256(repr((sorted(layers), pooling, seed, learner)).encode())
+    computed_by = torch.__version__, torch.get_num_threads()
+    digest = hashlib.sha256(repr((sorted(layers), pooling, seed, learner, computed_by)).encode())
     for image in images:
         digest.update(repr((tuple(image.shape), image.device.type)).encode())
         digest.update(image.detach().cpu().contiguous().view(-1).numpy().data)
