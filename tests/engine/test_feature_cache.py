@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from unittest.mock import Mock
 
 import numpy as np
 import torch
@@ -41,6 +42,13 @@ def test_a_damaged_file_is_learned_again(pair, quick):
         path.write_bytes(damaged)
         assert next(stylize(*pair, quick)).fingerprint == fingerprint
         assert feature_cache.load(path.stem).fingerprint == fingerprint
+
+
+def test_a_cache_that_can_only_be_read_serves(pair, quick, monkeypatch):
+    next(stylize(*pair, quick))
+    (path,) = feature_cache.entries()
+    monkeypatch.setattr(type(path), "touch", Mock(side_effect=PermissionError(13, "only to be read")))
+    assert feature_cache.load(path.stem) is not None
 
 
 def test_the_cache_does_not_grow_for_ever(pair, quick, monkeypatch):

@@ -55,9 +55,10 @@ def load(key: str) -> Features | None:
             metadata = file.metadata()
             for layer in metadata["layers"].split(","):
                 convolutions[layer] = (file.get_tensor(f"{layer}.weight"), file.get_tensor(f"{layer}.bias"))
-        path.touch()
     except Exception:  # whatever is wrong with the file, learning again is right
         return None
+    with contextlib.suppress(OSError):  # a cache may be there to be read only
+        path.touch()
     fingerprint = fingerprint_of(convolutions)
     if fingerprint != metadata.get("fingerprint"):
         return None
