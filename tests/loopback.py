@@ -55,7 +55,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         begin = 0 if fault == "norange" else int((self.headers.get("Range") or "bytes=0-")[6:-1])
         if begin and begin >= len(body):
-            self.send_error(416, "Range Not Satisfiable")
+            self.send_response(416, "Range Not Satisfiable")
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         self.send_response(206 if begin else 200)
         if begin:

@@ -118,6 +118,8 @@ def fetch(url: str, path: Path, received: Received | None = None) -> str:
         except HTTPError as error:
             if error.code != 416 or not part.done:
                 raise DownloadError(f"{host} answered {error.code} {error.reason}. Try again later.") from error
+            if error.headers.get("Content-Range") == f"bytes */{part.done}":
+                return part.digest.hexdigest()  # nothing is left to fetch
             part.begin_anew()  # there is more than the server has
         except _CutError as error:
             fruitless = 0 if part.done > most else fruitless + 1
