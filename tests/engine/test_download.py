@@ -4,10 +4,12 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from counts import cases, count
@@ -15,7 +17,7 @@ from disks import room_for
 from loopback import INDEX, Handler, address
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.cli import main
-from napari_neural_style.engine import fetch
+from napari_neural_style.engine import fetch, tensors
 from napari_neural_style.engine.download import LOCK, DownloadError, download_pretrained
 from napari_neural_style.engine.weights import KNOWN_HASHES, hash_in, is_whole, load_features, torchvision_url
 
@@ -168,7 +170,7 @@ def test_through_a_proxy(server, whole_file, monkeypatch):
 
 ASKING = """
 import sys
-from napari_neural_style.engine import fetch
+from napari_neural_style.engine import fetch, tensors
 from napari_neural_style.engine.download import download_pretrained
 download_pretrained(lambda done, total: print(done, total, flush=True), sys.argv[1])
 print("whole", flush=True)
@@ -239,6 +241,14 @@ def test_full_disk(server, whole_file, room):
     assert not pretrained_path().exists()
     assert not left_behind()
     assert is_complete(download_pretrained(url=url))
+
+
+def test_full_disk_as_windows_tells_it(server, whole_file, monkeypatch):
+    said = SafetensorError("I/O error: There is not enough space on the disk. (os error 112)")
+    monkeypatch.setattr(tensors, "save_file", Mock(side_effect=said))
+    monkeypatch.setattr(tensors.sys, "platform", "win32")
+    with pytest.raises(DownloadError, match="is full"):
+        download_pretrained(url=address(server, whole_file))
 
 
 @pytest.mark.parametrize("folder", ["file", "file/inside", "/proc"])

@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_ON_WINDOWS = {39, 112}
+"""Windows' own numbers, ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -31,7 +36,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     except SafetensorError as error:
         # It says in words only what the system said: "(os error 28)", in older versions "code: 28".
         codes = [int(code) for code in re.findall(r"(?:os error|code:) (\d+)", str(error))]
-        full = not {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}.isdisjoint(codes)
+        full = not (_FULL_ON_WINDOWS if sys.platform == "win32" else _FULL).isdisjoint(codes)
         raise OSError(errno.ENOSPC if full else errno.EIO, f"{path} cannot be written: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
