@@ -35,7 +35,8 @@ class Features:
         How images and feature maps are padded: by reflection, or images by this colour (in normalised
         RGB) and feature maps by zero.
     fingerprint : str
-        SHA-256 of the numbers, to tell one set of features from another.
+        SHA-256 of the numbers as they were learned or read, to tell one set of features from another; those that
+        :func:`~napari_neural_style.engine.rescaling.rescaled` returns keep it.
     """
 
     source: str
