@@ -51,8 +51,10 @@ def test_guides_are_soft_and_share_the_picture_out(size):
         assert carried(guides[2], layer).square().sum() == pytest.approx(1)
 
 
-def test_label_0_stays_as_it_is_and_the_rest_is_painted(pair, quick, halves):
-    *_, step = stylize(*pair, dataclasses.replace(quick, steps=20), content_regions=halves)
+@pytest.mark.parametrize(("mode", "steps"), [("transfer", 20), ("content", 2)])
+def test_label_0_stays_as_it_is_and_the_rest_is_painted(pair, quick, halves, mode, steps):
+    settings = dataclasses.replace(quick, steps=steps, mode=mode)
+    *_, step = stylize(pair[0], None if mode == "content" else pair[1], settings, content_regions=halves)
     content = to_array(resize(to_tensor(to_rgb(pair[0])), step.image.shape[:2]))
     np.testing.assert_allclose(step.image[:, :22], content[:, :22], atol=1e-6)
     assert np.abs(step.image[:, 26:] - content[:, 26:]).mean() > 0.05

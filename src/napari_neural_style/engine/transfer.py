@@ -70,7 +70,8 @@ def stylize(
         The values of `content` that mean 0 and 1.
     content_regions : array of int, optional
         Labels, shape (H, W). What is labelled 0 stays as it is; the rest takes the style of the style image's same
-        label, or the whole style image's where that has no labels. Edges are soft.
+        label, or the whole style image's where that has no labels. Edges are soft. In mode ``"content"`` all labels
+        above 0 are one; in mode ``"texture"`` they are not used.
     style_regions : array of int, or list of such arrays and None, optional
         Labels of the style image, or of each. Without `content_regions` the style is what is labelled above 0.
     features : Features, optional
@@ -195,7 +196,7 @@ def _pictures(
 def _labels(
     regions: npt.ArrayLike | None, content: FloatImage, settings: StyleSettings
 ) -> npt.NDArray[np.int64] | None:
-    if regions is None or settings.mode != "transfer":
+    if regions is None or settings.mode == "texture":
         return None
     return checked_labels(regions, content.shape[:2], "content_regions")
 
