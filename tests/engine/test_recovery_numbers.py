@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
+from itertools import count
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from napari_neural_style.engine import recovery
 from napari_neural_style.engine.objective import Objective
 from napari_neural_style.engine.recovery import DivergedError, RecoveredWarning, Watch
 from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
+from napari_neural_style.engine.tiling import TiledObjective
 from napari_neural_style.engine.transfer import features_for, go_on
 from replay import assert_replayed
 
@@ -61,6 +63,27 @@ def test_a_step_that_is_made_again_raises_the_content_weight_once(pair, large, m
         with pytest.warns(RecoveredWarning, match="step 6: the run went back to step 4"):
             steps = list(stylize(*pair, settings))
     assert_replayed(pair, steps[-1])
+
+
+def test_numbers_that_go_wrong_after_memory_ran_out(pair, large, monkeypatch):
+    """The steps that are made again are made in the smaller tiles."""
+    real, calls = Objective.evaluate, count(1)
+
+    def evaluate(self, image):
+        if next(calls) == 4:
+            raise MemoryError
+        return real(self, image)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Objective, "evaluate", evaluate)
+        spoil(patched, TiledObjective, "evaluate", {1}, float("nan"))
+        with pytest.warns(RecoveredWarning) as caught:
+            *_, end = stylize(*pair, large)
+    assert [str(each.message).partition(";")[0] for each in caught] == [
+        "Memory ran out at step 4",
+        "Numbers went wrong at step 4: the run went back to step 2",
+    ]
+    assert_replayed(pair, end)
 
 
 def test_a_gradient_that_stays_wrong_ends_in_a_sentence(pair, large, monkeypatch):

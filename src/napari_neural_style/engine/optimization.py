@@ -14,7 +14,7 @@ from napari_neural_style.engine.images import size_of
 from napari_neural_style.engine.memory import too_large
 from napari_neural_style.engine.objective import weights_of
 from napari_neural_style.engine.optimizers import make_optimizer
-from napari_neural_style.engine.position import Position
+from napari_neural_style.engine.position import Position, turned_until
 from napari_neural_style.engine.preparation import Sources
 from napari_neural_style.engine.recovery import (
     STEP_RULE,
@@ -187,6 +187,10 @@ class Optimization(Position):
                 f"Numbers went wrong at step {wrong}, and {self._watch.failures - 1} safer ways did not help. Choose "
                 "smaller weights and learning_rate, or other features."
             )
+        # What memory that ran out since has turned holds from there on too.
+        then = turned_until(self._settings, kept.index + 1)
+        less = {name: getattr(self._now, name) for name in ("tile", "history")}
+        turned = {name: new for name, new in less.items() if new != getattr(then, name)} | turned
         self._turn_itself(
             f"Numbers went wrong at step {wrong}: the run went back to step {kept.index}", kept.index + 1, turned
         )

@@ -29,6 +29,15 @@ PLATEAU = 10
 """Steps over which `min_improvement` is averaged."""
 
 
+def turned_until(settings: StyleSettings, index: int) -> StyleSettings:
+    """Return settings with what is turned in their first steps."""
+    now = settings
+    for step, turned in settings.changes.items():
+        if step <= index:
+            now = dataclasses.replace(now, **turned)
+    return now
+
+
 class Position:
     """Where a run stands: its scale, its image, and all that the next step takes.
 
@@ -64,9 +73,7 @@ class Position:
         self._index = 0
         if snapshot is not None:
             self._index = snapshot.index
-            for step, turned in settings.changes.items():
-                if step <= snapshot.index:
-                    self._now = dataclasses.replace(self._now, **turned)
+            self._now = turned_until(settings, snapshot.index)
         self._trunk = make_trunk(self._now.precision)
         # It holds the filters' own numbers, which are not needed again where those are computed with.
         self._make_trunk = None if self._now.precision == "float32" else make_trunk
