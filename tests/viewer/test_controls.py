@@ -156,7 +156,7 @@ def test_what_does_not_count_in_a_mode_cannot_be_chosen(widget):
         found[mode] = [field.native.isEnabled() for field in fields]
     assert found == {
         "transfer": [True, True, True, True, True],
-        "content": [False, True, True, False, False],
+        "content": [True, True, True, False, False],
         "texture": [False, False, False, True, True],
     }
 

@@ -154,8 +154,7 @@ class MoreInputs:
 
     def suit(self, mode: str) -> None:
         """Enable what counts in a mode."""
-        self.content_regions.enabled = mode == "transfer"
-        self.area.enabled = self.start_from.enabled = mode != "texture"
+        self.content_regions.enabled = self.area.enabled = self.start_from.enabled = mode != "texture"
         self._rows.enabled = self.add.enabled = mode != "content"
 
     @property

@@ -119,7 +119,7 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
         None if start is None else _start_reader(viewer, start, working_size(size_of(content, plane), settings))
     )
     read_styles = [_style_readers(viewer, style, settings) for style in styles]
-    if settings.mode == "transfer" and inputs.more.content_regions.value is not None:
+    if inputs.more.content_regions.value is not None:
         sources["content_regions"] = inputs.more.content_regions.value.name
     if start is not None:
         sources["initial"] = start.name
