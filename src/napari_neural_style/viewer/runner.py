@@ -93,6 +93,11 @@ class Runner:
         return len(self.queue) if "queue" in self.__dict__ else 0
 
     @property
+    def paints(self) -> bool:
+        """Whether a run is going, which a download is not."""
+        return self._outputs is not None
+
+    @property
     def steerable(self) -> bool:
         """Whether a run is going that can be steered."""
         return self._steering is not None

@@ -311,8 +311,9 @@ class StyleTransferWidget(Container):
         self._runner.download(self.native)
 
     def _say_running(self, words: str) -> None:
-        """Say what a run is at, and why no other can wait for it."""
-        self._say("\n".join(filter(None, (words, self._reason and f"No next run: {self._reason}"))))
+        """Say what a run or a download is at, and why no run can wait for a run."""
+        reason = self._reason if self._runner.paints else ""
+        self._say(f"{words}\nNo next run: {reason}" if reason else words)
 
     def _on_said(self, words: str) -> None:
         self._say_running(words)
