@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -137,15 +134,8 @@ def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, ca
         assert type(to_colors) is (Direct if matrix and dtype == torch.bfloat16 else FromColors)
 
 
-def test_without_onednns_bfloat16_it_is_float32():
-    """Its reference code takes hundreds of times as long."""
-    asking = "from napari_neural_style.engine.devices import resolve_device, resolve_precision as precision\n"
-    asking += "print(precision('auto', resolve_device('cpu')))"
-    held = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-    done = subprocess.run([sys.executable, "-c", asking], capture_output=True, text=True, check=True, env=held)
-    assert done.stdout.split() == ["torch.float32"]
-
-
-def test_without_onednn_it_is_float32(monkeypatch):
-    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+@pytest.mark.parametrize("operators", [{}, {"_is_mkldnn_bf16_supported": lambda: False}])
+def test_without_onednns_bfloat16_it_is_float32(monkeypatch, operators):
+    """Where PyTorch comes without oneDNN, or ONEDNN_MAX_CPU_ISA holds that to AVX2."""
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**operators))
     assert resolve_precision("auto", CPU) == torch.float32

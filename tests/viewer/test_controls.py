@@ -102,19 +102,7 @@ def test_the_style_strength_gives_weights_that_can_be_used(widget):
     assert widget.style_strength.value == 100
 
 
-def test_what_is_typed_goes_where_the_keyboard_is(widget):
-    opened(widget, "advanced")
-    typed(widget.size, "512")
-    assert widget.size.value == 512
-    typed(widget.size, "5")
-    typed(widget._fields["style_weight"], "40")
-    assert widget.size.value == SETTINGS["size"].low
-    assert widget.settings.style_weight == 40
-    assert widget._fields["style_weight"].native.hasFocus()
-    assert widget.style_strength.value == round(style_strength(widget.settings))
-
-
-def test_the_keyboard_goes_through_presets_and_along_a_slider(widget):
+def test_the_keyboard_stays_where_it_is(widget):
     focused(widget.preset)
     for _ in range(2):
         QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Down)
@@ -126,6 +114,15 @@ def test_the_keyboard_goes_through_presets_and_along_a_slider(widget):
     for _ in range(3):
         QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Right)
     assert widget.style_strength.value == before + 3
+    opened(widget, "advanced")
+    typed(widget.size, "512")
+    assert widget.size.value == 512
+    typed(widget.size, "5")
+    typed(widget._fields["style_weight"], "40")
+    assert widget.size.value == SETTINGS["size"].low
+    assert widget.settings.style_weight == 40
+    assert widget._fields["style_weight"].native.hasFocus()
+    assert widget.style_strength.value == round(style_strength(widget.settings))
 
 
 def test_tab_goes_from_top_to_bottom(widget):
