@@ -227,29 +227,23 @@ def plain_lbfgs(judge: Judge, steps: int) -> tuple[float, float]:
     optimizer = torch.optim.LBFGS(
         [image], lr=1, max_iter=steps, max_eval=steps, tolerance_grad=-1, tolerance_change=-1, history_size=100
     )
-    plainly: list[float] = []
-    evaluations, evaluating = 0, 0.0
+    taken: list[float] = []
 
     def closure() -> Tensor:
-        nonlocal evaluations, evaluating
         started = synchronized(judge.device)
         optimizer.zero_grad()
-        if evaluations % 20 == 0:
+        if len(taken) % 20 == 0:
             total = plain(image)
             total.backward()
-            taken = synchronized(judge.device) - started
-            plainly.append(taken)
         else:
             _, total, image.grad = judge.objective(image)
-            taken = synchronized(judge.device) - started
-        evaluations += 1
-        evaluating += taken
+        taken.append(synchronized(judge.device) - started)
         return total
 
     started = synchronized(judge.device)
     optimizer.step(closure)
-    seconds = synchronized(judge.device) - started - evaluating + evaluations * statistics.median(plainly)
-    return judge(image.detach()), seconds
+    besides = synchronized(judge.device) - started - sum(taken)
+    return judge(image.detach()), besides + len(taken) * statistics.median(taken[::20])
 
 
 def losses(device: torch.device) -> str:

@@ -83,9 +83,14 @@ def _joined(words: Sequence[str]) -> str:
     """Return words as the system's shells take them: on Windows both cmd and PowerShell."""
     if sys.platform != "win32":
         return shlex.join(words)
-    plain = re.compile(r"[\w.:=/+-]+")  # to PowerShell , and ; mean something, to Git's shell a backslash
-    quoted = (word if plain.fullmatch(word) else subprocess.list2cmdline([word]) for word in words)
-    return " ".join(word if plain.fullmatch(word) or word.startswith('"') else f'"{word}"' for word in quoted)
+    return " ".join(map(_quoted_on_windows, words))
+
+
+def _quoted_on_windows(word: str) -> str:
+    if re.fullmatch(r"[\w.:=/+-]+", word):  # to PowerShell , and ; mean something, to Git's shell a backslash
+        return word
+    quoted = subprocess.list2cmdline([word])
+    return quoted if quoted.startswith('"') else f'"{quoted}"'
 
 
 def _saving(settings: StyleSettings, step: int) -> StyleSettings:

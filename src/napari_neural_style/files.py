@@ -194,13 +194,18 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
     ome_zarr = is_ome_zarr(path)
     if path.suffix.lower() not in SUFFIXES and not ome_zarr:
         raise ValueError(f"{str(path)!r}: the name of an image must end in one of {', '.join((*SUFFIXES, OME_ZARR))}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name!r} to.")
+    check_folder_of(path)
     if (ome_zarr or keep_originals) and path.exists() and read_made_by(path) is None:
         raise ValueError(f"{str(path)!r} is there, and no result of napari-neural-style: choose another name.")
     if (path.is_dir() and not ome_zarr) or not os.access(path.parent, os.W_OK):
         raise ValueError(f"{str(path)!r} cannot be written.")
     return path
+
+
+def check_folder_of(path: Path) -> None:
+    """Raise a ValueError if there is no folder that a file would be written to."""
+    if not path.parent.is_dir():
+        raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name!r} to.")
 
 
 def check_steps_folder(folder: Path, steps: int) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.step import Step
-from napari_neural_style.files import SUFFIXES
+from napari_neural_style.files import SUFFIXES, check_folder_of
 from napari_neural_style.whole import whole_file
 
 Seen = tuple[int, int, Losses, float]
@@ -28,8 +28,7 @@ def check_report(path: Path) -> Path:
         raise ValueError(f"{str(path)!r} is a folder: name a file for the report, such as report.json.")
     if path.suffix.lower() in SUFFIXES:
         raise ValueError(f"{str(path)!r} is the name of an image: name a file for the report, such as report.json.")
-    if not path.parent.is_dir():
-        raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name!r} to.")
+    check_folder_of(path)
     if path.exists() and not _is_report(path):
         raise ValueError(f"{str(path)!r} is there, and no report of napari-neural-style: choose another name.")
     if not os.access(path.parent, os.W_OK):

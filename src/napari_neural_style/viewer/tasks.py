@@ -230,9 +230,10 @@ def go_on_task(layer: Image) -> Task:
     settings = settings_of(made_by)
     title = str(layer.name).partition(" · step ")[0]
     # The run's axes: others may be shown by now. A file that was opened again has the last two of them only.
-    down, across = made_by.get("run_axes") or (0, 1)
-    if max(down, across) >= layer.ndim or "run_axes" not in made_by:
-        down, across = (layer.ndim - 2, layer.ndim - 1)[:: 1 if down < across else -1]
+    last = layer.ndim - 2, layer.ndim - 1
+    down, across = made_by.get("run_axes") or last
+    if max(down, across) >= layer.ndim:
+        down, across = last if down < across else last[::-1]
     place = Place(layer, Plane((down, across), (0,) * layer.ndim), title, dict(sources_of(layer)), new_run())
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
