@@ -73,9 +73,11 @@ def test_sixteen_bits(tmp_path):
     tifffile.imwrite(tmp_path / "gray.tif", gray)
     tifffile.imwrite(tmp_path / "color.tif", np.stack([gray] * 3, -1), photometric="rgb")
     tifffile.imwrite(tmp_path / "planes.tif", np.stack([gray] * 3), photometric="rgb", planarconfig="separate")
-    for name in ("gray.png", "gray.tif"):
+    tifffile.imwrite(tmp_path / "one of each.tif", gray[None, None])
+    tifffile.imwrite(tmp_path / "one color.tif", np.stack([gray] * 3, -1)[None], photometric="rgb")
+    for name in ("gray.png", "gray.tif", "one of each.tif"):
         np.testing.assert_array_equal(read_image(tmp_path / name), gray)
-    for name in ("color.tif", "planes.tif"):
+    for name in ("color.tif", "planes.tif", "one color.tif"):
         np.testing.assert_array_equal(read_image(tmp_path / name), np.stack([gray] * 3, -1))
 
 

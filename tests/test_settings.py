@@ -108,6 +108,12 @@ def test_whole_numbers_may_be_written_otherwise():
         StyleSettings(size=from_text("size", "512.5"))
 
 
+def test_what_is_turned_twice_at_a_step_gets_a_sentence():
+    assert from_text("changes", "9:color=free;9:style_weight=2")["9"] == {"color": "free", "style_weight": 2}
+    with pytest.raises(ValueError, match="color is turned twice at step 9"):
+        from_text("changes", "9:color=free,color=content")
+
+
 def test_settings_of_a_newer_version_get_a_sentence():
     with pytest.raises(ValueError, match="Unknown setting glitter"):
         StyleSettings.from_dict({"glitter": 1})

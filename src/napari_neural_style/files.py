@@ -150,6 +150,8 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
                 axes, array = "YXS", _pixels(image)
         else:
             axes, array = series.axes, series.asarray()
+    alone = tuple(axis for axis, name in enumerate(axes) if name not in "YXS" and array.shape[axis] == 1)
+    array, axes = array.squeeze(alone), "".join(name for axis, name in enumerate(axes) if axis not in alone)
     if colors == WHITE_IS_0 and array.dtype.kind in "bu":
         array = ~array
     if palette is not None and array.ndim == 2:

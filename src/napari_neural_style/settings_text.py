@@ -66,7 +66,10 @@ def _changes_from_text(text: str) -> dict[str, dict[str, Any]]:
             name, equals, value = (part.strip() for part in pair.partition("="))
             if not colon or not equals or name not in SETTINGS:
                 raise ValueError(f"changes: {entry!r} is not of the form 100:style_weight=40,color=content.")
-            changes.setdefault(step.strip(), {})[name] = from_text(name, value)
+            there = changes.setdefault(step.strip(), {})
+            if name in there:
+                raise ValueError(f"changes: {name} is turned twice at step {step.strip()}.")
+            there[name] = from_text(name, value)
     return changes
 
 

@@ -6,11 +6,14 @@ import dataclasses
 import gc
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
 from napari_neural_style import StyleSettings, stylize
+from napari_neural_style.engine import feature_cache, self_taught
 from napari_neural_style.engine.recovery import RecoveredWarning
 from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
 from napari_neural_style.engine.steering import Steering
@@ -89,8 +92,18 @@ def test_with_features_that_were_given(pair, quick):
     *_, straight = stylize(*pair, settings, features=features)
     *_, end = go_on(snapshot_after(5, stylize(*pair, settings, features=features)), features=features)
     np.testing.assert_array_equal(end.image, straight.image)
+    feature_cache.clear()
     with pytest.raises(ValueError, match="other features"):
         list(go_on(snapshot_after(5, stylize(*pair, settings, features=features))))
+
+
+def test_learned_features_are_kept_for_it_whatever_would_be_learned_now(pair, quick, monkeypatch):
+    *_, straight = stylize(*pair, longer(quick))
+    snapshot = snapshot_after(5, stylize(*pair, longer(quick)))
+    monkeypatch.setattr(self_taught, "learn", Mock(side_effect=AssertionError("learned anew")))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    *_, end = go_on(snapshot)
+    np.testing.assert_array_equal(end.image, straight.image)
 
 
 def test_what_was_turned_takes_effect_is_noted_and_replayed(pair, quick):

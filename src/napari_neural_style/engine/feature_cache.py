@@ -65,6 +65,15 @@ def load(key: str) -> Features | None:
     return Features("self-taught", convolutions, "reflect", fingerprint)
 
 
+def load_fingerprint(fingerprint: str) -> Features | None:
+    """Return features that were kept, by their fingerprint, however they were learned; None if there are none."""
+    for path in entries():
+        with contextlib.suppress(Exception), safe_open(path, "pt") as file:
+            if file.metadata().get("fingerprint") == fingerprint:
+                return load(path.stem)
+    return None
+
+
 def store(key: str, features: Features) -> None:
     """Keep features; where nothing can be written, nothing is kept."""
     numbers = {}

@@ -259,9 +259,11 @@ def _images(pictures: Pictures, settings: StyleSettings) -> list[Tensor]:
     return [normalized_rgb(picture) for picture in (*content, *(brush.picture for brush in pictures.brushes))]
 
 
-def _features(settings: StyleSettings, images: list[Tensor], progress: Progress | None) -> Features:
+def _features(
+    settings: StyleSettings, images: list[Tensor], progress: Progress | None, fingerprint: str | None = None
+) -> Features:
     layers = layers_of(settings)
-    features = load_features(settings, layers, images, progress)
+    features = load_features(settings, layers, images, progress, fingerprint)
     if not settings.rescale_features:
         return features
     return rescaled(features, images, layers, settings.pooling, int(settings.tile))
@@ -280,7 +282,7 @@ def _run(
     too_large_here = partial(_too_large, size_of(sources.content), settings)
     if features is None:
         with saying_what_fits(too_large_here):
-            features = _features(settings, images, progress)
+            features = _features(settings, images, progress, None if snapshot is None else snapshot.fingerprint)
     elif missing := set(layers_up_to(layers)) - set(features.convolutions):
         raise ValueError(f"The features given have no {', '.join(sorted(missing))}, which the settings need.")
     images.clear()

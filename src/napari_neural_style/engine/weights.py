@@ -62,6 +62,7 @@ def load_features(
     layers: Iterable[str],
     images: Sequence[Tensor],
     progress: Callable[[str, float], None] | None = None,
+    fingerprint: str | None = None,
 ) -> Features:
     """Load or learn the features that resolved settings name.
 
@@ -75,6 +76,9 @@ def load_features(
         Normalised RGB, each (1, 3, H, W), for self-taught features.
     progress : callable, optional
         Called with a sentence and a fraction.
+    fingerprint : str, optional
+        That of self-taught features to be used again: learning anew gives others with another number of threads or
+        version of PyTorch.
 
     Raises
     ------
@@ -82,6 +86,8 @@ def load_features(
         If a file holds no such features; the message names the layer.
     """
     if settings.features == "self-taught":
+        if fingerprint is not None and (kept := feature_cache.load_fingerprint(fingerprint)) is not None:
+            return kept
         layers = set(layers)
         key = feature_cache.key_of(images, layers, settings.pooling, settings.seed, self_taught.VERSION)
         features = feature_cache.load(key)
