@@ -133,9 +133,10 @@ def test_one_image_is_one_image(tmp_path):
 def test_words_name_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in" / "deep").mkdir(parents=True)
-    for name in ("in/b.png", "in/a.jpg", "in/note.txt", "in/deep/c.png", "x[1].png"):
+    for name in ("in/b.png", "in/a.jpg", "in/note.txt", "in/deep/c.png", "x[1].png", "in/._a.jpg"):
         (tmp_path / name).touch()
     write_zarr(tmp_path / "in" / "s.zarr", VALUES)
+    write_zarr(tmp_path / "in" / ".s-oil.ome.zarr.part", VALUES)
 
     def names(*words):
         return [str(path.relative_to(tmp_path)) for path in find(words)]
@@ -160,6 +161,11 @@ def test_what_cannot_be_read_gets_a_sentence(tmp_path):
         tifffile.imwrite(tmp_path / "colors.tif", np.zeros(shape, np.uint8), photometric=colors)
         with pytest.raises(ValueError, match=f"{words}. Save it as RGB"):
             look_at(tmp_path / "colors.tif")
+    tifffile.imwrite(
+        tmp_path / "colors.tif", np.zeros((3, 8, 9), np.uint8), photometric="palette", colormap=np.zeros((3, 256), "H")
+    )
+    with pytest.raises(ValueError, match=r"palette\. Save it as RGB"):
+        look_at(tmp_path / "colors.tif")
     group = zarr.open_group(tmp_path / "g.zarr", mode="w")
     group.create_array("pixels", data=VALUES)
     with pytest.raises(ValueError, match=r"name one array in it \(pixels\)"):

@@ -1,8 +1,10 @@
-"""Where features are kept between runs."""
+"""Where features and stopped runs are kept."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -29,3 +31,12 @@ def cache_folder() -> Path:
 def pretrained_path() -> Path:
     """Return where the pretrained features are, or would be."""
     return cache_folder() / "vgg19-imagenet1k-v1.safetensors"
+
+
+def newest_first(paths: Iterable[Path]) -> list[Path]:
+    """Return files in the order of their last use; one that another process removed meanwhile is left out."""
+    times: dict[Path, float] = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            times[path] = path.stat().st_mtime
+    return sorted(times, key=times.__getitem__, reverse=True)

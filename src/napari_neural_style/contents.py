@@ -107,7 +107,9 @@ def find(words: Iterable[str]) -> list[Path]:
         if path.is_file() or is_zarr(path):
             matches = [path]
         elif path.is_dir():
-            matches = sorted(p for p in path.iterdir() if is_zarr(p) or p.suffix.lower() in IMAGES)
+            # Hidden are stacks that a batch has not finished, and what macOS keeps beside files.
+            seen = (p for p in path.iterdir() if not p.name.startswith("."))
+            matches = sorted(p for p in seen if is_zarr(p) or p.suffix.lower() in IMAGES)
         else:
             every = (Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207
             matches = sorted(p for p in every if p.is_file() or is_zarr(p))
@@ -162,7 +164,8 @@ def _check_colors(path: Path) -> None:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        colors = colors_of(file.pages[0])
+        page = file.pages[0]
+        colors = "those of a palette" if getattr(page, "colormap", None) is not None else colors_of(page)
     if colors:
         raise NoImageError(f"Its colours are {colors}. Save it as RGB, or as grey with 0 as black.")
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from napari_neural_style import StyleSettings
+from napari_neural_style.engine import memory
 from napari_neural_style.engine.memory import (
     HOST_TILE,
     SIDES,
@@ -70,3 +71,20 @@ def test_what_cannot_fit_gets_a_sentence():
 
 def test_there_is_memory():
     assert free_bytes(CPU) > 2**20
+
+
+def test_what_a_container_leaves_is_what_is_free(tmp_path, monkeypatch):
+    job = tmp_path / "slurm" / "job"
+    job.mkdir(parents=True)
+    (tmp_path / "own").write_text("4:memory:/else\n0::/slurm/job\n")
+    monkeypatch.setattr(memory, "_OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    without = free_bytes(CPU)
+    assert without > 300_000
+    for group, limit in ((job, "max"), (tmp_path / "slurm", "1000000"), (tmp_path, "9000000")):
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text("800000\n")
+        (group / "memory.stat").write_text("anon 700000\ninactive_file 100000\n")
+    assert free_bytes(CPU) == 300_000
+    (tmp_path / "slurm" / "memory.current").write_text("1200000\n")
+    assert free_bytes(CPU) == 0

@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_neural_style import StyleSettings
 from napari_neural_style.viewer.stopped import runs_folder
+from napari_neural_style.viewer.tasks import go_on_task
 from window import KEY, endless, opened, press, result_of, run_to_the_end, wait_until
 
 
@@ -60,6 +61,23 @@ def test_a_run_that_is_no_longer_kept_is_told(viewer, widget):
         path.unlink()
     press(opened(widget, "results")._results.go_on)
     assert "no longer kept" in widget.message.value
+
+
+def test_damaged_provenance_gets_a_sentence(viewer, widget):
+    run_to_the_end(widget)
+    result = result_of(viewer)
+    viewer.layers.selection.active = result
+    opened(widget, "results")
+    for damaged in ({"styles": 5}, {"styles": [["waves"]]}, {"styles": [["waves", None]]}, {"style_regions": 5}):
+        result.metadata[KEY]["sources"] = damaged
+        widget.message.value = ""
+        press(widget._results.use)
+        assert "is damaged: its styles cannot be read" in widget.message.value
+    runs_folder().mkdir(parents=True, exist_ok=True)
+    (runs_folder() / "run.safetensors").touch()
+    for axes in (5, ["y", "x"], [0], [0, 0], [7, -1], {}):
+        result.metadata[KEY] |= {"run": "run.safetensors", "run_axes": axes}
+        assert go_on_task(result).title.endswith("(going on)")
 
 
 def test_use_these_settings(viewer, widget, quick):

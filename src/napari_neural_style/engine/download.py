@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.engine.fetch import DownloadError, Received, fetch, is_safe
-from napari_neural_style.engine.tensors import write_tensors
+from napari_neural_style.engine.tensors import FULL, write_tensors
 from napari_neural_style.engine.vgg import fingerprint_of
 from napari_neural_style.engine.weights import (
     TORCHVISION_INDEX,
@@ -69,7 +69,7 @@ def download_pretrained(received: Received | None = None, url: str | None = None
     except DownloadError:
         raise
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             part.unlink(missing_ok=True)  # what came must not be what fills the disk
         raise DownloadError(_sentence(error, target.parent)) from error
     finally:
@@ -125,11 +125,8 @@ def _keep_convolutions(part: Path, target: Path, digest: str) -> None:
     write_tensors(target, numbers, metadata)
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 def _sentence(error: OSError, folder: Path) -> str:
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return f"The disk of {folder} is full: the download needs 630 MB for a moment, 80 MB afterwards."
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ENOENT):
         return f"{folder} cannot be written to. Set NAPARI_NEURAL_STYLE_CACHE to a folder that can."

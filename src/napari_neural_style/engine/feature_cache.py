@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from napari_neural_style.cache import cache_folder
+from napari_neural_style.cache import cache_folder, newest_first
 from napari_neural_style.engine.tensors import write_tensors
 from napari_neural_style.engine.vgg import Features, fingerprint_of
 
@@ -87,7 +87,7 @@ def store(key: str, features: Features) -> None:
 
 def entries() -> list[Path]:
     """Return the files of all features that are kept, the last used first."""
-    return sorted(folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return newest_first(folder().glob("*.safetensors"))
 
 
 def clear() -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
@@ -34,6 +36,8 @@ LEAST_TILE = 64
 """Smallest side that tiles are made where memory runs out."""
 SIDES = (2048, 1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
 """Sides that a tile may have, the largest first."""
+
+_OWN_GROUP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def values_per_pixel(layers: Iterable[str]) -> float:
@@ -71,7 +75,27 @@ def free_bytes(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0])
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    return int(max(0, min(psutil.virtual_memory().available, _left_of_limits())))
+
+
+def _left_of_limits() -> float:
+    """Return how many bytes containers and batch systems leave this process, as Linux's control groups (v2) tell."""
+    left = math.inf
+    try:
+        own = _GROUPS / _OWN_GROUP.read_text().rpartition("::/")[2].strip()
+    except OSError:
+        return left
+    for group in (own, *own.parents):
+        try:
+            limit = (group / "memory.max").read_text().strip()
+            if limit != "max":
+                used = int((group / "memory.current").read_text())
+                kinds = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                # Files that were read count as used, and give way.
+                left = min(left, int(limit) - used + int(kinds["inactive_file"]))
+        except (OSError, ValueError, KeyError):  # no group, or one that limits no memory
+            continue
+    return left
 
 
 def chosen_tile(

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""The system's numbers for a full disk."""
 _FULL_ON_WINDOWS = {39, 112}
 """Windows' own numbers, ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL."""
 
@@ -36,7 +37,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     except SafetensorError as error:
         # It says in words only what the system said: "(os error 28)", in older versions "code: 28".
         codes = [int(code) for code in re.findall(r"(?:os error|code:) (\d+)", str(error))]
-        full = not (_FULL_ON_WINDOWS if sys.platform == "win32" else _FULL).isdisjoint(codes)
+        full = not (_FULL_ON_WINDOWS if sys.platform == "win32" else FULL).isdisjoint(codes)
         raise OSError(errno.ENOSPC if full else errno.EIO, f"{path} cannot be written: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,7 @@ SOONEST_GUESS = 1.0
 
 
 def timed(seconds: float) -> str:
-    """Return a time in words that are short: 45 s, 3 min, 2 h."""
+    """Return a time in words that are short: 45 s, 3 min, 2.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -29,10 +29,10 @@ class Comparison:
 
     def show(self, left: Layer, right: Layer) -> None:
         """Show two layers side by side, all others hidden, where the right one has its plane."""
-        grid = self._grid
+        grid, camera = self._viewer.canvas.grid, self._viewer.scene.camera
         layers = list(self._viewer.layers)
         settings = {name: getattr(grid, name) for name in ("enabled", "shape", "stride")}
-        view = {name: getattr(self._camera, name) for name in ("center", "zoom", "angles")}
+        view = {name: getattr(camera, name) for name in ("center", "zoom", "angles")}
         dims = self._viewer.dims
         self._before = {layer: layer.visible for layer in layers}, settings, view, dims.point
         for axis, (low, high) in enumerate(right.extent.world.T, dims.ndim - right.ndim):
@@ -54,19 +54,9 @@ class Comparison:
         if len(point) == self._viewer.dims.ndim:
             self._viewer.dims.point = point
         for name, value in settings.items():
-            setattr(self._grid, name, value)
+            setattr(self._viewer.canvas.grid, name, value)
         for name, value in view.items():
-            setattr(self._camera, name, value)
+            setattr(self._viewer.scene.camera, name, value)
         for layer, was in visible.items():
             if layer in self._viewer.layers:
                 layer.visible = was
-
-    @property
-    def _grid(self) -> Any:
-        canvas = getattr(self._viewer, "canvas", None)
-        return canvas.grid if canvas is not None else self._viewer.grid
-
-    @property
-    def _camera(self) -> Any:
-        scene = getattr(self._viewer, "scene", None)
-        return scene.camera if scene is not None else self._viewer.camera

@@ -56,7 +56,7 @@ def _read() -> Preferences:
             return Preferences()
         page: Any = get_plugin_settings("napari-neural-style")
         start, folder = page.start, page.features.cache_folder
-    except Exception:  # napari before 0.9, a damaged file, or another plugin's fault: the dock opens all the same
+    except Exception:  # a damaged file, or another plugin's fault: the dock opens all the same
         return Preferences()
     return Preferences(start.preset, start.device, start.precision, _folder(folder))
 

@@ -52,6 +52,23 @@ def sources_of(layer: Layer) -> Mapping[str, Any]:
     return sources if isinstance(sources, Mapping) else {}
 
 
+def styles_of(layer: Layer) -> list[tuple[Any, float, Any]]:
+    """Return the name of every style that a layer's picture was made from, its weight, and its regions' name or None.
+
+    Raises
+    ------
+    ValueError
+        If what is kept with the picture is damaged.
+    """
+    sources = sources_of(layer)
+    try:
+        styles = sources.get("styles") or [[sources.get("style"), 1.0]]
+        regions = sources.get("style_regions") or [None] * len(styles)
+        return [(name, float(weight), labels) for (name, weight), labels in zip(styles, regions, strict=True)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"What is kept with {layer.name!r} is damaged: its styles cannot be read.") from error
+
+
 def open_layer(layers: Iterable[Layer], name: Any, kind: type[Layer]) -> Any:
     """Return the first layer of a name and kind, or None."""
     return next((layer for layer in layers if layer.name == name and isinstance(layer, kind)), None)

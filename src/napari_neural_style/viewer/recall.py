@@ -12,7 +12,7 @@ from napari.layers import Image, Labels
 from napari_neural_style.command import command_of, settings_of
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.areas import WHOLE
-from napari_neural_style.viewer.provenance import made_by_of, open_layer, sources_of
+from napari_neural_style.viewer.provenance import made_by_of, open_layer, sources_of, styles_of
 
 if TYPE_CHECKING:
     import napari
@@ -34,12 +34,12 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
     Raises
     ------
     ValueError
-        If the result's settings cannot be used.
+        If the result's settings cannot be used, or what is kept with it is damaged.
     """
     made_by = made_by_of(layer) or {}
     # Pictures from the command line hold an interval that nobody chose: there is no preview.
     settings = dataclasses.replace(settings_of(made_by), preview_interval=StyleSettings().preview_interval)
-    sources = sources_of(layer)
+    sources, styles = sources_of(layer), styles_of(layer)
     missing: list[str] = []
     inputs.more.follow()
 
@@ -52,8 +52,6 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
         else:
             field.value = found
 
-    styles = sources.get("styles") or [[sources.get("style"), 1.0]]
-    regions = sources.get("style_regions") or [None] * len(styles)
     choose(inputs.content, sources.get("content"), Image)
     stack = _stack_of(made_by)
     inputs.plane_choice.choose(stack.get("axes"))
@@ -64,7 +62,7 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
     choose(inputs.more.content_regions, sources.get("content_regions"), Labels)
     choose(inputs.more.start_from, sources.get("initial"), Image)
     inputs.more.have_rows(len(styles))
-    for row, (name, weight), labels in zip(inputs.more.rows, styles, regions, strict=False):
+    for row, (name, weight, labels) in zip(inputs.more.rows, styles, strict=False):
         choose(row.layer, name, Image)
         row.weight.value = weight
         row.regions.value = None

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_neural_style.cache import cache_folder
+from napari_neural_style.cache import cache_folder, newest_first
 from napari_neural_style.viewer.large import keep_large
 from napari_neural_style.viewer.stacks import LEFT_AFTER
 
@@ -53,8 +53,7 @@ def to_go_on(steps: Iterator[Step], place: Place) -> Generator[Step]:
 
 
 def _forget_old_runs() -> None:
-    found = sorted(runs_folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found[KEPT_RUNS:]:
+    for path in newest_first(runs_folder().glob("*.safetensors"))[KEPT_RUNS:]:
         with contextlib.suppress(OSError):  # on Windows one may be in use
             path.unlink()
     for path in runs_folder().glob(".*.part"):

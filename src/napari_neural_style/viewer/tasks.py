@@ -231,8 +231,12 @@ def go_on_task(layer: Image) -> Task:
     title = str(layer.name).partition(" · step ")[0]
     # The run's axes: others may be shown by now. A file that was opened again has the last two of them only.
     last = layer.ndim - 2, layer.ndim - 1
-    down, across = made_by.get("run_axes") or last
-    if max(down, across) >= layer.ndim:
+    match made_by.get("run_axes"):
+        case [int(down), int(across)] if down != across:
+            pass
+        case _:  # not kept, or damaged
+            down, across = last
+    if not {down, across} <= set(range(layer.ndim)):
         down, across = last if down < across else last[::-1]
     place = Place(layer, Plane((down, across), (0,) * layer.ndim), title, dict(sources_of(layer)), new_run())
 
