@@ -84,7 +84,7 @@ def test_an_original_is_not_replaced_and_a_result_is(files, capsys):
     before = {name: (files / name).read_bytes() for name in ("content.png", "style.jpg")}
     for name in before:
         assert main(["stylize", "content.png", "style.jpg", "-o", name, *QUICK]) == 2
-        assert f"'{name}' is there, and no result of napari-neural-style: choose" in capsys.readouterr().err
+        assert f"'{name}' already exists and was not made by napari-neural-style: choose" in capsys.readouterr().err
     assert {name: (files / name).read_bytes() for name in before} == before
     for seed in ("1", "2"):
         assert main(["stylize", "content.png", "style.jpg", "-o", "out.jpg", "--seed", seed, *QUICK]) == 0
@@ -118,9 +118,9 @@ def test_a_stretched_range_is_told_in_a_sentence(files, pair, capsys):
         (["content.png", "style.jpg", "--report", "nowhere/r.json"], "no folder"),
         (["content.png", "style.jpg", "--report", "."], "'.' is a folder"),
         (["content.png", "style.jpg", "--report", "content.png"], "name of an image"),
-        (["content.png", "style.jpg", "--report", "notes.json"], "'notes.json' is there, and no report of"),
+        (["content.png", "style.jpg", "--report", "notes.json"], "'notes.json' already exists and is no report of"),
         (["content.png", "style.jpg", "--steps-dir", "content.png"], "'content.png' is a file"),
-        (["content.png", "style.jpg", "--steps-dir", "steps"], "step-0003.png' is there, and no result of"),
+        (["content.png", "style.jpg", "--steps-dir", "steps"], "step-0003.png' already exists and was not made by"),
         (["content.png", "style.jpg", "--size", "64x"], "one number, or height and width as in 384x512, not '64x'"),
         (["content.png", "style.jpg", "--size", "4"], "size must be 32 to"),
         (["content.png", "style.jpg", "--style-layers", "conv7_1"], "no layer"),
@@ -158,7 +158,7 @@ def test_folders_that_cannot_be_written_to_are_told_before_the_run(files, capsys
 
 def test_the_demo_replaces_nothing_but_results(files, capsys):
     (files / "stylized.png").write_bytes((files / "content.png").read_bytes())
-    for folder, words in ((".", "no result of"), ("content.png", "is a file")):
+    for folder, words in ((".", "was not made by"), ("content.png", "is a file")):
         assert main(["demo", "--headless", "-o", folder]) == 2
         assert words in capsys.readouterr().err
 

@@ -180,7 +180,7 @@ def test_a_name_for_the_result_of_a_zarr(files, pair):
         (lambda path: zarr.create_array(path, data=np.full((40, 40), np.nan)), "NaN"),
         (lambda path: zarr.create_array(path, data=np.zeros((40, 40), complex)), "dtype complex"),
         (lambda path: zarr.create_array(path, shape=(10**9, 10**9), dtype="u1", chunks=(100, 100)), "cannot be read"),
-        (lambda path: zarr.open_group(path).create_array("a", data=np.zeros((4, 4))), "name one array in it (a)"),
+        (lambda path: zarr.open_group(path).create_array("a", data=np.zeros((4, 4))), "one of its arrays (a)"),
         (lambda path: (path.mkdir(), (path / "zarr.json").write_text("{")), "cannot be read"),
     ],
 )
@@ -215,7 +215,7 @@ def test_what_is_not_ours_is_not_replaced(files, pair, capsys):
     write_pyramid("other.ome.zarr", pair[0][:64, :96])
     for name in ("file", "folder", "other"):
         assert stylize("cat.png", "oil.png", "-o", f"{name}.ome.zarr") == 2
-        assert "no result of napari-neural-style: choose another name" in capsys.readouterr().err
+        assert "was not made by napari-neural-style: choose another name" in capsys.readouterr().err
     assert (files / "file.ome.zarr").read_bytes() == b"mine"
     assert look_at(files / "other.ome.zarr").shape == (64, 96, 3)
     with pytest.raises(ValueError, match="must end in one of"):

@@ -92,7 +92,7 @@ def test_written_preset_is_the_written_procedure():
         ({"tile": 32768}, "tile must be 0 to 16384 px"),
         ({"tile": "small"}, "tile must be a whole number"),
         ({"changes": {0: {"color": "free"}}}, "A step in changes must be 1 to"),
-        ({"changes": {5: {"size": 64}}}, "'size' cannot be turned during a job"),
+        ({"changes": {5: {"size": 64}}}, "'size' cannot change during a run"),
         ({"changes": {5: {"style_weight": -1}}}, "style_weight must be 0 to"),
         ({"changes": {5: 3}}, "must have a mapping"),
     ],
@@ -110,7 +110,7 @@ def test_whole_numbers_may_be_written_otherwise():
 
 def test_what_is_turned_twice_at_a_step_gets_a_sentence():
     assert from_text("changes", "9:color=free;9:style_weight=2")["9"] == {"color": "free", "style_weight": 2}
-    with pytest.raises(ValueError, match="color is turned twice at step 9"):
+    with pytest.raises(ValueError, match="color changes twice at step 9"):
         from_text("changes", "9:color=free,color=content")
 
 

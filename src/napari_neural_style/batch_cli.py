@@ -24,7 +24,8 @@ def add(commands: Any) -> None:
     batch = commands.add_parser(
         "batch",
         help="repaint many images and stacks",
-        description="Repaint many images and stacks. Stopped, however that was, the same command goes on where it was.",
+        description="Repaint many images and stacks. If it is stopped in any way, the same command "
+        "goes on where it was.",
     )
     batch.add_argument(
         "contents",
@@ -83,7 +84,9 @@ def _workers(options: argparse.Namespace, settings: StyleSettings, bar: Any) -> 
     from napari_neural_style.workers import Here
 
     if options.workers is not None and (options.workers < 1 or options.scheduler is not None):
-        raise ValueError("--workers is 1 or more, and not given together with --scheduler, whose workers are there.")
+        raise ValueError(
+            "--workers must be at least 1, and cannot be combined with --scheduler, which has its own workers."
+        )
     if options.scheduler is not None:
         from napari_neural_style.cluster import cluster_at
 
@@ -93,7 +96,7 @@ def _workers(options: argparse.Namespace, settings: StyleSettings, bar: Any) -> 
     gpus = sum(name.startswith("cuda:") for name in available_devices()) if settings.device in ("auto", "cuda") else 0
     count = options.workers or max(1, gpus if find_spec("distributed") else 1)
     if options.workers is None and count < gpus:
-        bar.write(f"One of {gpus} GPUs is used; for all get: python -m pip install 'napari-neural-style[cluster]'")
+        bar.write(f"One of {gpus} GPUs is used; to use all: python -m pip install 'napari-neural-style[cluster]'")
     if count > 1:
         from napari_neural_style.cluster import local_cluster
 
@@ -121,7 +124,7 @@ def _run(batch: Batch, workers: Workers, bar: Any) -> int:
     for line in _listed(failed):
         print(f"napari-neural-style: {line}", file=sys.stderr)
     if failed:
-        print("napari-neural-style: the same command does only these again", file=sys.stderr)
+        print("napari-neural-style: run the same command again to do only these", file=sys.stderr)
     return 1 if failed else 0
 
 

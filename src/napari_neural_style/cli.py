@@ -57,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     stylize = commands.add_parser(
         "stylize",
         help="repaint one image in the style of another",
-        description="Repaint one image in the style of another. Ctrl-C keeps the picture as it is by then; a second "
-        "one does not.",
+        description="Repaint one image in the style of another. Ctrl-C stops after the current step and keeps "
+        "the picture; a second one stops at once without it.",
     )
     stylize.add_argument("content", metavar="CONTENT", help="the image to repaint")
     stylize.add_argument("style", metavar="STYLE", help="the image whose style it takes")
@@ -66,16 +66,19 @@ def _parser() -> argparse.ArgumentParser:
         "-o",
         "--output",
         metavar="OUT",
-        help="the result: PNG, JPEG, TIFF or .ome.zarr (default: CONTENT-stylized.png here); only results are replaced",
+        help="the result: PNG, JPEG, TIFF or .ome.zarr (default: CONTENT-stylized.png here); "
+        "an existing file is replaced only if napari-neural-style made it",
     )
     stylize.add_argument(
         "--steps-dir",
         metavar="DIR",
-        help="keep every saved step there, as step-0100.png (without it the last alone is kept); only results are "
-        "replaced",
+        help="keep every saved step there, as step-0100.png (without it only the last is kept); existing "
+        "files are replaced only if napari-neural-style made them",
     )
     stylize.add_argument(
-        "--report", metavar="FILE.json", help="write settings, losses and times there; only a report is replaced"
+        "--report",
+        metavar="FILE.json",
+        help="write settings, losses and times there; an existing file is replaced only if it is a report",
     )
     stylize.add_argument("--start-from", metavar="IMAGE", help="a picture to start from")
     add_settings(stylize)
@@ -257,13 +260,13 @@ def _features_list(options: argparse.Namespace) -> None:
         print("pretrained   not on this machine; `napari-neural-style features download` gets them (548 MB)")
     print("self-taught  learned from the images at hand in seconds; nothing to download")
     if options.clear:
-        print(f"             removed {feature_cache.clear()} learned before")
+        print(f"             removed {feature_cache.clear()} sets of learned features")
         for kept in feature_cache.entries():
             print(f"             {kept} cannot be removed; it may be in use")
     else:
         learned = feature_cache.entries()
         size = sum(path.stat().st_size for path in learned) / 1e6
-        print(f"             {len(learned)} learned before are kept in {feature_cache.folder()} ({size:.0f} MB)")
+        print(f"             {len(learned)} sets of learned features in {feature_cache.folder()} ({size:.0f} MB)")
 
 
 def _features_download(options: argparse.Namespace) -> None:

@@ -245,7 +245,7 @@ def cluster_at(address: str) -> Iterator[Cluster]:
     try:  # a client that fails otherwise than by waiting in vain is never closed
         get_address_host_port(normalize_address(address), strict=True)
     except ValueError as error:
-        raise ValueError(f"{address!r} is no address of a Dask scheduler, such as tcp://host:8786.") from error
+        raise ValueError(f"{address!r} is not an address of a Dask scheduler, such as tcp://host:8786.") from error
     with _connected(address) as client:
         yield from _until_done(client)
 

@@ -141,7 +141,7 @@ def look_at(path: Path, used: SizeOf | None = None) -> Content:
             f"`ffmpeg -i {path.name} frame-%04d.png`."
         )
     if not is_zarr(path) and not path.is_file():
-        raise ValueError("There is no such file. A worker elsewhere must see it under the same path.")
+        raise ValueError("There is no such file. On a cluster, every worker must see it under the same path.")
     if not is_zarr(path) and path.suffix.lower() not in (*_TIFFS, *_FRAMES):
         return Content(str(path), (), (), ())
     try:

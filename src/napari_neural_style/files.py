@@ -160,7 +160,8 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
         array = np.moveaxis(array, 0, -1)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
         raise _NotOneImageError(
-            f"{str(path)!r} holds a stack of shape {array.shape}, not one image. Give a single plane of it."
+            f"{str(path)!r} holds a stack of shape {array.shape}, not one image. Give a single plane of "
+            "it; `napari-neural-style batch` repaints stacks."
         )
     return _oriented(array, int(orientation.value) if orientation else 1)
 
@@ -198,7 +199,7 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
         raise ValueError(f"{str(path)!r}: the name of an image must end in one of {', '.join((*SUFFIXES, OME_ZARR))}.")
     check_folder_of(path)
     if (ome_zarr or keep_originals) and path.exists() and read_made_by(path) is None:
-        raise ValueError(f"{str(path)!r} is there, and no result of napari-neural-style: choose another name.")
+        raise ValueError(f"{str(path)!r} already exists and was not made by napari-neural-style: choose another name.")
     if (path.is_dir() and not ome_zarr) or not os.access(path.parent, os.W_OK):
         raise ValueError(f"{str(path)!r} cannot be written.")
     return path

@@ -150,7 +150,7 @@ def _checked_layers(name: str, value: Any, layers: Collection[str]) -> LayerWeig
 
 def _checked_changes(value: Any, settings: Mapping[str, Setting], layers: Collection[str]) -> Changes:
     if not isinstance(value, Mapping):
-        raise ValueError(f"changes must be a mapping of steps to what is turned there, not {brief(value)}.")
+        raise ValueError(f"changes must be a mapping of steps to what changes there, not {brief(value)}.")
     live = [name for name, details in settings.items() if details.live or details.relief]
     found: dict[int, dict[str, Any]] = {}
     for step, turned in value.items():
@@ -160,9 +160,9 @@ def _checked_changes(value: Any, settings: Mapping[str, Setting], layers: Collec
             raise ValueError(f"changes: step {number} must have a mapping of settings to values, not {brief(turned)}.")
         for name in turned:
             if name not in live:
-                raise ValueError(f"changes: {brief(name)} cannot be turned during a job; these can: {', '.join(live)}.")
+                raise ValueError(f"changes: {brief(name)} cannot change during a run; these can: {', '.join(live)}.")
             if name in ("tile", "precision") and turned[name] in ("auto", "bfloat16"):
-                raise ValueError(f"changes: {name} cannot be turned to {turned[name]} during a job.")
+                raise ValueError(f"changes: {name} cannot change to {turned[name]} during a run.")
         if turned:
             found[int(number)] = {name: checked(name, new, settings, layers) for name, new in turned.items()}
     return dict(sorted(found.items()))

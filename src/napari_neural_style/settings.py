@@ -71,9 +71,9 @@ class StyleSettings:
     )
     scales: int = _setting(
         3,
-        "Sizes from coarse to fine, each twice the one before and the last the working size. "
-        "They share the steps evenly, but one that is not the last takes 100 at most. "
-        "More scales give larger brush strokes and a quicker first picture.",
+        "Image sizes from coarse to fine, each twice the one before; the last is the working size. "
+        "Steps are shared out evenly, but every scale except the last takes at most 100. "
+        "More scales give larger brush strokes and an earlier first picture.",
         low=1,
         high=8,
     )
@@ -87,8 +87,8 @@ class StyleSettings:
     )
     save_every: int = _setting(
         50,
-        "Keep the image of every so many steps: as a layer, or on the command line as a file where --steps-dir says. "
-        "The last is always kept.",
+        "Save the picture every this many steps: in napari as a layer, on the command line as a file in --steps-dir. "
+        "The last step is always saved.",
         low=1,
         high=1_000_000,
         unit="steps",
@@ -96,7 +96,7 @@ class StyleSettings:
         live=True,
     )
     preview_interval: float = _setting(
-        0.25, "Time between two updates of the live picture.", low=0.1, high=3600.0, unit="s"
+        0.25, "Shortest time between two updates of the live picture.", low=0.1, high=3600.0, unit="s"
     )
     min_improvement: float = _setting(
         0.0,
@@ -105,15 +105,17 @@ class StyleSettings:
         low=0.0,
         high=0.5,
     )
-    content_weight: float = _setting(1.0, "Content weight α.", low=0.0, high=1e12, live=True)
-    style_weight: float = _setting(16.0, "Style weight β.", low=0.0, high=1e12, live=True)
+    content_weight: float = _setting(
+        1.0, "Content weight α; more keeps more of the content.", low=0.0, high=1e12, live=True
+    )
+    style_weight: float = _setting(16.0, "Style weight β; more gives a stronger style.", low=0.0, high=1e12, live=True)
     variation_weight: float = _setting(
         0.0, "Total variation weight γ; more makes the picture smoother.", low=0.0, high=1e12, live=True
     )
     min_structure: float = _setting(
         0.66,
-        "Raise the content weight, up to 16 times, while the correlation of the picture's blurred luminance with "
-        "the content's is below this, so that the content stays recognisable. 0 turns it off.",
+        "Keeps the content recognisable: while the correlation between the blurred luminance of picture and content "
+        "is below this, the content weight is raised, up to 16 times. 0 turns this off.",
         low=0.0,
         high=0.95,
     )
@@ -143,21 +145,25 @@ class StyleSettings:
     learning_rate: float = _setting(
         1.0,
         "Step size: for adam in units of the normalised image (about 0.02 to 1), for lbfgs a factor on "
-        "its own step (1).",
+        "its own step length, usually 1.",
         low=1e-6,
         high=1e3,
         relief=True,
     )
     history: int = _setting(
         32,
-        "Steps that lbfgs remembers; each costs one or two images of memory.",
+        "Number of past steps that lbfgs uses; each takes the memory of one or two images.",
         low=1,
         high=1000,
         unit="steps",
         relief=True,
     )
     initial: str = _setting("content", "What the optimisation starts from.", choices=("content", "noise"))
-    pooling: str = _setting("average", "How the network pools.", choices=("max", "average"))
+    pooling: str = _setting(
+        "average",
+        "Pooling between the network's blocks: max, as VGG-19 was trained, or average, as in Gatys et al.",
+        choices=("max", "average"),
+    )
     color: str = _setting(
         "style",
         "Colours of the result: style takes the style's palette, content keeps the content's colours, "
@@ -168,8 +174,8 @@ class StyleSettings:
     )
     style_scale: float = _setting(
         1.0,
-        "Brush size: the style image is used this many times as large as it is (after shrinking it to the "
-        "working size where it is larger).",
+        "Brush size: the factor by which the style image is scaled, after it was shrunk to the working size if it "
+        "was larger. Larger values give broader strokes.",
         low=0.1,
         high=4.0,
         basic=True,
@@ -183,12 +189,13 @@ class StyleSettings:
     convention: str = _setting(
         "auto",
         "What a features file was trained on: torchvision (RGB, normalised) or caffe (BGR, 0 to 255, mean "
-        "subtracted). auto tells by the file where it can.",
+        "subtracted). auto reads it from the file where possible.",
         choices=("auto", "torchvision", "caffe"),
     )
     device: str = _setting(
         "auto",
-        "Where to compute: auto, cpu, cuda, cuda:1 and so on, or mps. auto takes the first GPU there is.",
+        "Where to compute: auto, cpu, cuda, cuda:1 and so on, or mps. auto takes the first GPU, or the CPU if there is "
+        "none.",
         basic=True,
     )
     precision: str = _setting(
@@ -200,8 +207,8 @@ class StyleSettings:
     )
     tile: int | str = _setting(
         "auto",
-        "Side of the tiles in which pictures that are larger than memory are worked on, a multiple of 16; the result "
-        "is the same. auto takes tiles where the whole picture would not fit, 0 never does.",
+        "Side of the tiles in which pictures too large for memory are processed, a multiple of 16; the result is the "
+        "same. auto uses tiles only if the whole picture does not fit, 0 never does.",
         high=16384,
         unit="px",
         relief=True,
@@ -209,9 +216,9 @@ class StyleSettings:
     seed: int = _setting(0, "Seed of noise and of self-taught features.", low=0, high=2**63 - 1)
     changes: Changes = _setting(
         {},
-        "What is turned while the job runs, and from which step on, such as 100:style_weight=40,color=content;"
-        "200:color=free. Turning a control during a run adds to it, and so does the run itself where "
-        "memory runs out (tile, history) or numbers go wrong (optimizer, learning_rate, precision).",
+        "Settings that change during the run, with the step from which they hold, such as "
+        "100:style_weight=40,color=content;200:color=free. Changing a control during a run adds to it, and so does "
+        "the run itself if memory runs out (tile, history) or numbers go wrong (optimizer, learning_rate, precision).",
     )
 
     def __post_init__(self) -> None:

@@ -68,7 +68,7 @@ def _changes_from_text(text: str) -> dict[str, dict[str, Any]]:
                 raise ValueError(f"changes: {entry!r} is not of the form 100:style_weight=40,color=content.")
             there = changes.setdefault(step.strip(), {})
             if name in there:
-                raise ValueError(f"changes: {name} is turned twice at step {step.strip()}.")
+                raise ValueError(f"changes: {name} changes twice at step {step.strip()}.")
             there[name] = from_text(name, value)
     return changes
 

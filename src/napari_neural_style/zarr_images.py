@@ -117,7 +117,8 @@ def zarr_array(opened: Any, level: int) -> Opened:
     except (KeyError, IndexError, TypeError, ValueError) as error:
         arrays = ", ".join(sorted(opened.array_keys())[:5])
         raise NoImageError(
-            f"It is a Zarr group and no OME-Zarr image; name one array in it{f' ({arrays})' if arrays else ''}."
+            "It is a Zarr group but not an OME-Zarr image; give the path of one of its arrays"
+            f"{f' ({arrays})' if arrays else ''}."
         ) from error
     channel = "rgb" if _is_rgb(ome) and array.dtype == np.uint8 else "channel"
     axes = tuple({"c": channel}.get(name, name) for name in named)

@@ -149,14 +149,14 @@ def test_a_weight_that_begins_at_0_can_be_turned_up(pair, quick, name, scales):
 def test_weights_that_would_all_be_0_are_not_turned(pair, quick):
     steering = Steering()
     steps = []
-    with pytest.warns(RecoveredWarning, match="Nothing was turned at step 4.*nothing is left to optimise"):
+    with pytest.warns(RecoveredWarning, match="No setting was changed at step 4.*nothing is left to optimise"):
         for step in stylize(*pair, longer(quick, changes={2: {"content_weight": 0.0}}), steering=steering):
             steps.append(step)
             if step.index == 3:
                 steering.turn(style_weight=0.0)
     assert steps[-1].index == STEPS
     assert steps[-1].settings.changes == {2: {"content_weight": 0.0}}
-    assert "Nothing was turned" in steps[-1].notes[0]
+    assert "No setting was changed" in steps[-1].notes[0]
 
 
 @pytest.mark.parametrize("turned", [{"size": 64}, {"style_weight": -1}, {"color": "red"}, {"nothing": 1}])

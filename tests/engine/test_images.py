@@ -57,7 +57,7 @@ def test_floats_always_end_in_0_to_1(array):
 
 @pytest.mark.parametrize("kind", [np.int64, np.int16, np.uint16])
 def test_integers_that_use_little_of_their_range_get_a_sentence(kind):
-    with pytest.warns(UnusedRangeWarning, match=f"run from 0 to 200, next to nothing of what {kind.__name__} holds"):
+    with pytest.warns(UnusedRangeWarning, match=f"run from 0 to 200, a small part of the range of {kind.__name__}"):
         to_rgb(np.array([[0, 200]], kind))
     to_rgb(np.array([[0, 4095]], np.uint16))
     to_rgb(np.array([[0, 200]], kind), (0, 255))

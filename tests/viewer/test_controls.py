@@ -80,9 +80,9 @@ def test_what_keeps_the_next_run_from_waiting_is_told(viewer, widget):
     wait_until(lambda: len(viewer.layers) > 2)
     widget._fields["tile"].value = "17"
     assert not widget.run.enabled
-    assert "No next run: tile" in widget.message.value
+    assert "No further run can be queued: tile" in widget.message.value
     wait_for_another_picture(viewer.layers[-1])
-    assert "No next run: tile" in widget.message.value
+    assert "No further run can be queued: tile" in widget.message.value
     widget._fields["tile"].value = "0"
     assert "next run" not in widget.message.value
     press(widget.pause)

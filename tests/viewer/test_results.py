@@ -95,7 +95,7 @@ def test_use_these_settings(viewer, widget, quick):
     assert (widget.content.value.name, widget.style.value.name) == ("cat", "waves")
     viewer.layers.remove("waves")
     press(widget._results.use)
-    assert "Not open any more: waves" in widget.message.value
+    assert "Not among the layers any more: waves" in widget.message.value
 
 
 @pytest.mark.parametrize("mode", ["transfer", "content", "texture"])

@@ -120,7 +120,7 @@ def test_what_is_wrong_is_told_in_a_sentence(viewer, dock, movie, monkeypatch):
         return dock.message.value
 
     for wrong in ("host", "tcp://host:port", "what://host:1"):
-        assert told(wrong) == f"{wrong!r} is no address of a Dask scheduler, such as tcp://host:8786."
+        assert told(wrong) == f"{wrong!r} is not an address of a Dask scheduler, such as tcp://host:8786."
     assert told("tcp://127.0.0.1:9").startswith("No Dask scheduler answers at tcp://127.0.0.1:9: is it running")
     dock.scheduler.value = "tcp://127.0.0.1:8"
     assert dock.message.value == ""

@@ -55,7 +55,9 @@ def download_pretrained(received: Received | None = None, url: str | None = None
     url = url or torchvision_url()
     expected = hash_in(url)
     if not expected or not is_safe(url):
-        raise DownloadError(f"{url} is no https address of a file whose name carries its hash.")
+        raise DownloadError(
+            f"{url} must be an https address of a file whose name contains its hash, such as vgg19-dcbb9e9d.pth."
+        )
     target = pretrained_path()
     part = target.with_name(f".vgg19-{expected}.pth.part")
     try:
@@ -127,7 +129,7 @@ def _keep_convolutions(part: Path, target: Path, digest: str) -> None:
 
 def _sentence(error: OSError, folder: Path) -> str:
     if error.errno in FULL:
-        return f"The disk of {folder} is full: the download needs 630 MB for a moment, 80 MB afterwards."
+        return f"The disk of {folder} is full: the download needs 630 MB for a moment and 80 MB afterwards."
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ENOENT):
         return f"{folder} cannot be written to. Set NAPARI_NEURAL_STYLE_CACHE to a folder that can."
     return f"The features could not be kept in {folder}: {error}."

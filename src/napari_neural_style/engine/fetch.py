@@ -50,7 +50,9 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         if not is_safe(newurl):
-            raise DownloadError(f"{urlsplit(req.full_url).hostname} sends on to {newurl}, which is no https address.")
+            raise DownloadError(
+                f"{urlsplit(req.full_url).hostname} redirects to {newurl}, which is not an https address."
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -25,7 +25,9 @@ def _weighted(style: Styles) -> Weighted:
         return [(cast("npt.ArrayLike", style), 1.0)]
     styles = [(image, float(weight)) for image, weight in cast("Weighted", style)]
     if not all(weight >= 0 for _, weight in styles) or not sum(weight for _, weight in styles) > 0:
-        raise ValueError("style: give at least one image, no weight below 0 and at least one above.")
+        raise ValueError(
+            "style: give at least one image; weights must not be negative, and at least one must be above 0."
+        )
     return styles
 
 
@@ -67,5 +69,5 @@ def check_sizes(pictures: Pictures, settings: StyleSettings) -> None:
         if min(height, width) < smallest:
             raise ValueError(
                 f"The {name} is {height} × {width} pixels at this working size, but the layers in use need "
-                f"{smallest} a side. Choose {wanted}, or layers that are less deep."
+                f"{smallest} a side. Choose {wanted}, or shallower layers."
             )

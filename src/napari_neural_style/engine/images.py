@@ -132,8 +132,8 @@ def _warn_of_one_grey(color: npt.NDArray[Any], name: str) -> None:
     info, low, high = np.iinfo(color.dtype), int(color.min()), int(color.max())
     if 0 < high - low < (int(info.max) - int(info.min)) // 256:
         warnings.warn(
-            f"The {name}'s values run from {low} to {high}, next to nothing of what {color.dtype} holds: it is "
-            "almost of one grey. Stretch it first, or give value_range in Python.",
+            f"The {name}'s values run from {low} to {high}, a small part of the range of {color.dtype}: the image is "
+            "almost uniformly grey. Rescale it first, or pass value_range in Python.",
             UnusedRangeWarning,
             stacklevel=5,
         )

@@ -228,7 +228,7 @@ class Optimization(Position):
             try:
                 self._record(self._index, turned)
             except ValueError as error:
-                self._notes += (warned(f"Nothing was turned at step {self._index}. {error}"),)
+                self._notes += (warned(f"No setting was changed at step {self._index}. {error}"),)
         turned = dict(self._settings.changes.get(self._index, {}))
         if not turned:
             return

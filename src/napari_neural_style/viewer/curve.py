@@ -24,7 +24,7 @@ _AGAINST = {"steps": "step", "seconds": "time (s)"}
 _ON_DARK = {"content": "#56b4e9", "style": "#e69f00"}
 _ON_LIGHT = {"content": "#0072b2", "style": "#c04f00"}
 _EMPTY = "The loss of a run appears here."
-_MISSING = 'The loss curve needs pyqtgraph, which pip install "pyqtgraph>=0.13.7" adds.'
+_MISSING = 'The loss curve needs pyqtgraph: pip install "pyqtgraph>=0.13.7"'
 
 
 class LossCurve(QWidget):

@@ -96,7 +96,7 @@ class MoreInputs:
             Image,
             "start_from",
             "start from",
-            "A picture to start from, among them an earlier result.",
+            "A picture to start from, for example an earlier result.",
             nullable=True,
         )
         self.rows = [StyleRow(viewer, style, 1)]

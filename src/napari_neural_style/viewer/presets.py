@@ -44,8 +44,9 @@ class PresetFields:
         self.preset: ComboBox = Choices(
             name="preset",
             choices=_names,
-            tooltip="Sets all the fields below at once; change them after. Balanced takes ten seconds to a minute on "
-            "two cores, fast a few seconds; written and paper are published procedures.",
+            tooltip="Sets all the fields below at once; you can change them afterwards. Balanced takes ten seconds to "
+            "a minute on two cores, fast a few seconds; paper follows Gatys et al. (2016), written a plain procedure "
+            "with Adam.",
         )
         self.preset.native.setPlaceholderText("changed")
         self.strength = Slider(

@@ -130,7 +130,7 @@ class Results:
 
         settings, missing = recall(layer, self._inputs, self._viewer)
         self.recalled.emit(settings)
-        self.told.emit(f"Not open any more: {', '.join(missing)}." if missing else "")
+        self.told.emit(f"Not among the layers any more: {', '.join(missing)}." if missing else "")
 
     def _copy(self, layer: Layer) -> None:
         from napari_neural_style.viewer.recall import command_for

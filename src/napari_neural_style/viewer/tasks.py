@@ -66,7 +66,7 @@ class Task:
 def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings) -> str:
     """Return why the chosen layers cannot be run, or nothing."""
     if inputs.axes(settings) and "more" in inputs.__dict__ and inputs.more.start_from.value is not None:
-        return "Every plane of a stack starts from its own content: choose nothing as start from, or this plane."
+        return "A stack cannot start from a picture: clear start from, or set planes to this plane."
     used = [] if settings.mode == "content" else [style.layer for style in inputs.styles()]
     needed = 1 if settings.mode == "texture" else len(used) + 1
     if settings.mode != "texture" and inputs.content.value is not None:
@@ -223,7 +223,7 @@ def go_on_task(layer: Image) -> Task:
     made_by = made_by_of(layer) or {}
     run = made_by.get("run")
     if not isinstance(run, str) or not run:
-        raise ValueError(f"{layer.name!r} is no result of a stopped run. Select the layer of one.")
+        raise ValueError(f"{layer.name!r} is not the result of a stopped run. Select the layer of one.")
     path = runs_folder() / Path(run).name
     if not path.is_file():
         raise ValueError(f"The run of {layer.name!r} is no longer kept: the last {KEPT_RUNS} stopped ones are.")

@@ -96,10 +96,10 @@ class StyleTransferWidget(Container):
         )
         self.message = note("")
         self.run = PushButton(text="&Run", tooltip="Start repainting; during a run, let the next one wait.")
-        self.pause = PushButton(text="Pa&use", enabled=False, tooltip="Hold the run after the present step, or go on.")
+        self.pause = PushButton(text="Pa&use", enabled=False, tooltip="Pause the run after this step, or resume it.")
         self.stop = PushButton(text="S&top", enabled=False, tooltip="End the run; the picture so far is kept.")
         self.save_now = PushButton(text="Save &now", enabled=False, tooltip="Keep the next step's picture.")
-        self.restore = PushButton(text="Restore &defaults", tooltip="Give all settings the values they came with.")
+        self.restore = PushButton(text="Restore &defaults", tooltip="Reset all settings to their defaults.")
         self._buttons = Container(widgets=[self.run, self.pause, self.stop], layout="horizontal", labels=False)
         self._more_buttons = Container(widgets=[self.save_now, self.restore], layout="horizontal", labels=False)
         self._buttons.margins = self._more_buttons.margins = (0, 0, 0, 0)
@@ -313,7 +313,7 @@ class StyleTransferWidget(Container):
     def _say_running(self, words: str) -> None:
         """Say what a run or a download is at, and why no run can wait for a run."""
         reason = self._reason if self._runner.paints else ""
-        self._say(f"{words}\nNo next run: {reason}" if reason else words)
+        self._say(f"{words}\nNo further run can be queued: {reason}" if reason else words)
 
     def _on_said(self, words: str) -> None:
         self._say_running(words)
