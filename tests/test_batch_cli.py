@@ -155,12 +155,21 @@ def test_a_stack_that_has_grown_is_refused_in_a_sentence_and_stops_no_other(file
     assert made_in(files / "out").items() > before.items()
 
 
+def test_a_folder_of_other_results_is_refused(files, capsys):
+    assert batch("a.png", "--style", "oil.png", "-o", "out") == 0
+    capsys.readouterr()
+    for arguments, words in (
+        (["--style", "oil.png", "--seed", "7"], "settings.seed was 0 and is 7 now"),
+        (["--style", "a.jpg"], "other style images, or these in another order: oil.png"),
+        (["--style", "oil.png", "--no-chain"], "chain was True"),
+    ):
+        assert main(["batch", "a.png", "-o", "out", *arguments, *QUICK]) == 2
+        assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["a.png", "--style", "oil.png", "-o", "out", "--seed", "7"], "settings.seed was 0 and is 7 now"),
-        (["a.png", "--style", "a.jpg", "-o", "out"], "other style images, or these in another order: oil.png"),
-        (["a.png", "--style", "oil.png", "-o", "out", "--no-chain"], "chain was True"),
         (["none.png", "--style", "oil.png", "-o", "new"], "names no image"),
         (["a.png", "--style", "none.png", "-o", "new"], "names no image"),
         (["a.png", "--style", "oil.png", "-o", "oil.png"], "is a file"),
@@ -169,9 +178,7 @@ def test_a_stack_that_has_grown_is_refused_in_a_sentence_and_stops_no_other(file
     ],
 )
 def test_bad_input_gets_one_sentence_and_status_2(files, capsys, arguments, words):
-    assert batch("a.png", "--style", "oil.png", "-o", "out") == 0
-    capsys.readouterr()
-    assert main(["batch", *arguments[:4], *arguments[4:], *(QUICK if "--device" not in arguments else QUICK[:6])]) == 2
+    assert main(["batch", *arguments, *(QUICK if "--device" not in arguments else QUICK[:6])]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error

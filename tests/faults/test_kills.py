@@ -39,12 +39,11 @@ def files(tmp_path, pair, monkeypatch) -> Path:
     return tmp_path
 
 
-def killed(what: str, arguments: list[str], clear: Callable[[], None]) -> Iterator[str]:
+def killed(what: str, arguments: list[str], clear: Callable[[], None], seconds: float) -> Iterator[str]:
     """Clear what is there, run the program and kill it in the last 70 % of its time: before that Python only imports.
 
     Yields what each run printed, also where it came to its end, until enough were killed.
     """
-    seconds = whole_run(arguments)
     left = cases(1, 50)
     while left:
         clear()
@@ -83,14 +82,14 @@ def is_picture(path: Path) -> bool:
 
 def test_a_run_killed_at_any_moment(files):
     arguments = ["stylize", "content.png", "style.png", "-o", "out.png", "--steps-dir", "steps", *QUICK]
-    whole_run(arguments)  # afterwards, features are learned already
+    seconds = whole_run(arguments)
     expected = Path("out.png").read_bytes()
 
     def clear() -> None:
         for path in [*Path("steps").iterdir(), Path("out.png")]:
             path.unlink(missing_ok=True)
 
-    for printed in killed("runs killed", arguments, clear):
+    for printed in killed("runs killed", arguments, clear, seconds):
         told = [int(number) for number in re.findall(r"^step (\d+):", printed, re.MULTILINE)]
         assert all(is_picture(Path(f"steps/step-{number:04d}.png")) for number in told)
         assert all(is_picture(path) for path in Path("steps").glob("*.png"))
@@ -113,8 +112,11 @@ def test_a_batch_killed_at_any_moment(files):
         return ["batch", "content.png", "movie.tif", "--style", "style.png", "-o", folder, *QUICK[:4], "--steps", "10",
                 *QUICK[6:]]  # fmt: skip
 
-    whole_run(arguments("whole"))
-    for printed in killed("batches killed", arguments("out"), lambda: shutil.rmtree("out")):
+    def clear() -> None:
+        shutil.rmtree("out", ignore_errors=True)
+
+    seconds = whole_run(arguments("whole"))
+    for printed in killed("batches killed", arguments("out"), clear, seconds):
         for path in re.findall(r"^Wrote (.+)$", printed, re.MULTILINE):
             name = Path(path).name
             wanted = {k: v for k, v in pictures_in(Path("whole")).items() if k.startswith(name)}
@@ -125,7 +127,11 @@ def test_a_batch_killed_at_any_moment(files):
 
 def test_a_download_killed_at_any_moment(files, server, whole_file):
     arguments = ["features", "download", "--url", f"{address(server, whole_file)}?slow"]
-    for printed in killed("downloads killed", arguments, lambda: pretrained_path().unlink(missing_ok=True)):
+
+    def clear() -> None:
+        pretrained_path().unlink(missing_ok=True)
+
+    for printed in killed("downloads killed", arguments, clear, whole_run(arguments)):
         assert not pretrained_path().exists() or is_whole(pretrained_path())
         assert "Kept" not in printed or pretrained_path().exists()
     whole_run(arguments)

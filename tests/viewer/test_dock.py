@@ -194,17 +194,16 @@ def test_nothing_is_cut_off_on_a_small_screen(viewer, widget, theme):
 
 
 OPENING = """
-import sys, time
+import sys
 import napari
 from napari.layers import Image
 import numpy as np
 viewer = napari.Viewer(show=False)
-for number in range(50):
-    viewer.add_layer(Image(np.zeros((8, 8)), name=f"layer {number}"))
+for name in ("content", "style"):
+    viewer.add_layer(Image(np.zeros((8, 8)), name=name))
 _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
-widget.settings = widget.settings
 widget.style_strength.value = 60
-assert len(widget.content.choices) == 50
+assert len(widget.content.choices) == 2
 assert not {"torch", "torchvision", "pyqtgraph"} & set(sys.modules), "too much is imported"
 viewer.close()
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import random
 import weakref
-from collections import Counter
 
 import numpy as np
 import psutil
@@ -97,8 +96,8 @@ def test_meddling_with_layers(viewer, widget, what):
 
 def test_any_meddling_at_any_time(viewer, widget, pair):
     seed = random.randrange(10**6)
+    print(f"seed {seed}")  # pytest shows it where something fails
     chance = random.Random(seed)
-    tried = Counter()
     for _ in range(cases(2, 60)):
         MEDDLING["all deleted"](viewer)
         viewer.dims.ndisplay = 2
@@ -113,12 +112,10 @@ def test_any_meddling_at_any_time(viewer, widget, pair):
                 QApplication.processEvents()
             what = chance.choice(list(MEDDLING))
             MEDDLING[what](viewer)
-            tried[what] += 1
             count("changes to layers in use")
         viewer.dims.ndisplay = 2
         press(widget.stop)
         assert_nothing_left(widget, job)
-    assert tried, seed
 
 
 @pytest.mark.parametrize("moment", ["at once", "Loading", "Learning", "Step 1 "])
@@ -191,8 +188,8 @@ def test_dock_closed_and_opened_again(viewer, widget, quick):
     assert widget.message.value == "Done."
 
 
-def test_twenty_runs_leave_no_memory(viewer, widget, monkeypatch):
-    """Twenty runs grow the process by 20 MB at the most."""
+def test_runs_leave_no_memory(viewer, widget, monkeypatch):
+    """A run grows the process by 1 MB at the most."""
     widget.save_every.value = 1000
     left: list[weakref.ref] = []
     begin = widget._runner.begin
@@ -228,8 +225,9 @@ def test_twenty_runs_leave_no_memory(viewer, widget, monkeypatch):
         return megabytes() - before
 
     growth(5)  # loads what is loaded once
-    grown = growth(20)
+    runs = cases(10, 20)
+    grown = growth(runs)
     print(f"{grown:.1f} MB")
-    assert grown <= 20
+    assert grown <= runs
     assert not [ref for ref in left if ref() is not None]
-    count("runs watched for memory", 20)
+    count("runs watched for memory", runs)
