@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from gallery_results import RESULTS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {"dask": "dask-core", "torch": "pytorch"}
 FOLDERS = (".", ".github", ".github/ISSUE_TEMPLATE", ".github/workflows", "conda", "docs")
 TEXTS = [
     path
@@ -47,11 +50,29 @@ def test_one_address():
     assert not [each for each in found if f"/{owner}/" not in each[1]]
 
 
+def test_what_is_imported_is_asked_for():
+    asked = [*PROJECT["dependencies"], *(text for extra in PROJECT["optional-dependencies"].values() for text in extra)]
+    names = {Requirement(text).name for text in asked}
+    imported = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    installed_by = packages_distributions()
+    others = imported - sys.stdlib_module_names - {"napari_neural_style"}
+    assert {"dask", "PIL", "torch"} <= others
+    assert not [name for name in others if names.isdisjoint(each.lower() for each in installed_by[name])]
+
+
 def test_conda_asks_for_what_the_package_asks_for():
     recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8"))
     asked = [Requirement(text) for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["all"]]]
     expected = {
-        f"{CONDA_NAMES.get(each.name, each.name)} {each.specifier}".strip() for each in asked if not each.extras
+        f"{CONDA_NAMES.get(each.name, each.name)} {each.specifier}".strip()
+        for each in asked
+        if each.name != "napari" or not each.extras
     }
     assert {text for text in recipe["requirements"]["run"] if not text.startswith("python ")} == expected
 
