@@ -49,16 +49,22 @@ def test_the_command_has_the_settings_that_made_the_image(values, content, style
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_a_preset_is_its_name(name):
-    command = command_of({"settings": PRESETS[name].to_dict()}, "my cat.png", "waves.jpg", "out.tif")
-    assert command == f"napari-neural-style stylize 'my cat.png' waves.jpg -o out.tif --preset {name}"
+    command = command_of({"settings": PRESETS[name].to_dict()}, "my cat.png", "waves.jpg")
+    assert command == f"napari-neural-style stylize 'my cat.png' waves.jpg -o stylized.png --preset {name}"
+
+
+def test_a_picture_to_start_from_is_named():
+    made_by = {"settings": PRESETS["fast"].to_dict(), "sources": {"content": "a.png", "initial": "b.png"}}
+    assert parsed(command_of(made_by))[0].start_from == "START.png"
+    assert parsed(command_of(made_by, start="my b.png"))[0].start_from == "my b.png"
 
 
 def test_on_windows_it_is_quoted_for_its_shells(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     settings = dataclasses.replace(PRESETS["fast"], style_layers={"conv1_1": 1.0, "conv2_1": 0.5})
-    command = command_of({"settings": settings.to_dict()}, r"C:\my pictures\cat.png", "it's.jpg", r"C:\out.png")
+    command = command_of({"settings": settings.to_dict()}, r"C:\my pictures\cat.png", "it's.jpg")
     assert command == (
-        r"""napari-neural-style stylize "C:\my pictures\cat.png" "it's.jpg" -o "C:\out.png" --preset fast """
+        r"""napari-neural-style stylize "C:\my pictures\cat.png" "it's.jpg" -o stylized.png --preset fast """
         '''--style-layers "conv1_1=1,conv2_1=0.5"'''
     )
 
@@ -107,7 +113,7 @@ def test_what_cannot_be_used_gets_a_sentence(made_by, words):
         settings_of(made_by)
 
 
-@given(st.dictionaries(st.sampled_from(["settings", "versions", "step"]), JSON))
+@given(st.dictionaries(st.sampled_from(["settings", "versions", "step", "sources"]), JSON))
 def test_damage_is_a_value_error_or_nothing(made_by):
     try:
         command = command_of(made_by)

@@ -44,7 +44,7 @@ def command_of(
     made_by: Mapping[str, Any],
     content: str | os.PathLike[str] | None = None,
     style: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str] = "stylized.png",
+    start: str | os.PathLike[str] | None = None,
 ) -> str:
     """Return the command line that makes an image again, quoted for a shell.
 
@@ -55,10 +55,9 @@ def command_of(
     ----------
     made_by : mapping
         As for :func:`settings_of`.
-    content, style : path, optional
-        The images it was made from; ``CONTENT.png`` and ``STYLE.png`` stand for what is not known.
-    output : path
-        The image to write.
+    content, style, start : path, optional
+        The images it was made from, and the one it started from if that is another. ``CONTENT.png``, ``STYLE.png``
+        and ``START.png`` stand for what is not known.
 
     Raises
     ------
@@ -67,13 +66,16 @@ def command_of(
     """
     settings = settings_of(made_by)
     step = made_by.get("step")
-    if early := isinstance(step, int) and 0 < step < settings.steps:
+    if early := isinstance(step, int) and not isinstance(step, bool) and 0 < step < settings.steps:
         settings = _saving(settings, step)
     preset, changed = min(
         ((name, _changed(settings, preset)) for name, preset in PRESETS.items()), key=lambda pair: len(pair[1])
     )
     words = ["napari-neural-style", "stylize", _path(content or "CONTENT.png"), _path(style or "STYLE.png")]
-    words += ["-o", _path(output), *(["--steps-dir", "steps"] if early else []), "--preset", preset]
+    words += ["-o", "stylized.png", *(["--steps-dir", "steps"] if early else []), "--preset", preset]
+    sources = made_by.get("sources")
+    if start is not None or (isinstance(sources, Mapping) and sources.get("initial")):
+        words += ["--start-from", _path(start or "START.png")]
     for name in changed:
         words += _option(name, getattr(settings, name))
     return _joined(words)

@@ -46,7 +46,6 @@ def planes_of(
     *,
     channels: bool = False,
     shown: tuple[int, int] | None = None,
-    at: Sequence[int] | None = None,
 ) -> Planes:
     """Return planes of an array; nothing is read before a plane is asked for, and then that plane only.
 
@@ -55,14 +54,11 @@ def planes_of(
     array : array
         NumPy, Dask, Zarr or anything else with a ``shape`` that slices by integers.
     axes : sequence of int
-        The axes of the stack.
+        The axes of the stack. Of axes that are neither stacked nor shown, index 0 is taken.
     channels : bool
         Whether the last axis is RGB or RGBA.
     shown : (int, int), optional
         The axes down and across a plane; the last two that are not channels by default.
-    at : sequence of int, optional
-        Where to stand on the axes that are neither stacked nor shown: an index for each axis of the array, 0 by
-        default.
 
     Raises
     ------
@@ -75,10 +71,9 @@ def planes_of(
     named = [*axes, down, across]
     if len(set(named)) < len(named) or not all(0 <= axis < spatial for axis in named):
         raise ValueError(f"Axes {tuple(axes)} cannot be stacked and {down}, {across} shown: the shape is {shape}.")
-    position = [0] * spatial if at is None else list(at)[:spatial]
 
     def read(index: Index) -> Pixels:
-        where: list[Any] = list(position)
+        where: list[Any] = [0] * spatial
         where[down] = where[across] = slice(None)
         for axis, i in zip(axes, index, strict=True):
             where[axis] = i

@@ -132,7 +132,6 @@ def stylize_stack(
     *,
     chain: int | None = 0,
     finished: Iterable[Index] = (),
-    only: Iterable[Index] | None = None,
     shared: Shared | None = None,
     value_range: Range | None = None,
     content_regions: npt.ArrayLike | None = None,
@@ -160,8 +159,6 @@ def stylize_stack(
         content.
     finished : iterable of index
         Planes that `out` already has; they are not done again, and the next ones start from them.
-    only : iterable of index, optional
-        Do these planes only, those in `finished` as well.
     shared : Shared, optional
         From :func:`~napari_neural_style.shared.share`; found from the stack if not given.
     value_range : (float, float), optional
@@ -187,7 +184,7 @@ def stylize_stack(
     if tuple(out.shape) != shape:
         raise ValueError(f"The stack's result has shape {shape}, but it is to be written to one of {out.shape}.")
     have = set(finished)
-    todo = [i for i in planes.indices() if i not in have] if only is None else sorted(set(only))
+    todo = [i for i in planes.indices() if i not in have]
     if not todo:
         return
     if shared is None:

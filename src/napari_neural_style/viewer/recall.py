@@ -82,7 +82,7 @@ def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
     """
     made_by = made_by_of(layer) or {}
     sources = sources_of(layer)
-    content, style = (_path_of(viewer, sources.get(name)) for name in ("content", "style"))
+    content, style, start = (_path_of(viewer, sources.get(name)) for name in ("content", "style", "initial"))
     settings = settings_of(made_by)
     if settings.mode == "texture" and isinstance(settings.size, int):
         # Here it has no content and is square; there every command names one, whose shape then does not count.
@@ -90,11 +90,11 @@ def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
         made_by = {**made_by, "settings": square.to_dict()}
     if settings.mode != "transfer":
         content = style = content or style
-    command = command_of(made_by, content, style)
-    lost = [name for name in ("styles", "style_regions", "content_regions", "area", "initial") if sources.get(name)]
-    called = {"styles": "further styles", "initial": "the picture to start from"}
-    listed = ", ".join(called.get(name, name.replace("_", " ")) for name in lost)
-    unknown = [name for name, path in (("CONTENT.png", content), ("STYLE.png", style)) if path is None]
+    command = command_of(made_by, content, style, start)
+    lost = [name for name in ("styles", "style_regions", "content_regions", "area") if sources.get(name)]
+    listed = ", ".join("further styles" if name == "styles" else name.replace("_", " ") for name in lost)
+    named = {"CONTENT.png": content, "STYLE.png": style} | ({"START.png": start} if sources.get("initial") else {})
+    unknown = [name for name, path in named.items() if path is None]
     words = [f"Put the files' names in place of {' and '.join(unknown)}."] if unknown else []
     if _stack_of(made_by):
         words.append("It makes one image; `napari-neural-style batch` makes stacks.")
