@@ -45,6 +45,8 @@ def test_presets_are_kept_by_name(config):
     delete_preset("Käse × 2")
     assert own_presets() == {"dark blue": PRESETS["paper"]}
     assert [path.name for path in config.iterdir()] == ["presets.json"]
+    with pytest.raises(ValueError, match="Give the name"):
+        delete_preset("")
     with pytest.raises(ValueError, match="no preset of your own called 'Käse × 2'"):
         delete_preset("Käse × 2")
 

@@ -74,6 +74,8 @@ def delete_preset(name: str) -> None:
     OSError
         If nothing can be written; the message is a sentence for users.
     """
+    if not name:
+        raise ValueError("Give the name of the preset to delete.")
     entries = _read_object(_presets_path()) or {}
     if name not in entries:
         raise ValueError(f"There is no preset of your own called {name!r}.")

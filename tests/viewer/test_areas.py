@@ -3,6 +3,7 @@ from __future__ import annotations
 import dask.array as da
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from napari.layers import Image, Labels, Shapes
 
 from napari_neural_style.engine.images import resize, to_array, to_rgb, to_tensor
@@ -10,6 +11,7 @@ from napari_neural_style.viewer.areas import WHOLE, labels_reader, shapes_reader
 from napari_neural_style.viewer.layers import Plane, image_of, placed_like
 from window import KEY, press, run_to_the_end, wait_until
 
+VIEWER = ViewerModel()
 PLANE = Plane((0, 1), (0, 0))
 PICTURE = np.random.default_rng(0).random((40, 60))
 BLOCKS = np.zeros((40, 60), int)
@@ -58,18 +60,18 @@ def test_labels_of_one_plane_serve_a_stack():
 def test_shapes_give_a_window_and_a_mask():
     image = Image(PICTURE, scale=(2, 2))
     shapes = Shapes([np.array([[20, 40], [20, 80], [60, 80], [60, 40]])], shape_type="ellipse", edge_width=0)
-    window = window_of(shapes, image, PLANE)
+    window = window_of(shapes, image, PLANE, VIEWER)
     assert window == (10, 20, 31, 41)
     inside = shapes_reader(shapes, image, Plane((0, 1), (0, 0), window))()
     assert inside.shape == (21, 21)
     assert inside.mean() == pytest.approx(np.pi * 100 / 441, abs=0.03)
     assert inside[10, 10] == 1
     assert inside[0, 0] == 0
-    assert window_of(WHOLE, image, PLANE) is None
+    assert window_of(WHOLE, image, PLANE, VIEWER) is None
     with pytest.raises(ValueError, match="no shape with an area"):
-        window_of(Shapes([np.array([[0, 0], [5, 5]])], shape_type="line", name="lines"), image, PLANE)
+        window_of(Shapes([np.array([[0, 0], [5, 5]])], shape_type="line", name="lines"), image, PLANE, VIEWER)
     with pytest.raises(ValueError, match="Less than 8"):
-        window_of(Shapes([np.array([[500, 500], [500, 600], [600, 600]])], shape_type="polygon"), image, PLANE)
+        window_of(Shapes([np.array([[500, 500], [500, 600], [600, 600]])], shape_type="polygon"), image, PLANE, VIEWER)
 
 
 def test_shapes_count_on_their_own_plane():
@@ -77,13 +79,13 @@ def test_shapes_count_on_their_own_plane():
     box = np.array([[3, 10, 20], [3, 10, 40], [3, 30, 40], [3, 30, 20]], float)
     deep = Shapes([box * (3, 1, 1), (box - (2, 5, 5)) * (3, 1, 1)], shape_type="polygon")
     window, other = (10, 20, 31, 41), (5, 15, 26, 36)
-    assert window_of(deep, stack, Plane((1, 2), (3, 0, 0))) == window
-    assert window_of(deep, stack, Plane((1, 2), (1, 0, 0))) == other
-    assert window_of(deep, stack, Plane((1, 2), (3, 0, 0)), along=[0]) == (5, 15, 31, 41)
+    assert window_of(deep, stack, Plane((1, 2), (3, 0, 0)), VIEWER) == window
+    assert window_of(deep, stack, Plane((1, 2), (1, 0, 0)), VIEWER) == other
+    assert window_of(deep, stack, Plane((1, 2), (3, 0, 0)), VIEWER, along=[0]) == (5, 15, 31, 41)
     with pytest.raises(ValueError, match="no shape with an area here"):
-        window_of(deep, stack, Plane((1, 2), (2, 0, 0)))
+        window_of(deep, stack, Plane((1, 2), (2, 0, 0)), VIEWER)
     flat = Shapes([box[:, 1:]], shape_type="polygon")
-    assert window_of(flat, stack, Plane((1, 2), (2, 0, 0))) == window
+    assert window_of(flat, stack, Plane((1, 2), (2, 0, 0)), VIEWER) == window
 
 
 def test_a_windows_picture_lies_where_the_window_is():

@@ -121,9 +121,12 @@ def test_runs_wait_in_a_queue(viewer, widget, pair):
     queue = widget._queue
     titles = [queue.list.item(k).text() for k in range(3)]
     assert titles == ["cat × waves · 6 steps", "cat × night · 6 steps", "cat × waves + night · 6 steps"]
+    assert not any(button.isEnabled() for button in (queue.up, queue.down, queue.remove))
     queue.list.setCurrentRow(2)
+    assert [button.isEnabled() for button in (queue.up, queue.down, queue.remove)] == [True, False, True]
     QTest.mouseClick(queue.up, Qt.MouseButton.LeftButton)
     queue.list.setCurrentRow(0)
+    assert [button.isEnabled() for button in (queue.up, queue.down, queue.remove)] == [False, True, True]
     queue.list.setFocus()
     QTest.keyClick(queue.list, Qt.Key.Key_Delete)
     if len(queue) == 3:  # without a window manager a shortcut may not have the focus it needs

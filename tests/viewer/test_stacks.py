@@ -8,6 +8,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from qtpy.QtCore import Qt
 
 from napari_neural_style import stack
 from napari_neural_style.viewer.layers import pixels_reader_of, shown_plane
@@ -178,6 +179,20 @@ def test_failed_planes_are_listed_and_run_again_alone(viewer, dock, movie):
     now = np.asarray(result.data)
     assert now[3, ..., 3].all()
     np.testing.assert_array_equal(np.delete(now, 3, 0), np.delete(kept, 3, 0))
+
+
+def test_planes_of_data_that_were_mended_are_run_again(viewer, dock, movie):
+    data = movie.frames[:3, ..., 0] / 255
+    data[1] = np.nan
+    layer = viewer.add_image(data, name="<b>movie</b>")
+    dock.content.value, dock.planes.value = layer, (0,)
+    run_to_the_end(dock)
+    assert dock.message.value.startswith("2 of 3 planes done; 1 failed")
+    assert dock.message.native.textFormat() == Qt.TextFormat.PlainText
+    layer.data = np.nan_to_num(data)
+    press(opened(dock, "results")._results.missing)
+    wait_until(lambda: dock._job is None)
+    assert viewer.layers[-1].data[1].any()
 
 
 def test_along_one_of_two_axes_and_across_others(viewer, dock, pair):

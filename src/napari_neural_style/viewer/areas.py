@@ -10,8 +10,10 @@ import numpy.typing as npt
 from napari.layers import Shapes
 
 from napari_neural_style.viewer.layers import Plane, Window, pixels_of, plane_shape, size_of
+from napari_neural_style.viewer.world import Units, to_world, view_of
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
 WHOLE, VIEW = "whole layer", "field of view"
@@ -27,7 +29,7 @@ def area_choices(layers: Sequence[Layer]) -> list[tuple[str, Any]]:
     return [(WHOLE, WHOLE), (VIEW, VIEW), *((layer.name, layer) for layer in layers if isinstance(layer, Shapes))]
 
 
-def window_of(area: Any, layer: Image, plane: Plane, along: Sequence[int] = ()) -> Window | None:
+def window_of(area: Any, layer: Image, plane: Plane, viewer: ViewerModel, along: Sequence[int] = ()) -> Window | None:
     """Return the part of a plane that an area covers, None for all of it.
 
     Parameters
@@ -38,6 +40,8 @@ def window_of(area: Any, layer: Image, plane: Plane, along: Sequence[int] = ()) 
         The layer.
     plane : Plane
         The plane of it.
+    viewer : ViewerModel
+        The viewer that shows it.
     along : sequence of int
         The layer's axes whose planes are all meant: shapes count wherever they lie along these.
 
@@ -49,13 +53,10 @@ def window_of(area: Any, layer: Image, plane: Plane, along: Sequence[int] = ()) 
     if area == WHOLE:
         return None
     if area == VIEW:
-        factor = layer.downsample_factors[layer.data_level] if layer.multiscale else np.ones(layer.ndim)
-        corners = np.asarray(layer.corner_pixels) * factor
-        low, high = (corners[k][list(plane.axes)] for k in (0, 1))
-        high = high + factor[list(plane.axes)]
+        low, high = (corner + 0.5 for corner in view_of(viewer, layer, plane.axes))
         what = "the field of view"
     else:
-        outlines = _outlines(area, layer, plane, along)
+        outlines = _outlines(area, layer, plane, viewer.dims.units, along)
         if not outlines:
             raise ValueError(f"{area.name!r} holds no shape with an area here. Draw a rectangle, ellipse or polygon.")
         points = np.concatenate(outlines)
@@ -71,11 +72,13 @@ def window_of(area: Any, layer: Image, plane: Plane, along: Sequence[int] = ()) 
     return top, left, bottom, right
 
 
-def shapes_reader(area: Any, layer: Image, plane: Plane, along: Sequence[int] = ()) -> Reader | None:
+def shapes_reader(
+    area: Any, layer: Image, plane: Plane, units: Units = None, along: Sequence[int] = ()
+) -> Reader | None:
     """Return what gives the labels of a Shapes layer on a plane: 1 inside, 0 outside; None for other areas."""
     if not isinstance(area, Shapes):
         return None
-    outlines = _outlines(area, layer, plane, along)
+    outlines = _outlines(area, layer, plane, units, along)
     shape, (top, left) = _window_shape(layer, plane)
 
     def read() -> Labels2D:
@@ -89,7 +92,7 @@ def shapes_reader(area: Any, layer: Image, plane: Plane, along: Sequence[int] = 
     return read
 
 
-def labels_reader(labels: Labels | None, layer: Image, plane: Plane) -> Reader | None:
+def labels_reader(labels: Labels | None, layer: Image, plane: Plane, units: Units = None) -> Reader | None:
     """Return what gives a Labels layer's labels at the pixels of a plane of another layer, wherever both lie.
 
     The layers' places are noted at once; the labels are read when the function is called, on any thread.
@@ -98,7 +101,7 @@ def labels_reader(labels: Labels | None, layer: Image, plane: Plane) -> Reader |
         return None
     data, name, below = pixels_of(labels), labels.name, layer.name
     (height, width), (top, left) = _window_shape(layer, plane)
-    start, steps = _path(layer, labels, plane)
+    start, steps = _path(layer, labels, plane, units)
 
     def read() -> Labels2D:
         found = np.zeros((height, width), np.int64)
@@ -126,17 +129,17 @@ def _window_shape(layer: Image, plane: Plane) -> tuple[tuple[int, int], tuple[in
     return size_of(layer, plane), (plane.window or (0, 0))[:2]
 
 
-def _path(layer: Image, other: Layer, plane: Plane) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _path(layer: Image, other: Layer, plane: Plane, units: Units) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return where pixel (0, 0) of a plane lies in another layer's data, and how far a pixel down and across is."""
     origin = np.array(plane.index, dtype=float)
     points = np.stack([origin, origin, origin])
     points[1, plane.axes[0]] += 1
     points[2, plane.axes[1]] += 1
-    there = _between(points, layer, other)
+    there = _between(points, layer, other, units)
     return there[0], there[1:] - there[0]
 
 
-def _outlines(shapes: Shapes, layer: Image, plane: Plane, along: Sequence[int]) -> list[npt.NDArray[Any]]:
+def _outlines(shapes: Shapes, layer: Image, plane: Plane, units: Units, along: Sequence[int]) -> list[npt.NDArray[Any]]:
     """Return the outlines of a Shapes layer's areas that lie on a plane, in its pixels, (n, 2) each."""
     found = []
     # Axes that the shapes do not have are those before theirs: they lie on all planes along these.
@@ -151,16 +154,16 @@ def _outlines(shapes: Shapes, layer: Image, plane: Plane, along: Sequence[int]) 
             right, down = (points[1] - points[0]) / 2, (points[3] - points[0]) / 2
             angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)[:, None]
             points = centre + np.cos(angles) * right + np.sin(angles) * down
-        points = _between(points, shapes, layer)
+        points = _between(points, shapes, layer, units)
         if np.array_equal(np.round(points[:, across].mean(0)), np.array(plane.index)[across]):
             found.append(points[:, list(plane.axes)])
     return found
 
 
-def _between(points: npt.NDArray[Any], layer: Layer, other: Layer) -> npt.NDArray[Any]:
-    """Return where points (n, d) of a layer's data lie in another layer's data."""
-    world = _with_dimensions(np.array([layer.data_to_world(point) for point in points]), other.ndim)
-    return np.array([other.world_to_data(point) for point in world])
+def _between(points: npt.NDArray[Any], layer: Layer, other: Layer, units: Units) -> npt.NDArray[Any]:
+    """Return where points (n, d) of a layer's data lie in another layer's data, in a world of some units."""
+    world = _with_dimensions(to_world(layer, units)(points), other.ndim)
+    return np.asarray(to_world(other, units).inverse(world))
 
 
 def _with_dimensions(points: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:

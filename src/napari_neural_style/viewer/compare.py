@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_neural_style.viewer.world import world_factors
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
@@ -35,7 +37,8 @@ class Comparison:
         view = {name: getattr(camera, name) for name in ("center", "zoom", "angles")}
         dims = self._viewer.dims
         self._before = {layer: layer.visible for layer in layers}, settings, view, dims.point
-        for axis, (low, high) in enumerate(right.extent.world.T, dims.ndim - right.ndim):
+        places = right.extent.world.T * world_factors(right, dims.units)[:, None]
+        for axis, (low, high) in enumerate(places, dims.ndim - right.ndim):
             if low == high:
                 dims.set_point(axis, low)
         for layer in layers:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from napari.utils.transforms import Affine
 
 from napari_neural_style.viewer.provenance import sources_of
+from napari_neural_style.viewer.world import slider_positions
 
 if TYPE_CHECKING:
     from napari.components import Dims, ViewerModel
@@ -89,11 +90,25 @@ def shown_plane(layer: Image, dims: Dims | None = None) -> Plane:
     down, across = (axis - missing for axis in dims.displayed)
     if min(down, across) < 0:
         raise ValueError(f"The viewer shows an axis that {layer.name!r} does not have. Show its own two axes.")
-    position = layer.world_to_data(dims.point[missing:])
-    shape = pixels_of(layer).shape
-    index = [int(np.clip(round(float(p)), 0, n - 1)) for p, n in zip(position, shape, strict=False)]
-    index[down] = index[across] = 0
+    shape, index = pixels_of(layer).shape, [0] * layer.ndim
+    for axis, position in slider_positions(layer, dims).items():
+        index[axis] = int(np.clip(round(position), 0, shape[axis] - 1))
     return Plane((down, across), tuple(index))
+
+
+def style_plane(layer: Image, dims: Dims) -> Plane:
+    """Return the plane of a style that a viewer shows, or its own first one where the viewer shows other axes."""
+    if dims.ndisplay == 2 and min(dims.displayed) < dims.ndim - layer.ndim:
+        return shown_plane(layer)
+    return shown_plane(layer, dims)
+
+
+def check_seen(layer: Image, dims: Dims, along: Sequence[int] = ()) -> None:
+    """Raise a ValueError if the sliders of a viewer stand where a layer has no plane, but for some of its axes."""
+    shape = pixels_of(layer).shape
+    for axis, position in slider_positions(layer, dims).items():
+        if axis not in along and not -1 < position < shape[axis]:
+            raise ValueError(f"The sliders stand where {layer.name!r} has no plane. Move them to one that is seen.")
 
 
 def pixels_of(layer: Image | Labels) -> Any:
@@ -202,10 +217,15 @@ class _Look:
 
     def through(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return pixels (H, W) in their colours, (H, W, 3) in 0..1."""
+        from napari_neural_style.engine.images import bands
+
         low, high = self.limits
-        unit = (pixels.astype(np.float64) - low) / ((high - low) or 1.0)
-        colors = np.asarray(self.colormap.map((np.clip(unit, 0, 1) ** self.gamma).ravel()))
-        return colors[:, :3].reshape(*pixels.shape, 3)
+        found = np.empty((*pixels.shape, 3), np.float32)
+        for rows in bands(pixels.shape):
+            unit = (pixels[rows].astype(np.float64) - low) / ((high - low) or 1.0)
+            colors = np.asarray(self.colormap.map((np.clip(unit, 0, 1) ** self.gamma).ravel()))
+            found[rows] = colors[:, :3].reshape(*unit.shape, 3)
+        return found
 
 
 def placed_like(

@@ -34,6 +34,7 @@ def note(text: str) -> Label:
     native = label.native
     assert isinstance(native, QLabel)
     native.setWordWrap(True)
+    native.setTextFormat(Qt.TextFormat.PlainText)  # layers may be called <b>
     native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.MinimumExpanding)
     return label
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -152,8 +153,6 @@ class PlaneChoice:
         shape = pixels_of(layer).shape
         for count in range(len(axes), 0, -1):
             for chosen in combinations(axes, count):
-                planes = 1
-                for axis in chosen:
-                    planes *= int(shape[axis])
+                planes = math.prod(int(shape[axis]) for axis in chosen)
                 found.append((f"all {planes} along {' and '.join(names[axis] for axis in chosen)}", chosen))
         return found

@@ -34,6 +34,9 @@ class Queue(QWidget):
         self.list.setDragDropMode(QAbstractItemView.DragDropMode.InternalMove)
         self.list.setMaximumHeight(90)
         self.up, self.down, self.remove = (QPushButton(text) for text in ("Up", "Down", "Remove"))
+        self.up.setToolTip("Let the selected run start sooner.")
+        self.down.setToolTip("Let the selected run start later.")
+        self.remove.setToolTip("Do not make the selected run.")
         self.up.clicked.connect(lambda: self._move(-1))
         self.down.clicked.connect(lambda: self._move(1))
         self.remove.clicked.connect(self._remove)
@@ -47,6 +50,11 @@ class Queue(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.list)
         column.addLayout(buttons)
+        rows = self.list.model()
+        assert rows is not None
+        for moved in (self.list.currentRowChanged, rows.rowsInserted, rows.rowsRemoved, rows.rowsMoved):
+            moved.connect(self._follow)
+        self._follow()
 
     def __len__(self) -> int:
         return self.list.count()
@@ -73,6 +81,13 @@ class Queue(QWidget):
         self.list.clear()
         self._tasks.clear()
         self.changed.emit()
+
+    def _follow(self) -> None:
+        """Enable what can be done with the selected run."""
+        row = self.list.currentRow()
+        self.up.setEnabled(row > 0)
+        self.down.setEnabled(0 <= row < len(self) - 1)
+        self.remove.setEnabled(row >= 0)
 
     def _move(self, by: int) -> None:
         row = self.list.currentRow()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import time
@@ -129,7 +130,8 @@ class Stack:
         regions: Callable[[], Any] | None,
         settings: StyleSettings,
     ) -> None:
-        data = pixels_of(layer)
+        self._data: Any = pixels_of(layer)
+        data = self._data
         self.axes = tuple(axes)
         self.names = [str(names[axis]) for axis in axes]
         self.shape: Index = tuple(int(data.shape[axis]) for axis in axes)
@@ -150,19 +152,23 @@ class Stack:
     @property
     def total(self) -> int:
         """How many planes there are."""
-        total = 1
-        for length in self.shape:
-            total *= length
-        return total
+        return math.prod(self.shape)
 
     @property
     def done(self) -> int:
         """How many planes are painted."""
         return 0 if self.array is None else len(self.array.filled)
 
+    def look_again(self) -> None:
+        """Read the content's data that the layer has by now, where they are as large: planes of them may be mended."""
+        data = pixels_of(self.layer)
+        if self._read is not None and data is not self._data and data.shape == self._data.shape:
+            self._data, self._read = data, pixels_reader_of(self.layer, self.plane)
+
     def release(self) -> None:
         """Let go of the content and the features: every plane is there."""
-        self._read, self._styles, self._regions, self._shared = None, [], None, None
+        self._data = self._read = None
+        self._styles, self._regions, self._shared = [], None, None
         if self.array is not None:
             self.array.stack = None
 

@@ -15,7 +15,16 @@ from napari_neural_style.settings import StyleSettings
 from napari_neural_style.settings_text import to_text
 from napari_neural_style.viewer.areas import labels_reader, shapes_reader, window_of
 from napari_neural_style.viewer.inputs import Inputs, StyleChoice
-from napari_neural_style.viewer.layers import Plane, plane_shape, reader_of, shown_plane, size_of, source_name
+from napari_neural_style.viewer.layers import (
+    Plane,
+    check_seen,
+    plane_shape,
+    reader_of,
+    shown_plane,
+    size_of,
+    source_name,
+    style_plane,
+)
 from napari_neural_style.viewer.levels import at_level
 from napari_neural_style.viewer.outputs import STEPS_AS, Outputs, Place
 from napari_neural_style.viewer.plane_choice import axis_names
@@ -24,6 +33,7 @@ from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
 from napari_neural_style.viewer.stacks import Stack, StackStep
 from napari_neural_style.viewer.stopped import KEPT_RUNS, new_run, runs_folder, to_go_on
 from napari_neural_style.viewer.worker import Report, load_pytorch
+from napari_neural_style.viewer.world import Units
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -83,7 +93,9 @@ def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings) ->
         return "No style counts: give at least one a weight above 0."
     try:
         for layer in used:
-            shown_plane(layer, viewer.dims)
+            style_plane(layer, viewer.dims)
+        if settings.mode != "texture":
+            shown_plane(inputs.content.value, viewer.dims)
     except ValueError as error:
         return str(error)
     return ""
@@ -104,7 +116,8 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     plane = shown_plane(content, viewer.dims)
     area = inputs.more.area.value
     axes = inputs.axes(settings)
-    plane = dataclasses.replace(plane, window=window_of(area, content, plane, axes))
+    check_seen(content, viewer.dims, axes)
+    plane = dataclasses.replace(plane, window=window_of(area, content, plane, viewer, axes))
     sources: dict[str, Any] = {"content": content.name, **_style_sources(styles)}
     named = source_name(content)
     if plane.window is not None:
@@ -113,7 +126,7 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     # From here on, the content is the level of it that is read.
     content, plane = at_level(content, plane, partial(working_size, settings=settings))
     read_content = reader_of(content, plane)
-    read_regions = _regions_reader(inputs, content, plane, axes)
+    read_regions = _regions_reader(inputs, content, plane, viewer.dims.units, axes)
     start = inputs.more.start_from.value
     read_start = (
         None if start is None else _start_reader(viewer, start, working_size(size_of(content, plane), settings))
@@ -149,10 +162,12 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     return Task(title, settings, _outputs_at(place), work)
 
 
-def _regions_reader(inputs: Inputs, content: Image, plane: Plane, along: tuple[int, ...]) -> Callable[[], Any] | None:
+def _regions_reader(
+    inputs: Inputs, content: Image, plane: Plane, units: Units, along: tuple[int, ...]
+) -> Callable[[], Any] | None:
     """Return what reads the content's regions, 0 outside of the area; None where there are neither."""
-    read_regions = labels_reader(inputs.more.content_regions.value, content, plane)
-    read_shapes = shapes_reader(inputs.more.area.value, content, plane, along)
+    read_regions = labels_reader(inputs.more.content_regions.value, content, plane, units)
+    read_shapes = shapes_reader(inputs.more.area.value, content, plane, units, along)
     if read_regions is None or read_shapes is None:
         return read_regions or read_shapes
     return lambda: read_regions() * read_shapes()
@@ -180,6 +195,7 @@ def missing_task(layer: Image, scheduler: str) -> Task:
     stack = unfinished(layer)
     if stack is None:
         raise ValueError(f"{layer.name!r} has no missing planes. Select the layer of a stack that was stopped.")
+    stack.look_again()
     title = str(layer.name).partition(" · planes")[0].partition(" · live")[0]
     return _stack_task(stack, title, dict(sources_of(layer)), scheduler, layer)
 
@@ -187,7 +203,7 @@ def missing_task(layer: Image, scheduler: str) -> Task:
 def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[StyleChoice]) -> Task:
     """Return a task for a texture, which lies to the right of its style."""
     first = styles[0].layer
-    plane = shown_plane(first, viewer.dims)
+    plane = style_plane(first, viewer.dims)
     height, width = plane_shape(first, plane)
     size = settings.size if isinstance(settings.size, tuple) else (settings.size, settings.size)
     used = min(max(height, width), max(size)) * settings.style_scale / max(height, width)
@@ -262,14 +278,14 @@ def _outputs_at(place: Place) -> Callable[[ViewerModel, str], Outputs]:
 
 
 def _style_readers(viewer: ViewerModel, style: StyleChoice, settings: StyleSettings) -> tuple[Any, float, Any]:
-    plane = shown_plane(style.layer, viewer.dims)
+    plane = style_plane(style.layer, viewer.dims)
     layer, plane = at_level(style.layer, plane, partial(style_size, settings=settings))
-    return reader_of(layer, plane), style.weight, labels_reader(style.regions, layer, plane)
+    return reader_of(layer, plane), style.weight, labels_reader(style.regions, layer, plane, viewer.dims.units)
 
 
 def _start_reader(viewer: ViewerModel, layer: Image, size: Size) -> Callable[[], Any]:
     """Return what reads a picture to start from, which becomes of the working size."""
-    return reader_of(*at_level(layer, shown_plane(layer, viewer.dims), lambda _: size))
+    return reader_of(*at_level(layer, style_plane(layer, viewer.dims), lambda _: size))
 
 
 def _style_sources(styles: list[StyleChoice]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -264,6 +265,7 @@ class StyleTransferWidget(Container):
 
     def _say(self, text: str) -> None:
         self.message.value = text
+        self.message.tooltip = f"<span>{html.escape(text)}</span>" if text else ""  # a long name is cut off at the edge
         self.message.visible = bool(text)
 
     def _tell(self, text: str) -> None:
