@@ -65,14 +65,16 @@ def test_integers_that_use_little_of_their_range_get_a_sentence(kind):
 
 def test_value_range_overrides():
     np.testing.assert_allclose(to_rgb(np.array([[0, 100, 300]], np.uint16), (100, 200))[0, :, 0], [0, 0, 1])
-    with pytest.raises(ValueError, match="value_range"):
-        to_rgb(np.zeros((2, 2)), (1, 1))
+    for wrong in ((1, 1), 5, (0, 1, 2), ("a", "b")):
+        with pytest.raises(ValueError, match="value_range"):
+            to_rgb(np.zeros((2, 2)), wrong)
 
 
 def test_transparent_pixels_take_the_mean_of_the_visible():
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[0] = (200, 100, 50, 255)
-    np.testing.assert_array_equal(to_uint8(to_rgb(rgba)), np.full((2, 2, 3), (200, 100, 50)))
+    for image, value_range in ((rgba, None), (rgba / 255, None), (rgba.astype(float), (0, 255))):
+        np.testing.assert_array_equal(to_uint8(to_rgb(image, value_range)), np.full((2, 2, 3), (200, 100, 50)))
     with pytest.raises(ValueError, match="transparent everywhere"):
         to_rgb(np.zeros((2, 2, 4), np.uint8))
 

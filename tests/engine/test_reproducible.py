@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from napari_neural_style import StyleSettings, stylize
+from napari_neural_style.engine import feature_cache
 from napari_neural_style.engine.provenance import made_by
 
 MAKE = """
@@ -68,3 +69,17 @@ def test_another_process_and_another_number_of_threads(pair, quick, tmp_path):
     assert other["threads"] == 1
     assert np.abs(near - exact).mean() < 0.005
     assert np.abs(near - exact).max() < 0.2  # much is chance: .0002 to .05 with other pictures
+
+
+def test_pytorchs_default_dtype_changes_nothing(pair, quick):
+    settings = dataclasses.replace(quick, initial="noise", rescale_features=True, precision="auto").to_dict()
+    expected, image = made(pair, settings, 2)
+    feature_cache.clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found, same = made(pair, settings, 2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert same.dtype == np.float32
+    assert same.tobytes() == image.tobytes()
+    assert found == expected

@@ -338,6 +338,12 @@ def test_scales_that_a_small_style_cannot_follow_are_left_out(pair, quick):
     assert steps[-1].done == 1
 
 
+@pytest.mark.parametrize("weights", [(-1, 2), (0, 0), (float("nan"), 1), (float("inf"), 1), (1e308, 1e308), (None, 1)])
+def test_weights_of_styles_that_mean_nothing_get_a_sentence(pair, quick, weights):
+    with pytest.raises(ValueError, match="none below 0 and at least one above"):
+        next(stylize(pair[0], [(pair[1], weight) for weight in weights], quick))
+
+
 def test_a_narrow_image_gets_a_sentence(quick):
     with pytest.raises(ValueError, match="less narrow"):
         stylize(np.zeros((3000, 20)), np.zeros((64, 64)), quick)

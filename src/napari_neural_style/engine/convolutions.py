@@ -260,9 +260,9 @@ class _Products:
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
-        to_tiles, from_tiles = torch.empty(_EDGE, _EDGE), torch.empty(_SIDE, _EDGE)
-        _fan(_TO_TILES, torch.eye(_EDGE), to_tiles)
-        _gather(_FROM_TILES, torch.eye(_EDGE), from_tiles)
+        to_tiles, from_tiles = (torch.empty(side, _EDGE, dtype=torch.float32) for side in (_EDGE, _SIDE))
+        _fan(_TO_TILES, torch.eye(_EDGE, dtype=torch.float32), to_tiles)
+        _gather(_FROM_TILES, torch.eye(_EDGE, dtype=torch.float32), from_tiles)
         self._to_tiles = torch.kron(to_tiles, to_tiles).to(dtype)
         self._from_tiles = torch.kron(from_tiles, from_tiles).to(dtype)
 

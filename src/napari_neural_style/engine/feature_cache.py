@@ -38,7 +38,7 @@ def key_of(images: Sequence[Tensor], layers: Iterable[str], pooling: str, seed: 
     learner : str
         The learner's own constants, so that another version learns afresh.
     """
-    computed_by = torch.__version__, torch.get_num_threads()
+    computed_by = torch.__version__, torch.get_num_threads(), torch.get_float32_matmul_precision()
     digest = hashlib.sha256(repr((sorted(layers), pooling, seed, learner, computed_by)).encode())
     for image in images:
         digest.update(repr((tuple(image.shape), image.device.type)).encode())

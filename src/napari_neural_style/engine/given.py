@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -23,11 +24,13 @@ def _weighted(style: Styles) -> Weighted:
     pairs = isinstance(style, (list, tuple)) and all(isinstance(e, tuple) and len(e) == 2 for e in style)
     if not pairs:
         return [(cast("npt.ArrayLike", style), 1.0)]
-    styles = [(image, float(weight)) for image, weight in cast("Weighted", style)]
-    if not all(weight >= 0 for _, weight in styles) or not sum(weight for _, weight in styles) > 0:
-        raise ValueError(
-            "style: give at least one image; weights must not be negative, and at least one must be above 0."
-        )
+    try:
+        styles = [(image, float(weight)) for image, weight in cast("Weighted", style)]
+        right = all(weight >= 0 for _, weight in styles) and 0 < sum(weight for _, weight in styles) < math.inf
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        raise ValueError("style: give at least one image; weights must be finite, none below 0 and at least one above.")
     return styles
 
 

@@ -70,16 +70,18 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
     for rows in bands(color.shape[:2]):
         rgb[rows] = np.clip((color[rows].astype(np.float64) - low) / (high - low), 0, 1)
     if alpha is not None:
-        _fill_transparent(rgb, alpha, name)
+        floats = alpha.dtype.kind == "f"
+        # Colours of 0 to 255 have such an alpha as well.
+        full = 1.0 if floats and alpha.max() <= 1 else high if floats else range_of_dtype(alpha.dtype)[1]
+        _fill_transparent(rgb, alpha, full, name)
     return rgb
 
 
-def _fill_transparent(rgb: FloatImage, alpha: npt.NDArray[Any], name: str) -> None:
-    """Give transparent pixels the mean colour of the opaque ones, in place."""
-    high = 1.0 if alpha.dtype.kind == "f" else range_of_dtype(alpha.dtype)[1]
+def _fill_transparent(rgb: FloatImage, alpha: npt.NDArray[Any], full: float, name: str) -> None:
+    """Give transparent pixels the mean colour of the opaque ones, whose alpha is `full`, in place."""
 
     def opacity(rows: slice) -> FloatImage:
-        return np.clip(alpha[rows].astype(np.float32) / high, 0, 1)[..., None]
+        return np.clip(alpha[rows].astype(np.float32) / full, 0, 1)[..., None]
 
     total, opaque = np.zeros(3), 0.0
     for rows in bands(alpha.shape):
@@ -110,8 +112,12 @@ def check_finite(array: npt.NDArray[Any], name: str) -> None:
 
 def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, name: str) -> tuple[float, float]:
     if value_range is not None:
-        low, high = (float(v) for v in value_range)
-        if not (np.isfinite([low, high]).all() and low < high):
+        try:
+            low, high = (float(v) for v in value_range)
+            right = np.isfinite([low, high]).all() and low < high
+        except (TypeError, ValueError):
+            right = False
+        if not right:
             raise ValueError(f"value_range must be two numbers, the smaller first, not {value_range!r}.")
         return low, high
     if color.dtype.kind in "biu":
@@ -171,7 +177,7 @@ class Shown:
     """
 
     def __init__(self, size: tuple[int, int], device: torch.device) -> None:
-        self._picture = torch.empty((*size, 3), pin_memory=device.type == "cuda")
+        self._picture = torch.empty((*size, 3), dtype=torch.float32, pin_memory=device.type == "cuda")
         self._arrived: torch.cuda.Event | None = None
 
     def put(self, rows: slice, band: Tensor) -> None:

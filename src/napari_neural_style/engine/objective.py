@@ -98,7 +98,7 @@ class Objective:
         self._trunk = trunk
         self._size = size_of(content)
         self._side = side
-        self._factors = torch.zeros(3, device=trunk.device)
+        self._factors = torch.zeros(3, dtype=torch.float32, device=trunk.device)
         self.weigh(weights.content, weights.style, weights.variation)
         self._content: list[Target] = []
         self._style: list[Target] = []
@@ -112,7 +112,7 @@ class Objective:
     def weigh(self, content: float, style: float, variation: float) -> None:
         """Change α, β and γ."""
         self.varies = variation != 0
-        self._factors.copy_(torch.tensor([content, style, variation]))
+        self._factors.copy_(torch.tensor([content, style, variation], dtype=torch.float32))
 
     def _aim_at_content(self, content: Tensor, weights: Weights) -> None:
         """Compute the content targets."""

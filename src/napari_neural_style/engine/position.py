@@ -124,7 +124,7 @@ class Position:
         self._number, self._scale_step, self._here, self._image = snapshot.scale, snapshot.scale_step, here, image
         self._boost.factor = snapshot.boost
         self._recent.clear()
-        self._recent.extend(torch.tensor(loss) for loss in snapshot.recent)
+        self._recent.extend(torch.tensor(loss, dtype=torch.float32) for loss in snapshot.recent)
         if snapshot.watched is None:
             self._keep(self._index, self._boost.factor)
         else:

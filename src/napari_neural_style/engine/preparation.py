@@ -136,7 +136,9 @@ def gather(
         If a region of the content has no style.
     """
     size = working_size(None if content is None else content.shape[:2], settings)
-    picture = torch.full((1, 3, *size), 0.5) if content is None else resize(to_tensor(content), size)
+    picture = (
+        torch.full((1, 3, *size), 0.5, dtype=torch.float32) if content is None else resize(to_tensor(content), size)
+    )
     by_label = content_labels is not None and any(style.labels is not None for style in styles)
     if content_labels is not None and not by_label:
         content_labels = (content_labels > 0).astype(np.int64)
@@ -197,7 +199,7 @@ def _in_palette(sources: Sources, label: int, guide: Tensor | None) -> Tensor:
 
 def _white_noise(like: Tensor, seed: int) -> Tensor:
     """Return white noise of ImageNet's mean and standard deviation, the same on every device."""
-    noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
     return denormalize(noise).to(like.device)
 
 

@@ -226,7 +226,7 @@ class Watch:
         """Know what :meth:`state` returned."""
         self.kept = replace(state.kept, image=state.kept.image.to(device).clone())
         self.failures, self._failed_at = state.failures, state.failed_at
-        self._begun_with = [torch.tensor(loss, device=device) for loss in state.begun_with]
+        self._begun_with = [torch.tensor(loss, dtype=torch.float32, device=device) for loss in state.begun_with]
         self._right = None if state.right else torch.tensor(False, device=device)
 
     def due(self, index: int, image: Tensor) -> bool:

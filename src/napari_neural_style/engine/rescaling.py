@@ -41,13 +41,13 @@ def rescaled(
     Gatys, Ecker and Bethge (2016), section 2.
     """
     names = layers_up_to(layers)
-    means = {name: torch.zeros(LAYERS[name]) for name in names}
+    means = {name: torch.zeros(LAYERS[name], dtype=torch.float32) for name in names}
     for image in images:
         trunk = Trunk(features, names, pooling, image.device)
         for name, mean in _mean_activations(trunk, image, tile).items():
             means[name] += mean.cpu() / len(images)
     convolutions = {}
-    below = torch.ones(3)
+    below = torch.ones(3, dtype=torch.float32)
     for name in names:
         mean = torch.where(means[name] > 0, means[name], torch.ones_like(means[name]))
         weight, bias = features.convolutions[name]

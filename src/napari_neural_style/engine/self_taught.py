@@ -176,7 +176,9 @@ def _filters_of(patches: Tensor, count: int, generator: torch.Generator, tick: T
     flat = bool(variance < LEAST_STRUCTURE**2)
     deviation = FLAT_NOISE if flat else (NOISE * variance).sqrt()
     tick(0.15)
-    noisy = torch.randn(centred.shape, generator=generator).to(centred).mul_(deviation).add_(centred)
+    noisy = (
+        torch.randn(centred.shape, generator=generator, dtype=torch.float32).to(centred).mul_(deviation).add_(centred)
+    )
     tick(0.2)
     whitening = _whitening(noisy, generator, tick)
     weight = _spherical_k_means(noisy @ whitening, count, generator, tick) @ whitening.T
@@ -199,7 +201,7 @@ def _whitening(centred: Tensor, generator: torch.Generator, tick: Tick) -> Tenso
     dimensions = centred.shape[1]
     basis = torch.eye(dimensions).to(centred)
     if dimensions > COMPONENTS:
-        basis = torch.randn(dimensions, COMPONENTS, generator=generator).to(centred)
+        basis = torch.randn(dimensions, COMPONENTS, generator=generator, dtype=torch.float32).to(centred)
         for _ in range(2):
             tick(0.25)
             basis = torch.linalg.qr(where_known(centred.T @ (centred @ basis))).Q.to(centred)

@@ -99,8 +99,8 @@ class TiledObjective(Objective):
         image = image.detach()
         grams = self._sums.of(self._trunk, image, as_rgb) if self._style else {}
         style, slopes = style_terms(grams, self._style, self._factors[1])
-        content = torch.zeros(len(self._content), device=self._trunk.device)
-        variation = torch.zeros((), device=self._trunk.device)
+        content = torch.zeros(len(self._content), dtype=torch.float32, device=self._trunk.device)
+        variation = torch.zeros((), dtype=torch.float32, device=self._trunk.device)
         gradient = torch.zeros_like(image, memory_format=torch.contiguous_format)
         for number, tile in enumerate(self._tiles):
             window = tile.seen_of(image).to(self._trunk.device)

@@ -162,7 +162,7 @@ class Trunk:
         self._reflect = features.border == "reflect"
         self._border = None
         if not isinstance(features.border, str) and any(features.border):
-            self._border = torch.tensor(features.border, device=device).view(1, 3, 1, 1)
+            self._border = torch.tensor(features.border, dtype=torch.float32, device=device).view(1, 3, 1, 1)
         self._convolutions = {
             name: convolution(*features.convolutions[name], self.device, dtype) for name in layers_up_to(self.layers)
         }

@@ -239,7 +239,7 @@ def _from_caffe(weight: Tensor, bias: Tensor) -> tuple[tuple[Tensor, Tensor], tu
 
     Caffe's input is 255 x - mean in BGR, which is 255 std (n - border) for normalised n.
     """
-    scale = torch.tensor(STD) * 255
+    scale = torch.tensor(STD, dtype=torch.float32) * 255
     border = tuple((m / 255 - mean) / std for m, mean, std in zip(CAFFE_MEAN, MEAN, STD, strict=True))
     return (weight.flip(1) * scale.view(1, 3, 1, 1), bias), border  # type: ignore[return-value]
 
