@@ -42,7 +42,7 @@ def _setting(default: Any, help: str, **details: Any) -> Any:
 
 @dataclass(frozen=True)
 class StyleSettings:
-    """The settings of one job; immutable and checked when made.
+    """The settings of one run, frozen, and checked when made.
 
     Every field has a default, so ``StyleSettings()`` is the preset ``balanced``. What each field means, its
     unit and its range are in ``SETTINGS``; ``docs/settings.md`` lists them.

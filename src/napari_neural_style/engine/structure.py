@@ -19,10 +19,14 @@ MOST = 16.0
 """Largest factor on the content weight."""
 DEAD_ZONE = 0.02
 """Least relative change: smaller ones would only disturb the optimiser."""
+_FLAT = 1e-5
+"""Standard deviation of luminance below which there are only rounding errors."""
 
 
 def structure(image: Tensor, content: Tensor, sigma: float = SIGMA) -> float:
-    """Return the correlation of two pictures' blurred luminance, -1..1; 0 where either is flat.
+    """Return the correlation of two pictures' blurred luminance, -1..1.
+
+    A flat content has no structure to lose: 1. Where the picture alone is flat it is 0.
 
     Parameters
     ----------
@@ -33,7 +37,10 @@ def structure(image: Tensor, content: Tensor, sigma: float = SIGMA) -> float:
     """
     a, b = (gaussian_blur(p if p.shape[1] == 1 else luminance(p), sigma) for p in (image, content))
     a, b = a - a.mean(), b - b.mean()
-    return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12))
+    spread, kept = (float(p.norm()) / p.numel() ** 0.5 for p in (a, b))
+    if min(spread, kept) < _FLAT:
+        return float(kept < _FLAT)
+    return float((a * b).sum() / (a.norm() * b.norm()))
 
 
 class ContentBoost:
