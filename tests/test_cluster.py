@@ -170,7 +170,7 @@ def test_no_scheduler_and_no_distributed_get_a_sentence(files, monkeypatch, caps
     assert main([*arguments, "--scheduler", "tcp://127.0.0.1:9"]) == 2
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
     assert main([*arguments, "--scheduler", "tcp://127.0.0.1:9", "--workers", "2"]) == 2
-    assert "not given together" in capsys.readouterr().err
+    assert "cannot be combined with" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert main([*arguments, "--workers", "2"]) == 2
     assert "pip install 'napari-neural-style[cluster]'" in capsys.readouterr().err
