@@ -5,6 +5,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageFile
 
+from napari_neural_style.contents import look_at
 from napari_neural_style.files import check_writable, read_image, read_made_by, write_image
 
 MADE_BY = {"settings": {"size": 32}, "sources": {"content": "Käse ×"}, "step": 3}
@@ -79,6 +80,14 @@ def test_sixteen_bits(tmp_path):
         np.testing.assert_array_equal(read_image(tmp_path / name), gray)
     for name in ("color.tif", "planes.tif", "one color.tif"):
         np.testing.assert_array_equal(read_image(tmp_path / name), np.stack([gray] * 3, -1))
+
+
+def test_a_tiff_that_is_packed_in_another_way(tmp_path, image):
+    pages = [Image.fromarray(page) for page in (image, image[::-1])]
+    pages[0].save(tmp_path / "one.tif", compression="tiff_lzw")
+    pages[0].save(tmp_path / "two.tif", compression="tiff_lzw", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(read_image(tmp_path / "one.tif"), image)
+    np.testing.assert_array_equal(look_at(tmp_path / "two.tif").planes().read((1,)), image[::-1])
 
 
 def test_alpha_and_palette(tmp_path, image):
