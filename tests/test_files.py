@@ -38,12 +38,22 @@ def test_nothing_half_written_stays(tmp_path, image):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("out.gif", "must end in one of"), ("none/out.png", "no folder"), ("folder.png", "cannot be")]
+    ("name", "words"),
+    [
+        ("out.gif", "must end in one of"),
+        ("none/out.png", "no folder"),
+        ("folder.png", "cannot be"),
+        ("ü" * 123 + ".png", "too long"),
+    ],
 )
 def test_where_nothing_can_be_written(tmp_path, name, words):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(ValueError, match=words):
         check_writable(tmp_path / name)
+
+
+def test_the_longest_name_can_be_written(tmp_path, image):
+    write_image(tmp_path / ("n" * 245 + ".png"), image, {})
 
 
 def test_other_images_were_made_by_nothing_known(tmp_path, image):

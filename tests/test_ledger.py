@@ -36,6 +36,15 @@ def test_names_never_collide(tmp_path):
         assert again.output_for(Path(path), Path("/s.png"), "a-s", ".png") == name
 
 
+def test_long_names_are_cut_and_stay_apart(tmp_path):
+    ledger = Ledger(tmp_path)
+    names = [
+        ledger.output_for(Path(path), Path("/s.png"), f"{'ö' * 110}-{path}", ".ome.zarr") for path in ("1.tif", "2.tif")
+    ]
+    assert names == [f"{'ö' * 100}.ome.zarr", f"{'ö' * 100}-2.ome.zarr"]
+    (tmp_path / f".{names[1]}.part").touch()
+
+
 def test_every_cut_of_the_file_can_be_gone_on_with(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.begin(MADE_WITH)

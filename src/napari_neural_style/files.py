@@ -18,7 +18,7 @@ from napari_neural_style.reading import (
     pillow_pixels,
     tiff_pixels,
 )
-from napari_neural_style.whole import whole_file
+from napari_neural_style.whole import part_of, whole_file
 
 if TYPE_CHECKING:
     from napari_neural_style.engine.sizes import SizeOf
@@ -33,6 +33,9 @@ OME_ZARR = ".ome.zarr"
 
 _ANIMATED = ("GIF", "WEBP", "PNG")
 """Formats whose frames are a stack; those of others are previews and other views of one picture."""
+_LONGEST_NAME = 255
+"""Bytes that file systems take."""
+
 _EXIF_DESCRIPTION = 0x010E
 _MOST_EXIF = 65_000
 """Bytes of text that fit into a JPEG's EXIF segment."""
@@ -130,8 +133,8 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
     Raises
     ------
     ValueError
-        If the name ends in none of :data:`SUFFIXES` nor in :data:`OME_ZARR`, the folder is not there or cannot be
-        written to, or what is to stay would be replaced.
+        If the name ends in none of :data:`SUFFIXES` nor in :data:`OME_ZARR` or is too long, the folder is not there or
+        cannot be written to, or what is to stay would be replaced.
     """
     path = Path(path)
     ome_zarr = is_ome_zarr(path)
@@ -146,7 +149,9 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
 
 
 def check_folder_of(path: Path) -> None:
-    """Raise a ValueError if there is no folder that a file would be written to."""
+    """Raise a ValueError if a file's name is too long, or there is no folder that it would be written to."""
+    if len(os.fsencode(part_of(path).name)) > _LONGEST_NAME:
+        raise ValueError(f"The name {path.name!r} is too long to be written: choose a shorter one.")
     if not path.parent.is_dir():
         raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name!r} to.")
 
