@@ -150,7 +150,9 @@ def test_words_name_files(tmp_path, monkeypatch):
     assert names("in/*.png", "in/b.png") == ["in/b.png"]
     assert names("**/*.png") == ["in/b.png", "in/deep/c.png", "x[1].png"]
     assert names("x[1].png", "in/s.zarr") == ["x[1].png", "in/s.zarr"]
-    for word in ("none.png", "in/*.gif"):
+    (tmp_path / "~photo.png").touch()
+    assert names("~photo.png") == ["~photo.png"]
+    for word in ("none.png", "in/*.gif", "~nobody/a.png"):
         with pytest.raises(ValueError, match="names no image"):
             find([word])
 

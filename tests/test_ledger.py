@@ -6,7 +6,12 @@ import pytest
 
 from napari_neural_style.ledger import NAME, Ledger, alone_in
 
-MADE_WITH = {"settings": {"steps": 3, "style_layers": {"conv1_1": 1.0}}, "style": ["abc"], "chain": True}
+MADE_WITH = {
+    "settings": {"steps": 3, "style_layers": {"conv1_1": 1.0}},
+    "style": ["abc"],
+    "chain": True,
+    "features": "123",
+}
 
 
 def test_what_is_finished_is_known_again(tmp_path):
@@ -66,6 +71,7 @@ def test_every_cut_of_the_file_can_be_gone_on_with(tmp_path):
         ({"settings": {"steps": 4, "style_layers": {"conv1_1": 1.0}}}, r"settings.steps was 3 and is 4 now\. Choose"),
         ({"style": ["abd", "c"]}, r"with other style images, or .* order: s\.png, as it was then\. Choose"),
         ({"chain": False}, "chain was True"),
+        ({"features": "124"}, r"with other features than there are now\. Choose"),
     ],
 )
 def test_other_settings_are_refused(tmp_path, changed, words):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_neural_style.engine.sizes import SizeOf, level_for
-from napari_neural_style.files import read_image
+from napari_neural_style.files import path_named, read_image
 from napari_neural_style.planes import Planes, planes_of
 from napari_neural_style.reading import TOO_MANY_PIXELS
 from napari_neural_style.tiff_colors import colors_of
@@ -105,7 +105,7 @@ def find(words: Iterable[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for word in words:
-        path = Path(word).expanduser()
+        path = path_named(word)
         if path.is_file() or is_zarr(path):
             matches = [path]
         elif path.is_dir():

@@ -85,6 +85,8 @@ class Ledger:
             if name.startswith("style"):  # hashes, which tell people nothing
                 named = ", ".join(dict.fromkeys(Path(style).name for _, style in self._outputs))
                 what = "other style images, or these in another order" + (f": {named}, as it was then" if named else "")
+            elif name == "features":
+                what = "other features than there are now"
             else:
                 what = f"other settings: {name} was {before.get(name)!r} and is {now.get(name)!r} now"
                 what += f" ({len(differing) - 1} more differ)" if differing[1:] else ""
