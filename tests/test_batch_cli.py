@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 import zarr
 from PIL import Image
 
@@ -165,6 +166,30 @@ def test_a_folder_of_other_results_is_refused(files, capsys):
     ):
         assert main(["batch", "a.png", "-o", "out", *arguments, *QUICK]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_another_features_file_of_the_same_name_is_refused(files, capsys):
+    def write(seed):
+        generator = torch.Generator().manual_seed(seed)
+        shapes = {"conv1_1": (64, 3, 3, 3), "conv1_2": (64, 64, 3, 3)}
+        numbers = {f"{layer}.weight": torch.rand(shape, generator=generator) / 99 for layer, shape in shapes.items()}
+        torch.save(numbers | {f"{layer}.bias": torch.zeros(64) for layer in shapes}, "own.pth")
+
+    arguments = ("a.png", "--style", "oil.png", "-o", "out", "--features", "own.pth", "--no-rescale-features")
+    for _ in range(2):
+        write(1)
+        assert batch(*arguments) == 0
+    write(2)
+    assert batch(*arguments) == 2
+    assert "made with other features than there are now. Choose another folder" in capsys.readouterr().err
+
+
+def test_names_that_cannot_be_printed_end_nothing(files, pair):
+    Image.fromarray(pair[0][:48, :64]).save("日.png")
+    command = [sys.executable, "-m", "napari_neural_style", "batch", "日.png", "--style", "oil.png", "-o", "out"]
+    found = subprocess.run([*command, *QUICK], env=os.environ | {"PYTHONIOENCODING": "cp1252"}, capture_output=True)
+    assert found.returncode == 0, found.stderr
+    assert rb"\u65e5-oil.png" in found.stdout
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,8 @@ def test_a_stretched_range_is_told_in_a_sentence(files, pair, capsys):
         (["content.png", "style.jpg", "-o", "out.xyz"], "must end in one of"),
         (["content.png", "style.jpg", "-o", "nowhere/out.png"], "no folder"),
         (["content.png", "style.jpg", "--report", "nowhere/r.json"], "no folder"),
+        (["content.png", "style.jpg", "-o", "n" * 246 + ".png"], "nnn.png' is too long to be written"),
+        (["content.png", "style.jpg", "--report", "n" * 300 + ".json"], "nnn.json' is too long to be written"),
         (["content.png", "style.jpg", "--report", "."], "'.' is a folder"),
         (["content.png", "style.jpg", "--report", "content.png"], "name of an image"),
         (["content.png", "style.jpg", "--report", "notes.json"], "'notes.json' already exists and is no report of"),

@@ -53,6 +53,11 @@ def test_pages_of_a_tiff_are_planes(tmp_path, axes, array, names, index, plane):
         (VALUES, None, ("t", "z", "y", "x", "rgb"), (1, 4), VALUES[1, 4]),
         (VALUES[0, ..., 0], None, ("t", "y", "x"), (4,), VALUES[0, 4, ..., 0]),
         (VALUES[..., 0], ["channel", "z", "x", "y"], ("channel", "z", "x", "y"), (1, 4), VALUES[1, 4, ..., 0].T),
+        (VALUES[..., 0], ["c", "Time", "Y", "X"], ("channel", "t", "y", "x"), (1, 4), VALUES[1, 4, ..., 0]),
+        (VALUES, ["T", "depth", "y", "x", "Channels"], ("t", "z", "y", "x", "rgb"), (1, 4), VALUES[1, 4]),
+        (VALUES[..., :2], ["t", "z", "y", "x", "c"], ("t", "z", "y", "x", "channel"), (1, 4, 1), VALUES[1, 4, ..., 1]),
+        (VALUES[..., 0], ["time", "t", "y", "x"], ("t", "z", "y", "x"), (1, 4), VALUES[1, 4, ..., 0]),
+        (VALUES[..., 0], ["ch", "c", "rows", "columns"], ("channel", "t", "y", "x"), (1, 4), VALUES[1, 4, ..., 0]),
     ],
 )
 def test_zarr_arrays_are_planes(tmp_path, array, names, found, index, plane):
@@ -145,7 +150,9 @@ def test_words_name_files(tmp_path, monkeypatch):
     assert names("in/*.png", "in/b.png") == ["in/b.png"]
     assert names("**/*.png") == ["in/b.png", "in/deep/c.png", "x[1].png"]
     assert names("x[1].png", "in/s.zarr") == ["x[1].png", "in/s.zarr"]
-    for word in ("none.png", "in/*.gif"):
+    (tmp_path / "~photo.png").touch()
+    assert names("~photo.png") == ["~photo.png"]
+    for word in ("none.png", "in/*.gif", "~nobody/a.png"):
         with pytest.raises(ValueError, match="names no image"):
             find([word])
 

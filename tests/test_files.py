@@ -5,6 +5,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageFile
 
+from napari_neural_style import reading
+from napari_neural_style.contents import look_at
 from napari_neural_style.files import check_writable, read_image, read_made_by, write_image
 
 MADE_BY = {"settings": {"size": 32}, "sources": {"content": "Käse ×"}, "step": 3}
@@ -36,12 +38,22 @@ def test_nothing_half_written_stays(tmp_path, image):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("out.gif", "must end in one of"), ("none/out.png", "no folder"), ("folder.png", "cannot be")]
+    ("name", "words"),
+    [
+        ("out.gif", "must end in one of"),
+        ("none/out.png", "no folder"),
+        ("folder.png", "cannot be"),
+        ("ü" * 123 + ".png", "too long"),
+    ],
 )
 def test_where_nothing_can_be_written(tmp_path, name, words):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(ValueError, match=words):
         check_writable(tmp_path / name)
+
+
+def test_the_longest_name_can_be_written(tmp_path, image):
+    write_image(tmp_path / ("n" * 245 + ".png"), image, {})
 
 
 def test_other_images_were_made_by_nothing_known(tmp_path, image):
@@ -81,6 +93,58 @@ def test_sixteen_bits(tmp_path):
         np.testing.assert_array_equal(read_image(tmp_path / name), np.stack([gray] * 3, -1))
 
 
+def test_a_tiff_that_is_packed_in_another_way(tmp_path, image):
+    pages = [Image.fromarray(page) for page in (image, image[::-1])]
+    pages[0].save(tmp_path / "one.tif", compression="tiff_lzw")
+    pages[0].save(tmp_path / "two.tif", compression="tiff_lzw", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(read_image(tmp_path / "one.tif"), image)
+    np.testing.assert_array_equal(look_at(tmp_path / "two.tif").planes().read((1,)), image[::-1])
+
+
+def test_large_images_are_read_unless_they_are_tiny_files(tmp_path, image, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6 * 9 - 1)  # Pillow warns above it, and refuses above twice as many
+    monkeypatch.setattr(reading, "_LARGE", 100)
+    for name in ("a.png", "a.jpg", "a.tif"):
+        Image.fromarray(image).save(tmp_path / name)
+        assert read_image(tmp_path / name).shape == image.shape
+        np.testing.assert_array_equal(look_at(tmp_path / name).planes().read(()), read_image(tmp_path / name))
+        monkeypatch.setattr(reading, "_MOST_PACKED", 0.01)
+        with pytest.raises(ValueError, match=rf"{name}' unpacks to more pixels .*\(6, 9, 3\) out of"):
+            read_image(tmp_path / name)
+        monkeypatch.setattr(reading, "_MOST_PACKED", 1100)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6 * 9 / 2 - 1)
+    for read in (read_image, look_at):
+        with pytest.raises(ValueError, match=r"more pixels than are read .* as a TIFF"):
+            read(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image)
+
+
+@pytest.mark.parametrize(("mode", "key"), [("RGB", (1, 2, 3)), ("L", 1), ("1", 255), ("P", 0)])
+def test_one_colour_of_a_png_can_be_see_through(tmp_path, image, mode, key):
+    picture = Image.fromarray(image).convert(mode)
+    picture.putpixel((2, 3), key)
+    picture.save(tmp_path / "key.png", transparency=key)
+    found = read_image(tmp_path / "key.png")
+    np.testing.assert_array_equal(found[..., :3], np.asarray(picture.convert("RGB")))
+    alike = (found[..., :3] == found[3, 2, :3]).all(-1)
+    np.testing.assert_array_equal(found[..., 3], np.where(alike, 0, 255))
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_grey_and_alpha_of_a_tiff(tmp_path, image, planar):
+    gray, alpha = image[..., 0], image[..., 1]
+    tifffile.imwrite(
+        tmp_path / "la.tif",
+        np.stack([gray, alpha], 0 if planar else -1),
+        photometric="minisblack",
+        extrasamples=["unassalpha"],
+        planarconfig="separate" if planar else "contig",
+    )
+    expected = np.dstack([gray, gray, gray, alpha])
+    np.testing.assert_array_equal(read_image(tmp_path / "la.tif"), expected)
+    np.testing.assert_array_equal(look_at(tmp_path / "la.tif").planes().read(()), expected)
+
+
 def test_alpha_and_palette(tmp_path, image):
     rgba = np.dstack([image, np.full(image.shape[:2], 7, np.uint8)])
     Image.fromarray(rgba).save(tmp_path / "alpha.png")
@@ -96,6 +160,9 @@ def test_colours_as_they_are_seen(tmp_path, image):
     cmyk = Image.fromarray(image).convert("CMYK")
     cmyk.save(tmp_path / "cmyk.tif")
     np.testing.assert_array_equal(read_image(tmp_path / "cmyk.tif"), np.asarray(cmyk.convert("RGB")))
+    deep = np.asarray(cmyk).astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / "deep.tif", deep, photometric="separated")
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.tif"), np.asarray(cmyk.convert("RGB")))
     gray = image[..., 0]
     tifffile.imwrite(tmp_path / "white.tif", 255 - gray, photometric="miniswhite")
     np.testing.assert_array_equal(read_image(tmp_path / "white.tif"), gray)
@@ -130,6 +197,18 @@ def test_exif_orientation(tmp_path, orientation, suffix):
     if suffix == "tif":
         tifffile.imwrite(tmp_path / "seen.tif", picture, extratags=[("Orientation", "H", 1, orientation, True)])
         np.testing.assert_array_equal(read_image(tmp_path / "seen.tif"), expected)
+        colors = np.arange(3 * 256, dtype=np.uint16).reshape(3, 256)
+        tifffile.imwrite(
+            tmp_path / "palette.tif",
+            picture,
+            photometric="palette",
+            colormap=colors,
+            extratags=[("Orientation", "H", 1, orientation, True)],
+        )
+        np.testing.assert_array_equal(read_image(tmp_path / "palette.tif"), np.moveaxis(colors[:, expected], 0, -1))
+        cmyk = Image.fromarray(picture).convert("CMYK")
+        cmyk.save(tmp_path / "cmyk.tif", tiffinfo={0x0112: orientation})
+        np.testing.assert_array_equal(read_image(tmp_path / "cmyk.tif"), np.stack([expected] * 3, -1))
 
 
 @pytest.mark.parametrize(

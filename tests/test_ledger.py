@@ -6,7 +6,12 @@ import pytest
 
 from napari_neural_style.ledger import NAME, Ledger, alone_in
 
-MADE_WITH = {"settings": {"steps": 3, "style_layers": {"conv1_1": 1.0}}, "style": ["abc"], "chain": True}
+MADE_WITH = {
+    "settings": {"steps": 3, "style_layers": {"conv1_1": 1.0}},
+    "style": ["abc"],
+    "chain": True,
+    "features": "123",
+}
 
 
 def test_what_is_finished_is_known_again(tmp_path):
@@ -36,6 +41,15 @@ def test_names_never_collide(tmp_path):
         assert again.output_for(Path(path), Path("/s.png"), "a-s", ".png") == name
 
 
+def test_long_names_are_cut_and_stay_apart(tmp_path):
+    ledger = Ledger(tmp_path)
+    names = [
+        ledger.output_for(Path(path), Path("/s.png"), f"{'ö' * 110}-{path}", ".ome.zarr") for path in ("1.tif", "2.tif")
+    ]
+    assert names == [f"{'ö' * 100}.ome.zarr", f"{'ö' * 100}-2.ome.zarr"]
+    (tmp_path / f".{names[1]}.part").touch()
+
+
 def test_every_cut_of_the_file_can_be_gone_on_with(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.begin(MADE_WITH)
@@ -57,6 +71,7 @@ def test_every_cut_of_the_file_can_be_gone_on_with(tmp_path):
         ({"settings": {"steps": 4, "style_layers": {"conv1_1": 1.0}}}, r"settings.steps was 3 and is 4 now\. Choose"),
         ({"style": ["abd", "c"]}, r"with other style images, or .* order: s\.png, as it was then\. Choose"),
         ({"chain": False}, "chain was True"),
+        ({"features": "124"}, r"with other features than there are now\. Choose"),
     ],
 )
 def test_other_settings_are_refused(tmp_path, changed, words):

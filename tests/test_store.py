@@ -76,6 +76,11 @@ def test_one_damaged_entry_leaves_the_others(config):
     assert json.loads(path.read_text())["newer"] == newer
 
 
+def test_a_file_that_an_editor_has_marked_is_read(config):
+    (config / "presets.json").write_text('{"mine": {"steps": 9}}', encoding="utf-8-sig")
+    assert own_presets() == {"mine": StyleSettings(steps=9)}
+
+
 @pytest.mark.parametrize("damaged", [b"", b'{"mine": {"st', b"\xff\xfe", b"[1]", b"[" * 100_000])
 def test_a_damaged_file_is_set_aside_not_lost(config, damaged):
     for name in ("presets.json", "last.json"):

@@ -158,7 +158,10 @@ class Batch:
         # A folder, of an OME-Zarr, has no bytes of its own.
         read = (path.read_bytes() if path.is_file() else picture.tobytes() for path, picture in styles)
         hashes = [hashlib.sha256(each).hexdigest() for each in read]
-        self._ledger.begin({"settings": self.settings.to_dict(), "style": hashes, "chain": self._chain})
+        made_with = {"settings": self.settings.to_dict(), "style": hashes, "chain": self._chain}
+        if self._features is not None:  # of the same name they can be others
+            made_with["features"] = self._features.fingerprint
+        self._ledger.begin(made_with)
         outputs = self._ledger.outputs()
         for path in contents:
             if path not in outputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_neural_style.engine.sizes import SizeOf, level_for
-from napari_neural_style.files import read_image
+from napari_neural_style.files import path_named, read_image
 from napari_neural_style.planes import Planes, planes_of
+from napari_neural_style.reading import TOO_MANY_PIXELS
 from napari_neural_style.tiff_colors import colors_of
 from napari_neural_style.zarr_images import (
     ChannelsLast,
@@ -103,7 +105,7 @@ def find(words: Iterable[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for word in words:
-        path = Path(word).expanduser()
+        path = path_named(word)
         if path.is_file() or is_zarr(path):
             matches = [path]
         elif path.is_dir():
@@ -211,7 +213,13 @@ def _opened(path: str, level: int = 0) -> Iterator[Opened]:
     else:
         from PIL import Image
 
-        with Image.open(path) as image:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as read_image does
+                image = Image.open(path)
+        except Image.DecompressionBombError as error:
+            raise NoImageError(TOO_MANY_PIXELS) from error
+        with image:
             yield Opened(_Frames(image), ("t", "y", "x", "rgb"), (Spacing(),) * 4)
 
 

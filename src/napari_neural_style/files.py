@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from napari_neural_style.tiff_colors import CIELAB, CMYK, WHITE_IS_0, colors_of
-from napari_neural_style.whole import whole_file
+from napari_neural_style.reading import (
+    TOO_MANY_PIXELS,
+    NotOneImageError,
+    check_unpacked,
+    pillow_pixels,
+    tiff_pixels,
+)
+from napari_neural_style.whole import part_of, whole_file
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from napari_neural_style.engine.sizes import SizeOf
     from napari_neural_style.zarr_images import Spacing
 
@@ -29,16 +33,12 @@ OME_ZARR = ".ome.zarr"
 
 _ANIMATED = ("GIF", "WEBP", "PNG")
 """Formats whose frames are a stack; those of others are previews and other views of one picture."""
+_LONGEST_NAME = 255
+"""Bytes that file systems take."""
+
 _EXIF_DESCRIPTION = 0x010E
 _MOST_EXIF = 65_000
 """Bytes of text that fit into a JPEG's EXIF segment."""
-_LARGE = 2**28
-_MOST_PACKED = 1100
-"""Bytes that one byte of a TIFF becomes at the most; deflate cannot do more, and a file that says so is a trap."""
-
-
-class _NotOneImageError(ValueError):
-    """A file was read, but it holds something else."""
 
 
 def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.NDArray[Any]:
@@ -56,7 +56,8 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
     Returns
     -------
     ndarray
-        Shape (H, W), (H, W, 3) or (H, W, 4) in the file's own dtype, 8 or 16 bits an integer.
+        Shape (H, W), (H, W, 3) or (H, W, 4) in the file's own dtype, 8 or 16 bits an integer; of PNG in colour with 16
+        bits Pillow keeps 8.
 
     Raises
     ------
@@ -74,23 +75,26 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
         raise ValueError(f"There is no image file {str(path)!r}.")
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
-            return _read_tiff(path)
+            return tiff_pixels(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # It is about any large image, check_unpacked about those that are small files.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
+                shape = image.height, image.width, len(image.getbands())
+                check_unpacked(path, shape, math.prod(shape))
                 frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
                 if frames > 1:
-                    raise _NotOneImageError(
+                    raise NotOneImageError(
                         f"{str(path)!r} holds an animation of {frames} frames, not one image. Give a single "
                         "frame of it; `napari-neural-style batch` repaints stacks."
                     )
-                return _pixels(ImageOps.exif_transpose(image))
+                return pillow_pixels(ImageOps.exif_transpose(image))
     except (UnidentifiedImageError, tifffile.TiffFileError) as error:
         raise ValueError(f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can).") from error
-    except _NotOneImageError:
+    except NotOneImageError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{str(path)!r} unpacks to more pixels than an image of its kind should: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{str(path)!r}: {TOO_MANY_PIXELS}") from error
     except Exception as error:  # a damaged file makes the decoders fail in any way
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
 
@@ -116,65 +120,13 @@ def _read_zarr(path: Path, used: SizeOf | None) -> npt.NDArray[Any]:
         raise ValueError(f"{str(path)!r} cannot be read: {error or type(error).__name__}") from error
 
 
-def _pixels(image: Image.Image) -> npt.NDArray[Any]:
-    if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa", "RGBX"):
-        transparent = image.mode in ("PA", "La", "RGBa") or "transparency" in image.info
-        image = image.convert("RGBA" if transparent else "RGB")
-    elif image.mode == "LA":
-        image = image.convert("RGBA")
-    pixels = np.asarray(image)
-    if image.mode == "I" and pixels.min() >= 0 and pixels.max() < 2**16:
-        return pixels.astype(np.uint16)  # Pillow's only mode for a PGM of 16 bits
-    return pixels
-
-
-def _read_tiff(path: Path) -> npt.NDArray[Any]:
-    import tifffile
-    from PIL import Image
-
-    with tifffile.TiffFile(path) as file:
-        series = file.series[0]
-        if series.nbytes > max(_LARGE, _MOST_PACKED * path.stat().st_size):
-            raise _NotOneImageError(
-                f"{str(path)!r} unpacks to more pixels than an image of its kind should: shape {series.shape} out of "
-                f"{path.stat().st_size:,} bytes."
-            )
-        page = file.pages[0]
-        palette = getattr(page, "colormap", None)
-        orientation = page.tags.get("Orientation") if isinstance(page, tifffile.TiffPage) else None
-        colors = colors_of(page)
-        if colors == CIELAB:
-            raise ValueError("its colours are CIELAB. Save it as RGB.")
-        if colors == CMYK and len(series.shape) == 3:
-            with Image.open(path) as image:
-                axes, array = "YXS", _pixels(image)
-        else:
-            axes, array = series.axes, series.asarray()
-    alone = tuple(axis for axis, name in enumerate(axes) if name not in "YXS" and array.shape[axis] == 1)
-    array, axes = array.squeeze(alone), "".join(name for axis, name in enumerate(axes) if axis not in alone)
-    if colors == WHITE_IS_0 and array.dtype.kind in "bu":
-        array = ~array
-    if palette is not None and array.ndim == 2:
-        return np.moveaxis(np.asarray(palette)[:, array], 0, -1).astype(np.uint16)
-    if axes.startswith("S") and len(axes) == 3:
-        array = np.moveaxis(array, 0, -1)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
-        raise _NotOneImageError(
-            f"{str(path)!r} holds a stack of shape {array.shape}, not one image. Give a single plane of "
-            "it; `napari-neural-style batch` repaints stacks."
-        )
-    return _oriented(array, int(orientation.value) if orientation else 1)
-
-
-def _oriented(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """Return an array as the TIFF or EXIF orientation 1 to 8 shows it."""
-    if orientation in (5, 6, 7, 8):
-        array = np.swapaxes(array, 0, 1)
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    return np.ascontiguousarray(array)
+def path_named(text: str) -> Path:
+    """Return the path that a text names: as it is if that is there, else with ``~`` for a home folder."""
+    path = Path(text)
+    try:
+        return path if path.exists() else path.expanduser()
+    except RuntimeError:  # ~ of somebody unknown
+        return path
 
 
 def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False) -> Path:
@@ -190,8 +142,8 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
     Raises
     ------
     ValueError
-        If the name ends in none of :data:`SUFFIXES` nor in :data:`OME_ZARR`, the folder is not there or cannot be
-        written to, or what is to stay would be replaced.
+        If the name ends in none of :data:`SUFFIXES` nor in :data:`OME_ZARR` or is too long, the folder is not there or
+        cannot be written to, or what is to stay would be replaced.
     """
     path = Path(path)
     ome_zarr = is_ome_zarr(path)
@@ -206,7 +158,9 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
 
 
 def check_folder_of(path: Path) -> None:
-    """Raise a ValueError if there is no folder that a file would be written to."""
+    """Raise a ValueError if a file's name is too long, or there is no folder that it would be written to."""
+    if len(os.fsencode(part_of(path).name)) > _LONGEST_NAME:
+        raise ValueError(f"The name {path.name!r} is too long to be written: choose a shorter one.")
     if not path.parent.is_dir():
         raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name!r} to.")
 

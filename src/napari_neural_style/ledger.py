@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 NAME = "napari-neural-style.jsonl"
 FORMAT = 1
+_LONGEST_STEM = 200
+"""Bytes of an output's name before its number and suffix; file systems take 255 in all."""
 
 
 class Ledger:
@@ -32,7 +35,7 @@ class Ledger:
         self._path = folder / NAME
         self._made_with: dict[str, Any] | None = None
         self._outputs: dict[tuple[str, str], str] = {}
-        self._names: set[str] = set()
+        self._names: dict[str, str] = {}  # by how they are in lower case
         self._finished: dict[str, set[tuple[int, ...]]] = {}
         if self._path.is_file():
             self._read()
@@ -56,7 +59,7 @@ class Ledger:
                     self._finished.pop(entry["begun"], None)
                 else:
                     self._outputs[entry["content"], entry["style"]] = entry["output"]
-                    self._names.add(entry["output"])
+                    self._names[entry["output"].lower()] = entry["output"]
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"{self._path} is damaged; remove it to begin anew, or choose another folder with -o."
@@ -82,6 +85,8 @@ class Ledger:
             if name.startswith("style"):  # hashes, which tell people nothing
                 named = ", ".join(dict.fromkeys(Path(style).name for _, style in self._outputs))
                 what = "other style images, or these in another order" + (f": {named}, as it was then" if named else "")
+            elif name == "features":
+                what = "other features than there are now"
             else:
                 what = f"other settings: {name} was {before.get(name)!r} and is {now.get(name)!r} now"
                 what += f" ({len(differing) - 1} more differ)" if differing[1:] else ""
@@ -97,19 +102,19 @@ class Ledger:
         """
         key = str(content), str(style)
         if not self._outputs.get(key, "").endswith(suffix):
-            taken = {output.lower() for output in self._names}
+            name = _shortened(name)
             number, output = 1, f"{name}{suffix}"
-            while output.lower() in taken or (self._path.parent / output).exists():
+            while output.lower() in self._names or (self._path.parent / output).exists():
                 number += 1
                 output = f"{name}-{number}{suffix}"
             self._outputs[key] = output
-            self._names.add(output)
+            self._names[output.lower()] = output
             self._add({"content": key[0], "style": key[1], "output": output})
         return self._outputs[key]
 
     def outputs(self) -> set[Path]:
         """Return the paths of all outputs, whether they are there or not."""
-        return {self._path.parent / output for output in self._names}
+        return {self._path.parent / output for output in self._names.values()}
 
     def finished(self, output: str) -> set[tuple[int, ...]]:
         """Return the planes of an output that are finished; an image is the plane ()."""
@@ -128,6 +133,12 @@ class Ledger:
     def _add(self, entry: Mapping[str, Any]) -> None:
         with self._path.open("ab") as file:
             file.write(json.dumps(entry).encode() + b"\n")
+
+
+def _shortened(name: str) -> str:
+    """Return what fits of a name; numbers, suffixes and what marks an unfinished file are yet to come."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _LONGEST_STEM else encoded[:_LONGEST_STEM].decode(errors="ignore")
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -22,13 +22,13 @@ def check_report(path: Path) -> Path:
     Raises
     ------
     ValueError
-        If it is a folder, is in none, cannot be written, or is there and no report.
+        If its name is too long, it is a folder, is in none, cannot be written, or is there and no report.
     """
+    check_folder_of(path)
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder: name a file for the report, such as report.json.")
     if path.suffix.lower() in SUFFIXES:
         raise ValueError(f"{str(path)!r} is the name of an image: name a file for the report, such as report.json.")
-    check_folder_of(path)
     if path.exists() and not _is_report(path):
         raise ValueError(f"{str(path)!r} already exists and is no report of napari-neural-style: choose another name.")
     if not os.access(path.parent, os.W_OK):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_neural_style.files import KEY
-from napari_neural_style.whole import whole_folder
+from napari_neural_style.whole import part_of, whole_folder
 from napari_neural_style.zarr_images import ChannelsLast, Spacing, spacing_at
 
 SMALLEST = 1024
@@ -30,7 +30,7 @@ class StackStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._part = path.with_name(f".{path.name}.part")
+        self._part = part_of(path)
         self._levels: list[ChannelsLast] = []
 
     @property

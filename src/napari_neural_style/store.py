@@ -141,7 +141,7 @@ def _read_object(path: Path) -> dict[str, Any] | None:
         If the file cannot be read or holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin files with a mark
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:

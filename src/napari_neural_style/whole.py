@@ -8,10 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def part_of(path: Path) -> Path:
+    """Return where a file or folder is until it is whole."""
+    return path.parent / f".{path.name}.part"
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; at the end it takes the place of `path`, after a fault it is removed."""
-    part = path.with_name(f".{path.name}.part")
+    part = part_of(path)
     try:
         yield part
         part.replace(path)
@@ -23,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give the path of a folder to write beside `path`, as :func:`whole_file` does for a file."""
     path = path.resolve()  # of a link, what it leads to is replaced
-    part, old = (path.with_name(f".{path.name}.{what}") for what in ("part", "old"))
+    part, old = part_of(path), path.with_name(f".{path.name}.old")
     shutil.rmtree(part, ignore_errors=True)
     try:
         yield part

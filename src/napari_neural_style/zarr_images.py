@@ -10,6 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 _TRANSFORMS = "coordinateTransformations"
+_NAMES = {name: name for name in ("t", "z", "y", "x", "rgb", "channel")}
+_NAMES |= {"time": "t", "depth": "z", "c": "channel", "ch": "channel", "channels": "channel"}
+"""What an axis of a plain array is, by its name in lower case."""
+
 _MARKS_OF_ZARR = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -101,12 +105,15 @@ def zarr_array(opened: Any, level: int) -> Opened:
 
     if isinstance(opened, zarr.Array):
         names: Sequence[Any] = getattr(opened.metadata, "dimension_names", None) or [None] * opened.ndim
-        known = [name if name in ("t", "z", "y", "x", "rgb", "channel") else "" for name in names]
+        known = [_NAMES.get(str(name).lower(), "") for name in names]
+        known = ["" if name in known[:axis] else name for axis, name in enumerate(known)]
         if opened.ndim < 2:
             raise NoImageError("It has one axis; an image has two.")
+        colors = opened.ndim > 2 and opened.shape[-1] in (3, 4) and "rgb" not in known[:-1]
         if "y" not in known and "x" not in known:
-            rgb = opened.ndim > 2 and opened.shape[-1] in (3, 4)
-            known[-2 - rgb :] = ["y", "x", "rgb"][: 2 + rgb]
+            known[-2 - colors :] = ["y", "x", "rgb"][: 2 + colors]
+        elif colors and known[-1] == "channel":
+            known[-1] = "rgb"
         return Opened(opened, all_named(known), (Spacing(),) * opened.ndim)
     ome = opened.attrs.get("ome", opened.attrs)
     try:

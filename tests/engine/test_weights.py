@@ -65,7 +65,7 @@ def test_caffes_conventions_take_the_same_normalised_image(first_layers, image, 
     if keys == "gatys":
         names = {"features.0": "conv1_1", "features.2": "conv1_2", "features.5": "conv2_1"}
         saved = {f"{names[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": v for k, v in small.items()}
-    path = tmp_path / "caffe.safetensors"
+    path = tmp_path / "caffe.SAFETENSORS"
     save_file(saved, path, {"convention": "caffe"} if keys == "caffe" else None)
     features = features_from_file(path, ["conv2_1"])
     found = Trunk(features, ["conv1_1", "conv1_2", "conv2_1"], "max")(normalize(image))
@@ -136,6 +136,8 @@ def test_sources_that_are_not_there():
         resolve_source("pretrained")
     with pytest.raises(ValueError, match="no features file"):
         resolve_source("nowhere.pth")
+    with pytest.raises(ValueError, match=r"no features file '~nobody/x\.pth'"):
+        resolve_source("~nobody/x.pth")
     assert resolve_source("auto") == "self-taught"
     pretrained_path().touch()
     assert resolve_source("auto") == "pretrained"

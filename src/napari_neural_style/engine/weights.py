@@ -20,6 +20,7 @@ from torch import Tensor
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.engine import feature_cache, self_taught
 from napari_neural_style.engine.vgg import MEAN, STD, Features, fingerprint_of, layers_up_to
+from napari_neural_style.files import path_named
 from napari_neural_style.settings import LAYERS, StyleSettings
 
 DOWNLOAD_HINT = "Get them with `napari-neural-style features download` (548 MB, once), or choose self-taught features."
@@ -48,7 +49,7 @@ def resolve_source(features: str) -> str:
         if not pretrained_path().is_file():
             raise ValueError(f"The pretrained VGG-19 features are not on this machine. {DOWNLOAD_HINT}")
         return features
-    path = Path(features).expanduser()
+    path = path_named(features)
     if not path.is_file():
         raise ValueError(
             f"There is no features file {features!r}. Give auto, pretrained, self-taught or the path of a "
@@ -176,7 +177,7 @@ def features_from_file(
 
 def _read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             with safe_open(path, "pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         with warnings.catch_warnings():

@@ -1,0 +1,110 @@
+"""What Pillow and tifffile read of a file, as the image that is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_neural_style.tiff_colors import CIELAB, CMYK, WHITE_IS_0, colors_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_LARGE = 2**28
+_MOST_PACKED = 1100
+"""Bytes that one byte of a file becomes at the most; deflate cannot do more, and a file that says so is a trap."""
+
+TOO_MANY_PIXELS = "It has more pixels than are read of its kind of file. Save it as a TIFF, which may have that many."
+"""Why there is nothing where Pillow refuses a file."""
+
+
+class NotOneImageError(ValueError):
+    """A file was read, but it holds something else."""
+
+
+def check_unpacked(path: Path, shape: tuple[int, ...], unpacked: int) -> None:
+    """Raise a NotOneImageError if a file is a trap: large once it is unpacked, and tiny as it is."""
+    size = path.stat().st_size
+    if unpacked > max(_LARGE, _MOST_PACKED * size):
+        raise NotOneImageError(
+            f"{str(path)!r} unpacks to more pixels than an image of its kind should: shape {shape} out of {size:,} "
+            "bytes."
+        )
+
+
+def pillow_pixels(image: Image.Image) -> npt.NDArray[Any]:
+    """Return the pixels of an image of Pillow's as they are seen, transparency included."""
+    see_through = image.mode in ("PA", "La", "RGBa", "LA")
+    # Of 16 bits Pillow can make no RGBA.
+    if see_through or ("transparency" in image.info and image.mode in ("P", "RGB", "L", "1")):
+        image = image.convert("RGBA")
+    elif image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
+    if image.mode == "I" and pixels.min() >= 0 and pixels.max() < 2**16:
+        return pixels.astype(np.uint16)  # Pillow's only mode for a PGM of 16 bits
+    return pixels
+
+
+def tiff_pixels(path: Path) -> npt.NDArray[Any]:
+    """Return the pixels of a TIFF with one image as they are seen.
+
+    Raises
+    ------
+    NotOneImageError
+        If it holds something else.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        check_unpacked(path, series.shape, series.nbytes)
+        page = file.pages[0]
+        palette = getattr(page, "colormap", None)
+        orientation = page.tags.get("Orientation") if isinstance(page, tifffile.TiffPage) else None
+        colors = colors_of(page)
+        if colors == CIELAB:
+            raise ValueError("its colours are CIELAB. Save it as RGB.")
+        axes, array = series.axes, series.asarray()
+    alone = tuple(axis for axis, name in enumerate(axes) if name not in "YXS" and array.shape[axis] == 1)
+    array, axes = array.squeeze(alone), "".join(name for axis, name in enumerate(axes) if axis not in alone)
+    if colors == WHITE_IS_0 and array.dtype.kind in "bu":
+        array = ~array
+    if palette is not None and array.ndim == 2:
+        array = np.moveaxis(np.asarray(palette)[:, array], 0, -1).astype(np.uint16)
+    if axes.startswith("S") and len(axes) == 3:
+        array = np.moveaxis(array, 0, -1)
+    if colors == CMYK and "S" in axes and array.ndim == 3:
+        array = _rgb_of_cmyk(array)
+    if "S" in axes and array.ndim == 3 and array.shape[-1] == 2 and any(getattr(page, "extrasamples", ())):
+        array = array[..., [0, 0, 0, 1]]  # grey and alpha
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
+        raise NotOneImageError(
+            f"{str(path)!r} holds a stack of shape {array.shape}, not one image. Give a single plane of "
+            "it; `napari-neural-style batch` repaints stacks."
+        )
+    return _oriented(array, int(orientation.value) if orientation else 1)
+
+
+def _rgb_of_cmyk(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return inks as Pillow shows them: it turns files of some kinds twice, so it is given their pixels alone."""
+    from PIL import Image
+
+    if array.dtype not in (np.uint8, np.uint16) or array.shape[-1] < 4:
+        raise ValueError("its colours are CMYK of an unusual kind. Save it as RGB.")
+    inks = array[..., :4] if array.dtype == np.uint8 else (array[..., :4] >> 8).astype(np.uint8)
+    return np.asarray(Image.frombytes("CMYK", array.shape[1::-1], inks.tobytes()).convert("RGB"))
+
+
+def _oriented(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Return an array as the TIFF or EXIF orientation 1 to 8 shows it."""
+    if orientation in (5, 6, 7, 8):
+        array = np.swapaxes(array, 0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return np.ascontiguousarray(array)
