@@ -88,6 +88,8 @@ def make(result: Result) -> None:
     """Run what stands in the page, in the present folder, and write the picture."""
     from napari_neural_style.cli import main
 
+    for name in result.made:  # of the result before, which need not be one that the command replaces
+        Path(name).unlink(missing_ok=True)
     if result.is_python:
         exec(result.runs, {"__name__": "gallery"})
     else:

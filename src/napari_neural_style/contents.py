@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_neural_style.engine.sizes import SizeOf, level_for
-from napari_neural_style.files import path_named, read_image
+from napari_neural_style.files import read_image
+from napari_neural_style.paths import path_named
 from napari_neural_style.planes import Planes, planes_of
 from napari_neural_style.reading import TOO_MANY_PIXELS
 from napari_neural_style.tiff_colors import colors_of

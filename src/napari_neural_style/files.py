@@ -120,15 +120,6 @@ def _read_zarr(path: Path, used: SizeOf | None) -> npt.NDArray[Any]:
         raise ValueError(f"{str(path)!r} cannot be read: {error or type(error).__name__}") from error
 
 
-def path_named(text: str) -> Path:
-    """Return the path that a text names: as it is if that is there, else with ``~`` for a home folder."""
-    path = Path(text)
-    try:
-        return path if path.exists() else path.expanduser()
-    except RuntimeError:  # ~ of somebody unknown
-        return path
-
-
 def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False) -> Path:
     """Return where an image would be written, or say why it cannot be.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.engine import feature_cache, self_taught
 from napari_neural_style.engine.vgg import MEAN, STD, Features, fingerprint_of, layers_up_to
-from napari_neural_style.files import path_named
+from napari_neural_style.paths import path_named
 from napari_neural_style.settings import LAYERS, StyleSettings
 
 DOWNLOAD_HINT = "Get them with `napari-neural-style features download` (548 MB, once), or choose self-taught features."

@@ -1,0 +1,14 @@
+"""Paths as people type them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def path_named(text: str) -> Path:
+    """Return the path that a text names: as it is if that is there, else with ``~`` for a home folder."""
+    path = Path(text)
+    try:
+        return path if path.exists() else path.expanduser()
+    except RuntimeError:  # ~ of somebody unknown
+        return path
