@@ -107,7 +107,7 @@ def check_seen(layer: Image, dims: Dims, along: Sequence[int] = ()) -> None:
     """Raise a ValueError if the sliders of a viewer stand where a layer has no plane, but for some of its axes."""
     shape = pixels_of(layer).shape
     for axis, position in slider_positions(layer, dims).items():
-        if axis not in along and not -1 < position < shape[axis]:
+        if axis not in along and not 0 <= round(position) < shape[axis]:
             raise ValueError(f"The sliders stand where {layer.name!r} has no plane. Move them to one that is seen.")
 
 
