@@ -32,7 +32,7 @@ import napari_neural_style.engine  # noqa: F401 - says how threads wait; the oth
 from napari_neural_style import PRESETS
 
 if TYPE_CHECKING:
-    from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.engine.step import Step
 
 EVERY = 0.005
 RATED_STEPS = 100

@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, Any
 from napari_neural_style.settings import PRESETS, StyleSettings
 
 if TYPE_CHECKING:
-    from napari_neural_style.engine.transfer import Step, stylize
+    from napari_neural_style.engine.step import Step
+    from napari_neural_style.engine.transfer import stylize
 
 __version__ = "0.1.0"
 __all__ = ["PRESETS", "Step", "StyleSettings", "__version__", "stylize"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Step", "stylize"):
-        from napari_neural_style.engine import transfer
+    if name == "Step":
+        from napari_neural_style.engine.step import Step
 
-        return getattr(transfer, name)
+        return Step
+    if name == "stylize":
+        from napari_neural_style.engine.transfer import stylize
+
+        return stylize
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_neural_style.contents import Content
-    from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.engine.step import Step
     from napari_neural_style.report import Seen
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.engine.step import Step
 
 
 _version = cache(metadata.version)  # some milliseconds, each time a step is saved

@@ -16,12 +16,7 @@ from napari_neural_style.engine.given import Regions, Styles, check_sizes, check
 from napari_neural_style.engine.images import FloatImage, normalized_rgb, size_of, to_array, to_rgb
 from napari_neural_style.engine.memory import too_large
 from napari_neural_style.engine.optimization import Optimization
-from napari_neural_style.engine.preparation import (
-    Pictures,
-    Sources,
-    gather,
-    prepare,
-)
+from napari_neural_style.engine.preparation import Pictures, Sources, gather, prepare
 from napari_neural_style.engine.recovery import saying_what_fits
 from napari_neural_style.engine.regions import checked_labels
 from napari_neural_style.engine.rescaling import rescaled
@@ -33,8 +28,6 @@ from napari_neural_style.engine.step import Step
 from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to
 from napari_neural_style.engine.weights import load_features
 from napari_neural_style.settings import StyleSettings
-
-__all__ = ["Step", "content_for", "features_for", "go_on", "stylize", "trained_features"]
 
 Progress = Callable[[str, float], None]
 

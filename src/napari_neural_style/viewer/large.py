@@ -14,7 +14,7 @@ from napari_neural_style.viewer.stacks import new_stack_path
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.engine.step import Step
     from napari_neural_style.viewer.layers import Plane
     from napari_neural_style.viewer.outputs import Place
 

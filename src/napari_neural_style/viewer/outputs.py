@@ -18,7 +18,7 @@ from napari_neural_style.viewer.layers import SMOOTH, Plane, Spot, insert, place
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.engine.step import Step
 
 STEPS_AS = ("auto", "layers", "one layer")
 MOST_LAYERS = 8

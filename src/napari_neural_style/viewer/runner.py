@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from napari_neural_style.engine.steering import Steering
-    from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.engine.step import Step
     from napari_neural_style.viewer.outputs import Outputs
     from napari_neural_style.viewer.stack_outputs import StackOutputs
     from napari_neural_style.viewer.tasks import Task

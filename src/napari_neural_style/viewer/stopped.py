@@ -15,7 +15,7 @@ from napari_neural_style.viewer.large import keep_large
 from napari_neural_style.viewer.stacks import LEFT_AFTER
 
 if TYPE_CHECKING:
-    from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.engine.step import Step
     from napari_neural_style.viewer.outputs import Place
 
 KEPT_RUNS = 5

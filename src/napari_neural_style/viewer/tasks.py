@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from napari_neural_style.engine.sizes import Size
     from napari_neural_style.engine.steering import Steering
-    from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.engine.step import Step
     from napari_neural_style.viewer.worker import AnyStep
 
 

@@ -24,7 +24,7 @@ from napari_neural_style.viewer.garbage import lasting
 from napari_neural_style.viewer.native import draw_later, lay_out_now
 
 if TYPE_CHECKING:
-    from napari_neural_style.engine.transfer import Step
+    from napari_neural_style.engine.step import Step
     from napari_neural_style.viewer.stacks import StackStep
 
     AnyStep: TypeAlias = Step | StackStep
