@@ -43,8 +43,7 @@ def fail_at(monkeypatch, owner, name: str, errors: dict[int, Exception]) -> None
     monkeypatch.setattr(owner, name, method)
 
 
-@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("call", [1, 4, 7])
+@pytest.mark.parametrize(("error", "call"), list(zip(NO_MEMORY, (1, 4, 7), strict=True)))
 def test_an_evaluation_without_memory_is_done_in_tiles(pair, large, monkeypatch, error, call):
     with monkeypatch.context() as patched:
         fail_at(patched, Objective, "evaluate", {call: error})

@@ -152,11 +152,11 @@ def test_stop_during_a_download(widget, monkeypatch, server, whole_file):
     count("stops")
 
 
-def test_run_pressed_ten_times(viewer, widget):
-    for _ in range(10):
+def test_run_pressed_five_times(viewer, widget):
+    for _ in range(5):
         press(widget.run)
     wait_until(lambda: widget._job is None)
-    assert sum("step 6" in layer.name for layer in viewer.layers) == 10
+    assert sum("step 6" in layer.name for layer in viewer.layers) == 5
 
 
 def test_two_docks_at_once(viewer, widget, quick):
