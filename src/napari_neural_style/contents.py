@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from napari_neural_style.engine.sizes import SizeOf, level_for
 from napari_neural_style.files import read_image
 from napari_neural_style.paths import path_named
 from napari_neural_style.planes import Planes, planes_of
-from napari_neural_style.reading import TOO_MANY_PIXELS
+from napari_neural_style.reading import TOO_MANY_PIXELS, pillow_image
 from napari_neural_style.tiff_colors import colors_of
 from napari_neural_style.zarr_images import (
     ChannelsLast,
@@ -215,13 +214,10 @@ def _opened(path: str, level: int = 0) -> Iterator[Opened]:
         from PIL import Image
 
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as read_image does
-                image = Image.open(path)
+            with pillow_image(path) as image:
+                yield Opened(_Frames(image), ("t", "y", "x", "rgb"), (Spacing(),) * 4)
         except Image.DecompressionBombError as error:
             raise NoImageError(TOO_MANY_PIXELS) from error
-        with image:
-            yield Opened(_Frames(image), ("t", "y", "x", "rgb"), (Spacing(),) * 4)
 
 
 class _Frames:

@@ -15,6 +15,7 @@ from napari_neural_style.reading import (
     TOO_MANY_PIXELS,
     NotOneImageError,
     check_unpacked,
+    pillow_image,
     pillow_pixels,
     tiff_pixels,
 )
@@ -76,19 +77,16 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
             return tiff_pixels(path)
-        with warnings.catch_warnings():
-            # It is about any large image, check_unpacked about those that are small files.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                shape = image.height, image.width, len(image.getbands())
-                check_unpacked(path, shape, math.prod(shape))
-                frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
-                if frames > 1:
-                    raise NotOneImageError(
-                        f"{str(path)!r} holds an animation of {frames} frames, not one image. Give a single "
-                        "frame of it; `napari-neural-style batch` repaints stacks."
-                    )
-                return pillow_pixels(ImageOps.exif_transpose(image))
+        with pillow_image(path) as image:
+            shape = image.height, image.width, len(image.getbands())
+            check_unpacked(path, shape, math.prod(shape))
+            frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+            if frames > 1:
+                raise NotOneImageError(
+                    f"{str(path)!r} holds an animation of {frames} frames, not one image. Give a single "
+                    "frame of it; `napari-neural-style batch` repaints stacks."
+                )
+            return pillow_pixels(ImageOps.exif_transpose(image))
     except (UnidentifiedImageError, tifffile.TiffFileError) as error:
         raise ValueError(f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can).") from error
     except NotOneImageError:
@@ -266,8 +264,6 @@ def write_image(
 
 def read_made_by(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Return what made an image that :func:`write_image` wrote, or None for any other; only headers are read."""
-    from PIL import Image
-
     path = Path(path)
     try:
         if path.is_dir():
@@ -281,12 +277,10 @@ def read_made_by(path: str | os.PathLike[str]) -> dict[str, Any] | None:
             with tifffile.TiffFile(path) as file:
                 text = file.pages[0].description
         else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(path) as image:
-                    # A PNG that is asked for EXIF unpacks all its pixels.
-                    png = image.format == "PNG"
-                    text = image.info.get(KEY) if png else image.getexif().get(_EXIF_DESCRIPTION)
+            with pillow_image(path) as image:
+                # A PNG that is asked for EXIF unpacks all its pixels.
+                png = image.format == "PNG"
+                text = image.info.get(KEY) if png else image.getexif().get(_EXIF_DESCRIPTION)
         found = json.loads(str(text))[KEY]
     except Exception:  # a damaged file makes the decoders fail in any way
         return None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +37,17 @@ def check_unpacked(path: Path, shape: tuple[int, ...], unpacked: int) -> None:
             f"{str(path)!r} unpacks to more pixels than an image of its kind should: shape {shape} out of {size:,} "
             "bytes."
         )
+
+
+@contextmanager
+def pillow_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """Open an image with Pillow, whose warning is about any large one; check_unpacked finds those that are traps."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path) as image:
+            yield image
 
 
 def pillow_pixels(image: Image.Image) -> npt.NDArray[Any]:

@@ -70,9 +70,9 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
     for rows in bands(color.shape[:2]):
         rgb[rows] = np.clip((color[rows].astype(np.float64) - low) / (high - low), 0, 1)
     if alpha is not None:
-        floats = alpha.dtype.kind == "f"
-        # Colours of 0 to 255 have such an alpha as well.
-        full = 1.0 if floats and alpha.max() <= 1 else high if floats else range_of_dtype(alpha.dtype)[1]
+        full = 1.0 if alpha.dtype.kind == "f" else range_of_dtype(alpha.dtype)[1]
+        if alpha.dtype.kind == "f" and alpha.max() > 1:  # colours of 0 to 255 have such an alpha as well
+            full = high
         _fill_transparent(rgb, alpha, full, name)
     return rgb
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -86,15 +87,13 @@ def _left_of_limits() -> float:
     except OSError:
         return left
     for group in (own, *own.parents):
-        try:
+        with contextlib.suppress(OSError, ValueError, KeyError):  # no group, or one that limits no memory
             limit = (group / "memory.max").read_text().strip()
             if limit != "max":
                 used = int((group / "memory.current").read_text())
                 kinds = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
                 # Files that were read count as used, and give way.
                 left = min(left, int(limit) - used + int(kinds["inactive_file"]))
-        except (OSError, ValueError, KeyError):  # no group, or one that limits no memory
-            continue
     return left
 
 

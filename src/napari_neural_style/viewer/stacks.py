@@ -131,10 +131,9 @@ class Stack:
         settings: StyleSettings,
     ) -> None:
         self._data: Any = pixels_of(layer)
-        data = self._data
         self.axes = tuple(axes)
         self.names = [str(names[axis]) for axis in axes]
-        self.shape: Index = tuple(int(data.shape[axis]) for axis in axes)
+        self.shape: Index = tuple(int(self._data.shape[axis]) for axis in axes)
         at = [0 if axis in axes else i for axis, i in enumerate(plane.index)]
         self.plane = Plane(plane.axes, tuple(at), plane.window)
         self.layer = layer
