@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from napari_neural_style.engine import losses
 from napari_neural_style.engine.losses import (
     Target,
     add_gram_gradient,
@@ -123,6 +124,23 @@ def test_the_gradient_at_features_is_that_of_autograd(guided, layout):
     gradient = known.clone(memory_format=layout)
     add_gram_gradient(gradient, features.detach(), slope, guide, share=0.3)
     torch.testing.assert_close(gradient - known, expected)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_products_of_features_are_the_same_as_convolutions(guided, monkeypatch):
+    generator = torch.Generator().manual_seed(5)
+    features = torch.rand(1, 32, 20, 700, generator=generator).contiguous(memory_format=torch.channels_last)
+    slope = torch.rand(32, 32, generator=generator)
+    slope += slope.T.clone()
+    guide = F.normalize(torch.rand(14000, generator=generator), dim=0) if guided else None
+    grams, gradients = [], []
+    for faster in (False, True):
+        monkeypatch.setattr(losses, "_convolves_faster", lambda features, faster=faster: faster)
+        grams.append(gram_matrix(features, guide))
+        gradients.append(torch.ones_like(features))
+        add_gram_gradient(gradients[-1], features, slope, guide, share=0.3)
+    torch.testing.assert_close(grams[1], grams[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=0)
 
 
 def test_relative_constants_have_a_floor():

@@ -8,7 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
+
+from napari_neural_style.engine.devices import cpu_bfloat16
 
 _POSITIONS = 8192
 """Positions whose features are multiplied at a time: few enough to stay in the processor's cache."""
@@ -42,6 +46,8 @@ def gram_matrix(features: Tensor, guide: Tensor | None = None, near: Tensor | No
     if features.ndim == 4:
         if features.shape[0] != 1:
             raise ValueError(f"One image at a time: expected shape (1, N, H, W), got {tuple(features.shape)}.")
+        if _convolves_faster(features):
+            return _gram_by_convolution(features, guide)
         by_position = _by_position(features)
     elif features.ndim == 2:
         by_position = features.T
@@ -102,6 +108,32 @@ def _by_position(features: Tensor) -> Tensor:
     return features[0].permute(1, 2, 0).reshape(-1, features.shape[1])
 
 
+def _convolves_faster(features: Tensor) -> bool:
+    """Tell whether products of features take half the time when they are done as 1 × 1 convolutions.
+
+    PyTorch leaves those of float32 to MKL, which uses half of what AMD's processors with AVX-512 can do.
+    """
+    return features.is_cpu and features.dtype == torch.float32 and cpu_bfloat16() == (True, False)
+
+
+def _gram_by_convolution(features: Tensor, guide: Tensor | None) -> Tensor:
+    """Return the Gram matrix as the gradient at the filters of a 1 × 1 convolution of features by features."""
+    if guide is not None:
+        features = features * guide.view(features.shape[2:])
+    filters = (features.shape[1], features.shape[1], 1, 1)
+    gram: Tensor = conv2d_weight(features, filters, features)[:, :, 0, 0]  # type: ignore[no-untyped-call]
+    return gram / (features[0, 0].numel() if guide is None else 1)
+
+
+def _add_by_convolution(gradient: Tensor, features: Tensor, slope: Tensor, guide: Tensor | None) -> None:
+    """Add slope · F, or slope · (F ∘ T²), to a gradient in strips: the products take memory of their own."""
+    rows = max(1, _POSITIONS // features.shape[3])
+    squares = None if guide is None else guide.square().view(features.shape[2:])
+    for strip in (slice(top, top + rows) for top in range(0, features.shape[2], rows)):
+        part = features[:, :, strip]
+        gradient[:, :, strip] += F.conv2d(part if squares is None else part * squares[strip], slope[:, :, None, None])
+
+
 def add_gram_gradient(
     gradient: Tensor, features: Tensor, slope: Tensor, guide: Tensor | None = None, share: float = 1.0
 ) -> None:
@@ -122,11 +154,14 @@ def add_gram_gradient(
     ----------
     Gatys, Ecker and Bethge (2016), equation 6.
     """
-    by_position = _by_position(features)
     factor = 2 * share
     if guide is None:
-        factor /= by_position.shape[0]
-    else:
+        factor /= features.shape[2] * features.shape[3]
+    if _convolves_faster(features):
+        _add_by_convolution(gradient, features, slope * factor, guide)
+        return
+    by_position = _by_position(features)
+    if guide is not None:
         by_position = by_position * guide.square()[:, None].to(by_position)
     slope = slope.to(features.dtype)
     if gradient.is_contiguous(memory_format=torch.channels_last):
