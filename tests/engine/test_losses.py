@@ -14,6 +14,7 @@ from napari_neural_style.engine.losses import (
     style_constant,
     style_terms,
     total_variation,
+    total_variation_gradient,
 )
 
 
@@ -108,6 +109,8 @@ def test_style_terms_of_one_gram_matrix_share_their_slope():
 def test_gradients_agree_with_finite_differences():
     image = torch.rand(1, 2, 4, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(total_variation, image)
+    (expected,) = torch.autograd.grad(total_variation(image), image)
+    torch.testing.assert_close(total_variation_gradient(image.detach()), expected)
     assert torch.autograd.gradcheck(gram_matrix, image)
 
 

@@ -55,5 +55,6 @@ class Recorded:
                     self._objective.evaluate(self._image)
             torch.cuda.current_stream(image.device).wait_stream(beside)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            # Threads of other plugins may go on using the GPU meanwhile.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._values, self._gradient = self._objective.evaluate(self._image)

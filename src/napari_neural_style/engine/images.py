@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -228,9 +229,21 @@ def denormalize(image: Tensor) -> Tensor:
     return (image * std).add_(mean)
 
 
+def deviation(image: Tensor) -> Tensor:
+    """Return what :func:`normalize` divides an image (1, C, H, W) by, shape (1, C, 1, 1)."""
+    return _statistics(image)[1]
+
+
 def _statistics(image: Tensor) -> tuple[Tensor, Tensor]:
-    mean, std = ((GRAY_MEAN,), (GRAY_STD,)) if image.shape[1] == 1 else (MEAN, STD)
-    return image.new_tensor(mean).view(1, -1, 1, 1), image.new_tensor(std).view(1, -1, 1, 1)
+    return _constants(image.shape[1], image.device, image.dtype)
+
+
+@functools.cache
+def _constants(channels: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation, sent to a device once: while a CUDA graph is recorded nothing can be."""
+    mean, std = ((GRAY_MEAN,), (GRAY_STD,)) if channels == 1 else (MEAN, STD)
+    both = torch.tensor([mean, std], dtype=dtype, device=device).view(2, 1, -1, 1, 1)
+    return both[0], both[1]
 
 
 def size_of(image: Tensor) -> tuple[int, int]:

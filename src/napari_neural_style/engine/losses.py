@@ -97,10 +97,24 @@ def total_variation(image: Tensor) -> Tensor:
     ----------
     Mahendran and Vedaldi (2015), equation 5 with β = 2.
     """
-    corner = image[..., :-1, :-1]
-    down = image[..., 1:, :-1] - corner
-    right = image[..., :-1, 1:] - corner
+    down, right = _differences(image)
     return (down.square() + right.square()).mean()
+
+
+def total_variation_gradient(image: Tensor) -> Tensor:
+    """Return the derivative of :func:`total_variation` at an image (B, C, H, W), of its shape."""
+    down, right = _differences(image)
+    gradient = torch.zeros_like(image)
+    gradient[..., 1:, :-1] += down
+    gradient[..., :-1, 1:] += right
+    gradient[..., :-1, :-1] -= down + right
+    return gradient.mul_(2 / down.numel())
+
+
+def _differences(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how the neighbours below and to the right differ from the first (H - 1) × (W - 1) positions."""
+    corner = image[..., :-1, :-1]
+    return image[..., 1:, :-1] - corner, image[..., :-1, 1:] - corner
 
 
 def _by_position(features: Tensor) -> Tensor:

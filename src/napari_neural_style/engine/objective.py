@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_neural_style.engine.grams import Grams, GramSums
-from napari_neural_style.engine.images import denormalize, normalized_rgb, size_of
+from napari_neural_style.engine.images import denormalize, deviation, normalized_rgb, size_of
 from napari_neural_style.engine.losses import (
     Losses,
     Target,
@@ -18,6 +18,7 @@ from napari_neural_style.engine.losses import (
     style_constant,
     style_terms,
     total_variation,
+    total_variation_gradient,
 )
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.regions import EVERYWHERE, Guides
@@ -189,12 +190,8 @@ class Objective:
         tuple
             The weighted content terms, the weighted total variation, and the gradient of all terms at `image`.
         """
-        content_weight, _, variation_weight = self._factors
-        with torch.enable_grad():
-            image = image.detach().requires_grad_()
-            rgb = as_rgb(image)
-            variation = variation_weight * self._variation(image, tile) if self.varies else image.new_zeros(())
-        kept = self._trunk.forward(rgb.detach())
+        content_weight = self._factors[0]
+        kept = self._trunk.forward(as_rgb(image))
         found = {target.layer: tile.own_at(kept.activations[target.layer], target.layer) for target in targets}
         content = [content_weight * term for term in content_terms(found, targets)]
         del found
@@ -208,23 +205,30 @@ class Objective:
                 if target.layer == layer:
                     gradient += (activations - target.value) * (2 * target.factor * content_weight)
 
-        pulled = self._trunk.backward(kept, add)
-        with torch.enable_grad():
-            # A scalar: for gradients of anything else autograd imports SymPy first, a third of a second.
-            total = (rgb * pulled).sum() + variation
-        (gradient,) = torch.autograd.grad(total, image)
-        return content, variation.detach(), gradient
+        gradient = _from_rgb(self._trunk.backward(kept, add), image.shape[1])
+        variation = self._add_variation(gradient, image, tile) if self.varies else image.new_zeros(())
+        return content, variation, gradient
 
-    def _variation(self, image: Tensor, tile: Tile) -> Tensor:
-        """Return a tile's part of the total variation; it takes one pixel more down and to the right."""
-        rows, columns = tile.rows.own(), tile.columns.own()
-        part = image[..., rows.start : rows.stop + 1, columns.start : columns.stop + 1]
+    def _add_variation(self, gradient: Tensor, image: Tensor, tile: Tile) -> Tensor:
+        """Return a tile's part of the weighted total variation; it takes one pixel more down and to the right."""
+        rows, columns = (slice(own.start, own.stop + 1) for own in (tile.rows.own(), tile.columns.own()))
+        part = denormalize(image[..., rows, columns])
         corners = (part.shape[-2] - 1) * (part.shape[-1] - 1)
         if not corners:
             return image.new_zeros(())
-        return total_variation(denormalize(part)) * (corners / ((self._size[0] - 1) * (self._size[1] - 1)))
+        weight = self._factors[2] * (corners / ((self._size[0] - 1) * (self._size[1] - 1)))
+        gradient[..., rows, columns] += total_variation_gradient(part) * deviation(image) * weight
+        return total_variation(part) * weight
 
 
 def as_rgb(image: Tensor) -> Tensor:
     """Return a normalised image as normalised RGB: a luminance is the same in all three channels."""
-    return image.view_as(image) if image.shape[1] == 3 else normalized_rgb(denormalize(image))
+    return image if image.shape[1] == 3 else normalized_rgb(denormalize(image))
+
+
+def _from_rgb(gradient: Tensor, channels: int) -> Tensor:
+    """Return the gradient at a normalised image of so many channels of one at its normalised RGB."""
+    if channels == 3:
+        return gradient
+    by_value = (gradient / deviation(gradient)).sum(1, keepdim=True)
+    return by_value * deviation(by_value)
