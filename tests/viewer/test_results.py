@@ -98,6 +98,19 @@ def test_use_these_settings(viewer, widget, quick):
     assert "Not among the layers any more: waves" in widget.message.value
 
 
+def test_a_layer_that_was_renamed_is_found(viewer, widget):
+    run_to_the_end(widget)
+    content, style, result = viewer.layers["cat"], viewer.layers["waves"], result_of(viewer)
+    content.name = "cat before"
+    viewer.add_image(np.zeros((9, 9)), name="cat")  # another of the same name is not taken for it
+    press(widget.swap)
+    viewer.layers.selection.active = result
+    press(opened(widget, "results")._results.use)
+    assert (widget.content.value, widget.style.value) == (content, style)
+    press(widget._results.compare)
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["cat before", "cat × waves · step 6"]
+
+
 @pytest.mark.parametrize("mode", ["transfer", "content", "texture"])
 def test_copy_as_command_makes_the_same_image(viewer, widget, pair, tmp_path, monkeypatch, mode):
     from PIL import Image

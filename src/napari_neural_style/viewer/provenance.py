@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from napari_neural_style.files import KEY, SUFFIXES, read_made_by
 
@@ -69,9 +70,24 @@ def styles_of(layer: Layer) -> list[tuple[Any, float, Any]]:
         raise ValueError(f"What is kept with {layer.name!r} is damaged: its styles cannot be read.") from error
 
 
+_named: WeakKeyDictionary[Layer, set[str]] = WeakKeyDictionary()
+"""What layers that runs were made from were called then: users rename them."""
+
+
+def name_of(layer: Layer) -> str:
+    """Return what a layer that a run is made from is called, for :func:`open_layer` to find it by."""
+    _named.setdefault(layer, set()).add(layer.name)
+    return str(layer.name)
+
+
 def open_layer(layers: Iterable[Layer], name: Any, kind: type[Layer]) -> Any:
-    """Return the first layer of a name and kind, or None."""
-    return next((layer for layer in layers if layer.name == name and isinstance(layer, kind)), None)
+    """Return the layer of a kind that had a name when a run was made from it, else the first that has it, or None."""
+    if not isinstance(name, str):
+        return None
+    of_kind = [layer for layer in layers if isinstance(layer, kind)]
+    had = [layer for layer in of_kind if name in _named.get(layer, ())]
+    has = [layer for layer in of_kind if layer.name == name]
+    return next(iter([*(layer for layer in had if layer in has), *had, *has]), None)
 
 
 @lru_cache(maxsize=256)

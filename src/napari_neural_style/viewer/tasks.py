@@ -28,7 +28,7 @@ from napari_neural_style.viewer.layers import (
 from napari_neural_style.viewer.levels import at_level
 from napari_neural_style.viewer.outputs import STEPS_AS, Outputs, Place
 from napari_neural_style.viewer.plane_choice import axis_names
-from napari_neural_style.viewer.provenance import made_by_of, sources_of
+from napari_neural_style.viewer.provenance import made_by_of, name_of, sources_of
 from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
 from napari_neural_style.viewer.stacks import Stack, StackStep
 from napari_neural_style.viewer.stopped import KEPT_RUNS, new_run, runs_folder, to_go_on
@@ -118,7 +118,7 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     axes = inputs.axes(settings)
     check_seen(content, viewer.dims, axes)
     plane = dataclasses.replace(plane, window=window_of(area, content, plane, viewer, axes))
-    sources: dict[str, Any] = {"content": content.name, **_style_sources(styles)}
+    sources: dict[str, Any] = {"content": name_of(content), **_style_sources(styles)}
     named = source_name(content)
     if plane.window is not None:
         sources["area"] = list(plane.window)
@@ -133,9 +133,9 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     )
     read_styles = [_style_readers(viewer, style, settings) for style in styles]
     if inputs.more.content_regions.value is not None:
-        sources["content_regions"] = inputs.more.content_regions.value.name
+        sources["content_regions"] = name_of(inputs.more.content_regions.value)
     if start is not None:
-        sources["initial"] = start.name
+        sources["initial"] = name_of(start)
     names = " + ".join(source_name(style.layer) for style in styles)
     layers = "" if settings.content_layers == "auto" else f" {to_text(settings.content_layers)}"
     title = f"{named} × {names}" if styles else f"{named} · content{layers}"
@@ -292,9 +292,9 @@ def _style_sources(styles: list[StyleChoice]) -> dict[str, Any]:
     """Return the names of styles for the provenance: one as a name, several with their weights."""
     if not styles:
         return {}
-    sources: dict[str, Any] = {"style": styles[0].layer.name}
+    sources: dict[str, Any] = {"style": name_of(styles[0].layer)}
     if len(styles) > 1:
-        sources["styles"] = [[style.layer.name, style.weight] for style in styles]
+        sources["styles"] = [[name_of(style.layer), style.weight] for style in styles]
     if any(style.regions is not None for style in styles):
-        sources["style_regions"] = [None if s.regions is None else s.regions.name for s in styles]
+        sources["style_regions"] = [None if s.regions is None else name_of(s.regions) for s in styles]
     return sources
