@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -235,15 +234,13 @@ def deviation(image: Tensor) -> Tensor:
 
 
 def _statistics(image: Tensor) -> tuple[Tensor, Tensor]:
-    return _constants(image.shape[1], image.device, image.dtype)
+    mean, std = ((GRAY_MEAN,), (GRAY_STD,)) if image.shape[1] == 1 else (MEAN, STD)
+    return _by_channel(image, mean), _by_channel(image, std)
 
 
-@functools.cache
-def _constants(channels: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation, sent to a device once: while a CUDA graph is recorded nothing can be."""
-    mean, std = ((GRAY_MEAN,), (GRAY_STD,)) if channels == 1 else (MEAN, STD)
-    both = torch.tensor([mean, std], dtype=dtype, device=device).view(2, 1, -1, 1, 1)
-    return both[0], both[1]
+def _by_channel(image: Tensor, values: Sequence[float]) -> Tensor:
+    """Return values as (1, C, 1, 1), made where an image is: a GPU would wait for what is sent to it."""
+    return torch.cat([image.new_full((1, 1, 1, 1), value) for value in values], 1)
 
 
 def size_of(image: Tensor) -> tuple[int, int]:
