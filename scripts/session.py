@@ -82,7 +82,7 @@ class Window:
         return self.viewer.layers[-1]
 
     def until_step(self, step: int) -> None:
-        """Wait until a run has shown a step."""
+        """Wait until a run has reached a step."""
         points = self.dock._runner.curve.points
         self.until(lambda: len(points()) > 0 and points()[-1, 0] >= step)
 

@@ -41,6 +41,14 @@ def test_two_layers_in_a_stylised_layer_out(viewer, widget):
     assert not widget.stop.enabled
 
 
+def test_every_step_of_a_run_is_in_the_loss_curve(widget):
+    widget.steps.value = 40
+    run_to_the_end(widget)
+    steps, seconds = widget._runner.curve.points()[:, :2].T
+    np.testing.assert_array_equal(steps, np.arange(1, 41))
+    assert (np.diff(seconds) > 0).all()
+
+
 def test_earlier_results_are_never_overwritten_and_names_do_not_grow(viewer, widget):
     run_to_the_end(widget)
     first = viewer.layers[-1]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtWidgets import QWidget
 
+    from napari_neural_style.engine.losses import Losses
     from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.step import Step
     from napari_neural_style.viewer.outputs import Outputs
@@ -147,7 +148,7 @@ class Runner:
     def _start(self, work: Work, description: str) -> None:
         assert self._owner is not None
         pass_over()
-        self.job = Job(work, Callbacks(self._on_status, self._on_step, self._on_end), self._owner)
+        self.job = Job(work, Callbacks(self._on_status, self._on_passed, self._on_step, self._on_end), self._owner)
         self._clock = Clock()
         self._activity = progress(total=_BAR, desc=description)
         hold_animations(self._owner)
@@ -207,14 +208,15 @@ class Runner:
         self._say(message)
         self._advance(fraction)
 
+    def _on_passed(self, index: int, at: float, losses: Losses | None) -> None:
+        if losses is not None:
+            self.curve.add(index, at - self._began, losses.total, losses.content, losses.style)
+
     def _on_step(self, step: Any) -> Callable[[], None] | None:
         if self._outputs is None:
             return None
         unsettled = self._outputs.show(step)
         self._advance(step.done)
-        losses, seconds = step.losses, time.monotonic() - self._began
-        if losses is not None:
-            self.curve.add(step.index, seconds, losses.total, losses.content, losses.style)
         if self.job is None or self.job.stopping:
             return unsettled
         left = self._clock.left(step.done)

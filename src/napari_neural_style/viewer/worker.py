@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,6 +25,7 @@ from napari_neural_style.viewer.garbage import lasting
 from napari_neural_style.viewer.native import draw_later, lay_out_now
 
 if TYPE_CHECKING:
+    from napari_neural_style.engine.losses import Losses
     from napari_neural_style.engine.step import Step
     from napari_neural_style.viewer.stacks import StackStep
 
@@ -64,6 +66,8 @@ class Callbacks:
     ----------
     status : callable
         A sentence and a fraction, before the first step.
+    passed : callable
+        Every step, whether it is shown or not: its number, when it was made (:func:`time.monotonic`), its losses.
     step : callable
         A step: every saved one, and the latest of the others. Returns None, or a function that does what is left to do
         for it, to be called in another turn of the event loop.
@@ -72,12 +76,13 @@ class Callbacks:
     """
 
     status: Report
+    passed: Callable[[int, float, Losses | None], None]
     step: Callable[[Any], Callable[[], None] | None]
     ended: Callable[[str | None], None]
 
 
 # napari's window keeps every worker it has seen, and with it the job: it must not keep the widget too.
-_NOBODY = Callbacks(lambda message, fraction: None, lambda step: None, lambda error: None)
+_NOBODY = Callbacks(lambda *status: None, lambda *passed: None, lambda step: None, lambda error: None)
 
 
 class _Bell(QObject):
@@ -105,6 +110,7 @@ class Job:
     def __init__(self, work: Work, callbacks: Callbacks, parent: QWidget) -> None:
         self._work: Work | None = work
         self._callbacks = callbacks
+        self._passed: deque[tuple[int, float, Losses | None]] = deque()
         self._awaited: queue.Queue[AnyStep] = queue.Queue(maxsize=2)
         self._latest: AnyStep | None = None
         self._preview: AnyStep | None = None
@@ -179,6 +185,7 @@ class Job:
             with contextlib.closing(steps):
                 pictured = False
                 for step in steps:
+                    self._passed.append((step.index, time.monotonic(), step.losses))
                     first = not pictured and step.image is not None
                     pictured = pictured or first
                     if step.saved or first:  # a layer is added
@@ -247,6 +254,8 @@ class Job:
         if self._status is not None:
             status, self._status = self._status, None
             self._callbacks.status(*status)
+        while self._passed:
+            self._callbacks.passed(*self._passed.popleft())
         while True:
             if self._unsettled is not None:
                 self._settle(self._unsettled)
