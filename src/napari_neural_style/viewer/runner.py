@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtWidgets import QWidget
 
-    from napari_neural_style.engine.losses import Losses
     from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.step import Step
     from napari_neural_style.viewer.outputs import Outputs
@@ -208,9 +207,8 @@ class Runner:
         self._say(message)
         self._advance(fraction)
 
-    def _on_passed(self, index: int, at: float, losses: Losses | None) -> None:
-        if losses is not None:
-            self.curve.add(index, at - self._began, losses.total, losses.content, losses.style)
+    def _on_passed(self, index: int, at: float, total: float, content: float, style: float) -> None:
+        self.curve.add(index, at - self._began, total, content, style)
 
     def _on_step(self, step: Any) -> Callable[[], None] | None:
         if self._outputs is None:

@@ -46,6 +46,8 @@ DRAWN_MS = 5
 """Qt draws what changed a moment after it has; a timer of so many milliseconds comes when that is over."""
 LONGEST_REST = 3.0
 """Seconds of rest at most, so that the picture is seen to go on."""
+UNREAD_FOR = 0.5
+"""Seconds after which losses are read though no picture was due; the thread does it, so that nobody waits for a GPU."""
 LONGEST_HOLD = 0.5
 """Seconds that a job holds at most for a layer to be added: on cores that it loads, napari takes twice as long for
 that, and the window stands still meanwhile."""
@@ -67,7 +69,8 @@ class Callbacks:
     status : callable
         A sentence and a fraction, before the first step.
     passed : callable
-        Every step, whether it is shown or not: its number, when it was made (:func:`time.monotonic`), its losses.
+        The losses of every step, whether it is shown or not: its number, when it was made (:func:`time.monotonic`),
+        the total, and the content and style terms.
     step : callable
         A step: every saved one, and the latest of the others. Returns None, or a function that does what is left to do
         for it, to be called in another turn of the event loop.
@@ -76,7 +79,7 @@ class Callbacks:
     """
 
     status: Report
-    passed: Callable[[int, float, Losses | None], None]
+    passed: Callable[[int, float, float, float, float], None]
     step: Callable[[Any], Callable[[], None] | None]
     ended: Callable[[str | None], None]
 
@@ -110,7 +113,8 @@ class Job:
     def __init__(self, work: Work, callbacks: Callbacks, parent: QWidget) -> None:
         self._work: Work | None = work
         self._callbacks = callbacks
-        self._passed: deque[tuple[int, float, Losses | None]] = deque()
+        self._unread: list[tuple[int, float, Losses]] = []
+        self._passed: deque[tuple[int, float, float, float, float]] = deque()
         self._awaited: queue.Queue[AnyStep] = queue.Queue(maxsize=2)
         self._latest: AnyStep | None = None
         self._preview: AnyStep | None = None
@@ -185,7 +189,11 @@ class Job:
             with contextlib.closing(steps):
                 pictured = False
                 for step in steps:
-                    self._passed.append((step.index, time.monotonic(), step.losses))
+                    now = time.monotonic()
+                    if step.losses is not None:
+                        self._unread.append((step.index, now, step.losses))
+                    if step.image is not None or (self._unread and now - self._unread[0][1] >= UNREAD_FOR):
+                        self._read_losses()
                     first = not pictured and step.image is not None
                     pictured = pictured or first
                     if step.saved or first:  # a layer is added
@@ -199,6 +207,7 @@ class Job:
                     if self._stop.is_set() or self._worker.abort_requested:
                         # What is kept is the very step that the run can be gone on with from.
                         self._latest = self._preview = step.pictured()
+                        self._read_losses()
                         break
         except Stopped:
             pass
@@ -210,6 +219,12 @@ class Job:
             self._work = None
             self._finished.set()
             self._bell.rang.emit(0)
+
+    def _read_losses(self) -> None:
+        """Fetch the losses of the last steps all at once: that waits for a GPU, but not after a picture, which did."""
+        for index, at, losses in self._unread:
+            self._passed.append((index, at, losses.total, losses.content, losses.style))
+        self._unread.clear()
 
     def _hand_over(self, step: AnyStep) -> None:
         """Wait until there is room for a step and, a while, until its layer is added: none is lost or piles up."""
