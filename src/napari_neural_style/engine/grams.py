@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.images import size_of
+from napari_neural_style.engine.images import bands, size_of
 from napari_neural_style.engine.losses import add_gram_gradient, gram_matrix
 from napari_neural_style.engine.regions import length, pooled
 from napari_neural_style.engine.tiles import Tile, tiles_of
@@ -106,10 +106,10 @@ class GramSums:
         pools = pools_before(layer)
         positions = (self._size[0] >> pools) * (self._size[1] >> pools)
         whole = features.is_contiguous(memory_format=torch.channels_last)
-        step = height if whole else max(1, _POSITIONS // width)
+        most = height * width if whole else _POSITIONS
         for label, guide in self._regions.items():
             here = None if guide is None else tile.own_at(pooled(tile.seen_of(guide), layer), layer)
-            for rows in (slice(top, min(top + step, height)) for top in range(0, height, step)):
+            for rows in bands((height, width), most):
                 if here is None:
                     yield rows, label, None, (rows.stop - rows.start) * width / positions
                 else:

@@ -94,9 +94,9 @@ def _fill_transparent(rgb: FloatImage, alpha: npt.NDArray[Any], full: float, nam
         rgb[rows] = rgb[rows] * opacity(rows) + mean * (1 - opacity(rows))
 
 
-def bands(size: Sequence[int]) -> Iterator[slice]:
-    """Yield the rows of a picture of (height, width) in bands of about a megapixel, to work on with little memory."""
-    step = max(1, BAND // size[1])
+def bands(size: Sequence[int], pixels: int = BAND) -> Iterator[slice]:
+    """Yield the rows of a picture of (height, width) in bands of about so many pixels, which take little memory."""
+    step = max(1, pixels // size[1])
     yield from (slice(top, min(top + step, size[0])) for top in range(0, size[0], step))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from napari_neural_style.engine.devices import cpu_bfloat16
+from napari_neural_style.engine.images import bands, size_of
 
 _POSITIONS = 8192
 """Positions whose features are multiplied at a time: few enough to stay in the processor's cache."""
@@ -141,11 +142,10 @@ def _gram_by_convolution(features: Tensor, guide: Tensor | None) -> Tensor:
 
 def _add_by_convolution(gradient: Tensor, features: Tensor, slope: Tensor, guide: Tensor | None) -> None:
     """Add slope · F, or slope · (F ∘ T²), to a gradient in strips: the products take memory of their own."""
-    rows = max(1, _POSITIONS // features.shape[3])
     squares = None if guide is None else guide.square().view(features.shape[2:])
-    for strip in (slice(top, top + rows) for top in range(0, features.shape[2], rows)):
-        part = features[:, :, strip]
-        gradient[:, :, strip] += F.conv2d(part if squares is None else part * squares[strip], slope[:, :, None, None])
+    for rows in bands(size_of(features), _POSITIONS):
+        part = features[:, :, rows]
+        gradient[:, :, rows] += F.conv2d(part if squares is None else part * squares[rows], slope[:, :, None, None])
 
 
 def add_gram_gradient(

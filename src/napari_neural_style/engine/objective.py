@@ -151,7 +151,7 @@ class Objective:
         image : Tensor
             Normalised, shape (1, C, H, W).
         """
-        values, gradient = self.evaluate(image)
+        values, gradient = self.evaluate(image.detach())
         return Losses(self.names, values), values.sum(), gradient
 
     def evaluate(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -96,7 +96,6 @@ class TiledObjective(Objective):
 
     def evaluate(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted terms in the order of `names`, and the gradient of their sum."""
-        image = image.detach()
         grams = self._sums.of(self._trunk, image, as_rgb) if self._style else {}
         style, slopes = style_terms(grams, self._style, self._factors[1])
         content = torch.zeros(len(self._content), dtype=torch.float32, device=self._trunk.device)
