@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_neural_style.engine import convolutions
+from napari_neural_style.engine import convolutions, devices
 from napari_neural_style.engine.convolutions import Direct, FromColors, Winograd, _Products, _Sums, convolution
 from napari_neural_style.engine.devices import resolve_precision
 
@@ -117,14 +117,15 @@ def test_maps_larger_than_a_strip_have_no_seams():
     ("vector", "matrix", "capability", "float32", "bfloat16"),
     [
         (False, False, "AVX2", 128, None),
-        (True, False, "AVX512", None, 128),
+        (True, False, "AVX512", 256, 128),
         (True, True, "AVX512", 128, 256),
         (False, False, "DEFAULT", None, None),
     ],
 )
 def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, capability, float32, bfloat16):
     """The last two are from how many channels minimal filtering is chosen."""
-    monkeypatch.setattr(convolutions, "cpu_bfloat16", lambda: (vector, matrix))
+    for module in (convolutions, devices):
+        monkeypatch.setattr(module, "cpu_bfloat16", lambda: (vector, matrix))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     for dtype, fewest in ((torch.float32, float32), (torch.bfloat16, bfloat16)):
         for count in (64, 128, 256):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_neural_style.engine.devices import cpu_bfloat16
+from napari_neural_style.engine.devices import cpu_bfloat16, float32_products_lag
 
 Matrix = Sequence[Sequence[float]]
 
@@ -85,16 +85,15 @@ def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch
 def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether minimal filtering is faster than a direct convolution, as measured with AVX2, AVX-512 and AMX.
 
-    It is not with few channels, whose transforms cost more than the products saved; matrix units make products cheap,
-    so that it takes more of them there. Processors with bfloat16 in vector units alone (AMD's) convolve float32 at
-    twice the rate of MKL's products. A GPU's library chooses by itself.
+    It is not with few channels, whose transforms cost more than the products saved. It takes more of them where direct
+    convolutions are cheap: in matrix units, and where they outpace products. A GPU's library chooses by itself.
     """
     if device.type != "cpu" or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return False
-    vector_units, matrix_units = cpu_bfloat16()
-    if not matrix_units and vector_units != (dtype == torch.bfloat16):
+    if dtype == torch.bfloat16 and not any(cpu_bfloat16()):
         return False
-    return min(weight.shape[:2]) >= (256 if _in_matrix_units(dtype) else 128)
+    cheap = _in_matrix_units(dtype) or (dtype == torch.float32 and float32_products_lag())
+    return min(weight.shape[:2]) >= (256 if cheap else 128)
 
 
 def _in_matrix_units(dtype: torch.dtype) -> bool:

@@ -61,6 +61,14 @@ def cpu_bfloat16() -> tuple[bool, bool]:
     return vector and may, matrix and may
 
 
+def float32_products_lag() -> bool:
+    """Tell whether matrix products of float32 run at half the rate of convolutions.
+
+    PyTorch leaves them to MKL, which uses half of what AMD's processors with AVX-512 can do.
+    """
+    return cpu_bfloat16() == (True, False)
+
+
 def _fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from napari_neural_style.engine.devices import cpu_bfloat16
+from napari_neural_style.engine.devices import float32_products_lag
 from napari_neural_style.engine.images import bands, size_of
 
 _POSITIONS = 8192
@@ -124,11 +124,8 @@ def _by_position(features: Tensor) -> Tensor:
 
 
 def _convolves_faster(features: Tensor) -> bool:
-    """Tell whether products of features take half the time when they are done as 1 × 1 convolutions.
-
-    PyTorch leaves those of float32 to MKL, which uses half of what AMD's processors with AVX-512 can do.
-    """
-    return features.is_cpu and features.dtype == torch.float32 and cpu_bfloat16() == (True, False)
+    """Tell whether products of features take half the time when they are done as 1 × 1 convolutions."""
+    return features.is_cpu and features.dtype == torch.float32 and float32_products_lag()
 
 
 def _gram_by_convolution(features: Tensor, guide: Tensor | None) -> Tensor:
