@@ -10,8 +10,10 @@ from torch import Tensor
 
 _IN_FULL = 160 * 2**20
 """Bytes that the pairs may take in float32; in bfloat16 they take half, and products with them twice as long."""
-_VALUES = 2**22
-"""Values that are turned into the vectors' dtype at a time."""
+_VALUES, _GPU_VALUES = 2**20, 2**24
+"""Values that are turned into the vectors' dtype at a time: a processor's caches hold few, a GPU takes many."""
+_PIECES = 8
+"""Parts of a product that are worked on side by side on a processor."""
 _CURVATURE = 1e-10
 """Least curvature along a step, as a share of the squared change of the gradient, for a pair to be remembered."""
 
@@ -133,7 +135,7 @@ class InverseHessian:
         factors = factors.to(self._dtype).to(self._device).flatten()
         product = gradient * self._scale.to(self._dtype).to(self._device)
         for columns, rows in self._parts():
-            product[columns].addmv_(rows.T, factors[: len(rows)])
+            _add_combination(product[columns], rows, factors[: len(rows)])
         return product
 
     def state(self) -> dict[str, Tensor]:
@@ -165,7 +167,7 @@ class InverseHessian:
         """Multiply all rows with a gradient; how their products changed is what the last change's are with them."""
         met = torch.zeros_like(self._met)
         for columns, rows in self._parts():
-            met.view(-1)[: len(rows)] += self._exactly(rows @ gradient[columns])
+            met.view(-1)[: len(rows)] += self._exactly(_products(rows, gradient[columns]))
         if self._added is not None:
             place, _, curvature, square = self._added
             across, along = (met - self._met).unbind(1)
@@ -178,7 +180,8 @@ class InverseHessian:
         """Yield the rows in the vectors' dtype, as many columns at a time as there is room for, and which they are."""
         assert self._rows is not None
         rows = self._rows[: self._written].flatten(0, 1)
-        most = self._size if rows.dtype == self._dtype else max(1, _VALUES // len(rows))
+        values = _VALUES if rows.is_cpu else _GPU_VALUES
+        most = self._size if rows.dtype == self._dtype else max(1, values // len(rows))
         for start in range(0, self._size, most):
             columns = slice(start, start + most)
             yield columns, rows[:, columns].to(self._dtype)
@@ -191,3 +194,32 @@ class InverseHessian:
 
     def _exactly(self, found: Tensor) -> Tensor:
         return found.to(self._met.device).to(self._met.dtype)
+
+
+def _products(rows: Tensor, vector: Tensor) -> Tensor:
+    """Return the products of rows (K, N) with a vector (N,)."""
+    if not rows.is_cpu:
+        return rows @ vector
+    pieces, whole = _pieces(rows)
+    several = torch.bmm(vector[:whole].view(_PIECES, 1, pieces.shape[2]), pieces.transpose(1, 2)).sum((0, 1))
+    return several.addmv_(rows[:, whole:], vector[whole:])
+
+
+def _add_combination(vector: Tensor, rows: Tensor, factors: Tensor) -> None:
+    """Add rows (K, N), multiplied with factors (K,), to a vector (N,)."""
+    if not rows.is_cpu:
+        vector.addmv_(rows.T, factors)
+        return
+    pieces, whole = _pieces(rows)
+    vector[:whole].view(_PIECES, 1, pieces.shape[2]).baddbmm_(factors.expand(_PIECES, 1, -1), pieces)
+    vector[whole:].addmv_(rows[:, whole:].T, factors)
+
+
+def _pieces(rows: Tensor) -> tuple[Tensor, int]:
+    """Return columns of rows (K, N) as pieces (P, K, N // P) and how many columns these are; fewer than P are left.
+
+    MKL's product of such a matrix and a vector uses one thread on AMD's processors, and one does not read as fast as
+    memory can be read. The pieces are shared out among threads, as many as there are.
+    """
+    each = rows.shape[1] // _PIECES
+    return rows[:, : _PIECES * each].view(len(rows), _PIECES, each).transpose(0, 1), _PIECES * each
