@@ -10,7 +10,7 @@ from torch import Tensor
 from napari_neural_style.engine import inverse_hessian
 from napari_neural_style.engine.inverse_hessian import InverseHessian, kept_in_full
 
-SIZE, PAIRS = 40, 4
+SIZE, PAIRS = 43, 4
 
 
 def dense(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
