@@ -200,9 +200,8 @@ def _products(rows: Tensor, vector: Tensor) -> Tensor:
     """Return the products of rows (K, N) with a vector (N,)."""
     if not rows.is_cpu:
         return rows @ vector
-    pieces, whole = _pieces(rows)
-    several = torch.bmm(vector[:whole].view(_PIECES, 1, pieces.shape[2]), pieces.transpose(1, 2)).sum((0, 1))
-    return several.addmv_(rows[:, whole:], vector[whole:])
+    (pieces, rest), (parts, end) = _pieces(rows), _pieces(vector)
+    return torch.bmm(parts[:, None], pieces.transpose(1, 2)).sum((0, 1)).addmv_(rest, end)
 
 
 def _add_combination(vector: Tensor, rows: Tensor, factors: Tensor) -> None:
@@ -210,16 +209,17 @@ def _add_combination(vector: Tensor, rows: Tensor, factors: Tensor) -> None:
     if not rows.is_cpu:
         vector.addmv_(rows.T, factors)
         return
-    pieces, whole = _pieces(rows)
-    vector[:whole].view(_PIECES, 1, pieces.shape[2]).baddbmm_(factors.expand(_PIECES, 1, -1), pieces)
-    vector[whole:].addmv_(rows[:, whole:].T, factors)
+    (pieces, rest), (parts, end) = _pieces(rows), _pieces(vector)
+    parts[:, None].baddbmm_(factors.expand(_PIECES, 1, -1), pieces)
+    end.addmv_(rest.T, factors)
 
 
-def _pieces(rows: Tensor) -> tuple[Tensor, int]:
-    """Return columns of rows (K, N) as pieces (P, K, N // P) and how many columns these are; fewer than P are left.
+def _pieces(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return columns (..., N) as P pieces (P, ..., N // P), and the fewer than P that are left, in the same memory.
 
-    MKL's product of such a matrix and a vector uses one thread on AMD's processors, and one does not read as fast as
-    memory can be read. The pieces are shared out among threads, as many as there are.
+    MKL's product of rows and a vector uses one thread on AMD's processors, and one does not read as fast as memory can
+    be read. The pieces are shared out among threads, as many as there are.
     """
-    each = rows.shape[1] // _PIECES
-    return rows[:, : _PIECES * each].view(len(rows), _PIECES, each).transpose(0, 1), _PIECES * each
+    each = values.shape[-1] // _PIECES
+    whole = _PIECES * each
+    return values[..., :whole].view(*values.shape[:-1], _PIECES, each).movedim(-2, 0), values[..., whole:]
