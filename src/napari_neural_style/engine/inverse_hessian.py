@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 _IN_FULL = 160 * 2**20
-"""Bytes that the pairs may take in float32; in bfloat16 they take half, and products with them twice as long."""
+"""Bytes that the pairs may take in float32; in bfloat16 they take half, and products half as long again."""
 _VALUES, _GPU_VALUES = 2**20, 2**24
 """Values that are turned into the vectors' dtype at a time: a processor's caches hold few, a GPU takes many."""
 _PIECES = 8
