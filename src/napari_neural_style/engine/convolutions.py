@@ -92,7 +92,9 @@ def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> b
         return False
     if dtype == torch.bfloat16 and not any(cpu_bfloat16()):
         return False
-    cheap = _in_matrix_units(dtype) or (dtype == torch.float32 and float32_products_lag())
+    if _in_matrix_units(dtype):
+        return False
+    cheap = dtype == torch.float32 and float32_products_lag()
     return min(weight.shape[:2]) >= (256 if cheap else 128)
 
 
