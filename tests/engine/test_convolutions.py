@@ -118,7 +118,8 @@ def test_maps_larger_than_a_strip_have_no_seams():
     [
         (False, False, "AVX2", 128, None),
         (True, False, "AVX512", 256, 128),
-        (True, True, "AVX512", 128, 256),
+        (True, True, "AVX512", 256, None),
+        (False, False, "AVX512", 256, None),
         (False, False, "DEFAULT", None, None),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_neural_style.engine import convolutions
-from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to
+from napari_neural_style.engine.vgg import Features, Trunk, _mask, _rectify, layers_up_to
 from napari_neural_style.settings import LAYERS
 
 
@@ -37,3 +37,13 @@ def test_the_way_back_is_autograds(monkeypatch, pooling, border, fast):
     gradient = trunk.backward(kept, lambda name, _, above: above.add_(pulls[name]))
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
     assert not kept.activations
+
+
+def test_every_number_of_bfloat16_is_compared_with_0_as_a_number():
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    values = every[~every.isnan()]
+    positive = values.float() > 0
+    assert torch.equal(_rectify(values.clone()).float(), torch.where(positive, values.float(), 0.0))
+    gradient = values.flip(0)
+    found = _mask(gradient, values, torch.empty_like(values))
+    assert torch.equal(found.float(), torch.where(positive, gradient.float(), 0.0))

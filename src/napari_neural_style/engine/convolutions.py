@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_neural_style.engine.devices import cpu_bfloat16, float32_products_lag
+from napari_neural_style.engine.devices import cpu_bfloat16
 
 Matrix = Sequence[Sequence[float]]
 
@@ -85,16 +85,16 @@ def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch
 def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether minimal filtering is faster than a direct convolution, as measured with AVX2, AVX-512 and AMX.
 
-    It is not with few channels, whose transforms cost more than the products saved. It takes more of them where direct
-    convolutions are cheap: in matrix units, and where they outpace products. A GPU's library chooses by itself.
+    It is not with few channels, whose transforms cost more than the products saved, nor in matrix units, whose products
+    cost next to nothing. It takes more channels where AVX-512 makes direct convolutions of float32 cheap. A GPU's
+    library chooses by itself.
     """
-    if device.type != "cpu" or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+    capability = torch.backends.cpu.get_cpu_capability()
+    if device.type != "cpu" or not capability.startswith("AVX") or _in_matrix_units(dtype):
         return False
     if dtype == torch.bfloat16 and not any(cpu_bfloat16()):
         return False
-    if _in_matrix_units(dtype):
-        return False
-    cheap = dtype == torch.float32 and float32_products_lag()
+    cheap = dtype == torch.float32 and capability != "AVX2"
     return min(weight.shape[:2]) >= (256 if cheap else 128)
 
 
