@@ -14,6 +14,7 @@ from loopback import address
 from napari_neural_style import PRESETS, StyleSettings
 from napari_neural_style.settings import SETTINGS
 from napari_neural_style.viewer.widget import StyleTransferWidget
+from napari_neural_style.viewer.worker import LONGEST_REST
 from window import KEY, endless, opened, press, run_to_the_end, wait_for_another_picture, wait_until
 
 
@@ -185,6 +186,27 @@ def test_a_saved_step_is_shown_added_and_drawn_in_turns_of_their_own(viewer, wid
         assert turn > max(before for before in shown if before <= turn)
         assert not drawing
     wait_until(window.updatesEnabled)
+
+
+def test_previews_rest_after_a_saved_step_for_as_long_as_adding_it_took(viewer, widget):
+    added = []
+
+    def slowly(event):
+        if "live" not in event.value.name:
+            added.append(time.monotonic())
+            time.sleep(0.1)
+
+    viewer.layers.events.inserted.connect(slowly)
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) == 3)
+    press(widget.save_now)
+    wait_until(lambda: len(viewer.layers) == 4)
+    wait_until(lambda: widget._job._unsettled is None)
+    assert widget._job._rests_until - added[0] > LONGEST_REST / 2
+    viewer.layers.events.inserted.disconnect(slowly)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
 
 
 def test_a_fault_while_a_picture_is_shown_is_not_the_last_of_the_run(viewer, widget, monkeypatch):

@@ -304,6 +304,7 @@ class Job:
 
     def _settle(self, settle: Callable[[], None]) -> None:
         self._unsettled = None
+        self._rest()  # adding takes longer than showing did
         draw_later(self._owner, 1)
         settle()
         self._added.set()
