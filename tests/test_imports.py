@@ -43,6 +43,26 @@ def test_a_run_imports_nothing_slow_and_nothing_that_crashes_beside_a_canvas(opt
     assert not modules_after(run) & {"triton", "torchvision", "torch._dynamo", "sympy"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's list of loaded libraries is read")
+def test_pytorchs_libraries_are_all_loaded_before_its_import():
+    code = """
+from pathlib import Path
+from napari_neural_style.viewer.libraries import load_libraries
+def loaded():
+    paths = {Path(line.split()[-1]) for line in open("/proc/self/maps") if line.strip().endswith(".so")}
+    return {path.name for path in paths if path.parent.parent.name == "torch"}
+load_libraries()
+before = loaded()
+import torch
+assert torch.ones(2).sum() == 2
+print(len(before), *(loaded() - before))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, *late = found.stdout.split()
+    assert int(count) >= 3
+    assert not late
+
+
 def test_public_names():
     import napari_neural_style
 
