@@ -65,7 +65,8 @@ def test_the_gradient_of_all_terms_is_that_of_autograd(pictures, trunk, channels
     objective = Objective(trunk, content, [Brush(style, 1.0)], WEIGHTS)
     image = normalize(content.flip(3)).requires_grad_()
     activations = trunk(image if channels == 3 else normalized_rgb(denormalize(image)))
-    terms = [2 * term for term in content_terms(activations, objective._content)]
+    differences = [activations[target.layer] - target.value for target in objective._content]
+    terms = [2 * term for term in content_terms(differences, objective._content)]
     for target in objective._style:
         terms.append(30 * target.factor * (gram_matrix(activations[target.layer]) - target.value).square().sum())
     terms.append(0.7 * total_variation(denormalize(image)))

@@ -77,7 +77,9 @@ class GramSums:
                 parts[layer, label] = parts[layer, label] + part if (layer, label) in parts else part
         return parts
 
-    def add_gradient(self, tile: Tile, layer: str, features: Tensor, gradient: Tensor, slopes: Grams) -> None:
+    def add_gradient(
+        self, tile: Tile, layer: str, features: Tensor, gradient: Tensor, slopes: Grams, share: float = 1.0
+    ) -> None:
         """Add to the gradient at a tile's own features what a loss adds that depends on the Gram matrices.
 
         Parameters
@@ -90,10 +92,13 @@ class GramSums:
             Shape (1, N, h, w); the second is changed in place.
         slopes : dict
             Derivative of the loss by every Gram matrix.
+        share : float
+            What is added is multiplied with it.
         """
         if layer in self._layers:
-            for rows, label, guide, share in self._strips(tile, layer, features):
-                add_gram_gradient(gradient[:, :, rows], features[:, :, rows], slopes[layer, label], guide, share)
+            for rows, label, guide, part in self._strips(tile, layer, features):
+                at = layer, label
+                add_gram_gradient(gradient[:, :, rows], features[:, :, rows], slopes[at], guide, share * part)
 
     def _strips(self, tile: Tile, layer: str, features: Tensor) -> Iterator[tuple[slice, int, Tensor | None, float]]:
         """Yield rows of a tile's own features, with each region's guide there, or their share of all positions.

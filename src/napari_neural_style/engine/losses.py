@@ -213,16 +213,15 @@ class Target:
     label: int = 0
 
 
-def content_terms(activations: Mapping[str, Tensor], targets: Sequence[Target]) -> list[Tensor]:
-    """Return factor · ‖F - P‖² for every target.
+def content_terms(differences: Sequence[Tensor], targets: Sequence[Target]) -> list[Tensor]:
+    """Return factor · ‖F - P‖² for every target, from F - P.
 
     References
     ----------
     Gatys, Ecker and Bethge (2016), equation 1.
     """
-    return [
-        target.factor * (activations[target.layer].float() - target.value.float()).square().sum() for target in targets
-    ]
+    pairs = zip(differences, targets, strict=True)
+    return [target.factor * difference.float().square().sum() for difference, target in pairs]
 
 
 def style_terms(

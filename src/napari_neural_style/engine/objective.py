@@ -192,18 +192,18 @@ class Objective:
         """
         content_weight = self._factors[0]
         kept = self._trunk.forward(as_rgb(image))
-        found = {target.layer: tile.own_at(kept.activations[target.layer], target.layer) for target in targets}
-        content = [content_weight * term for term in content_terms(found, targets)]
-        del found
+        differences = [tile.own_at(kept.activations[t.layer], t.layer) - t.value for t in targets]
+        content = [content_weight * term for term in content_terms(differences, targets)]
         slopes = slopes_at(kept.activations)
 
         def add(layer: str, activations: Tensor, gradient: Tensor) -> None:
             activations, gradient = tile.own_at(activations, layer), tile.own_at(gradient, layer)
+            share = self._trunk.share(layer)
             if slopes:
-                self._sums.add_gradient(tile, layer, activations, gradient, slopes)
-            for target in targets:
+                self._sums.add_gradient(tile, layer, activations, gradient, slopes, share)
+            for target, difference in zip(targets, differences, strict=True):
                 if target.layer == layer:
-                    gradient += (activations - target.value) * (2 * target.factor * content_weight)
+                    gradient += difference * (2 * target.factor * share * content_weight)
 
         gradient = _from_rgb(self._trunk.backward(kept, add), image.shape[1])
         variation = self._add_variation(gradient, image, tile) if self.varies else image.new_zeros(())

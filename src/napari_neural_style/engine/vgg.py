@@ -128,7 +128,7 @@ def _masked(gradient: Tensor, activations: Tensor) -> Tensor:
 
 
 def _average_pool_backward(gradient: Tensor, activations: Tensor) -> Tensor:
-    """Return the gradient before a ReLU and 2 × 2 average pooling: each quarter is masked as it is spread out."""
+    """Return four times the gradient before a ReLU and 2 × 2 average pooling, masked as it is spread out."""
     height, width = gradient.shape[2:]
     masked = torch.empty_like(activations)
     masked[:, :, 2 * height :] = 0  # an odd last row or column is not pooled
@@ -137,8 +137,7 @@ def _average_pool_backward(gradient: Tensor, activations: Tensor) -> Tensor:
     def blocks(x: Tensor) -> Tensor:
         return x[:, :, : 2 * height, : 2 * width].view(*x.shape[:2], height, 2, width, 2)
 
-    quarter = (gradient / 4)[:, :, :, None, :, None]
-    _mask(quarter, blocks(activations), blocks(masked))
+    _mask(gradient[:, :, :, None, :, None], blocks(activations), blocks(masked))
     return masked
 
 
@@ -231,6 +230,13 @@ class Trunk:
                 kept.maxima[name] = maxima
         return kept
 
+    def share(self, layer: str) -> float:
+        """Return what the gradient at a layer is multiplied with on the way back.
+
+        It is divided by the positions that average pooling took together, so that no pass has to spread quarters.
+        """
+        return 4.0 ** -pools_before(layer) if self.pooling == "average" else 1.0
+
     @torch.no_grad()
     def backward(self, kept: ForwardPass, add: AddGradient) -> Tensor:
         """Return the gradient at the image, float32, and empty the pass on the way.
@@ -241,7 +247,7 @@ class Trunk:
             From :meth:`forward`.
         add : callable
             Takes the name of a layer asked for, its activations and the gradient that came from above, and adds
-            the layer's own to that in place.
+            the layer's own, times its :meth:`share`, to that in place.
         """
         gradient: Tensor | None = None
         for name, convolve in reversed(self._convolutions.items()):
