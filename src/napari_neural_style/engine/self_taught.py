@@ -85,7 +85,11 @@ def learn(
     names = layers_up_to(layers)
     pictures = [image.float() for image in images]
     pictures += [half for image in images if (half := _half(image)) is not None]
-    activations = [(number, crop) for number, picture in enumerate(pictures) for crop in _crops(picture)]
+    activations = [
+        (number, crop.contiguous(memory_format=torch.channels_last))  # a fifth faster so
+        for number, picture in enumerate(pictures)
+        for crop in _crops(picture)
+    ]
     pictures.clear()
     convolutions: dict[str, tuple[Tensor, Tensor]] = {}
     for number, name in enumerate(names):
