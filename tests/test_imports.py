@@ -44,7 +44,7 @@ def test_a_run_imports_nothing_slow_and_nothing_that_crashes_beside_a_canvas(opt
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system's list of loaded libraries is read")
-def test_pytorchs_libraries_are_all_loaded_before_its_import():
+def test_pytorchs_libraries_are_loaded_before_its_import_but_for_those_that_know_python():
     code = """
 from pathlib import Path
 from napari_neural_style.viewer.libraries import load_libraries
@@ -60,7 +60,7 @@ print(len(before), *(loaded() - before))
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     count, *late = found.stdout.split()
     assert int(count) >= 3
-    assert not late
+    assert set(late) <= {"libtorch_python.so", "libshm.so"}
 
 
 def test_public_names():

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from os import RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW
 from pathlib import Path
 
-_MODES = {"libtorch_global_deps": RTLD_GLOBAL, "libtorch_python": RTLD_LOCAL}
-"""What ``import torch`` loads, in its order and ways; all others come with them."""
+_MODES = {"libtorch_global_deps": RTLD_GLOBAL, "libtorch": RTLD_LOCAL}
+"""Of what ``import torch`` loads, in its order and ways, all that knows nothing of Python; others come with them."""
 
 
 def load_libraries() -> None:
