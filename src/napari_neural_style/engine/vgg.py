@@ -103,7 +103,7 @@ def _comparable(values: Tensor) -> Tensor:
     """Return values, in the same memory, as what a processor compares fastest with 0.
 
     PyTorch makes float32 of bfloat16 for that, which takes two to nine times as long as to read and write it. Its bits
-    as an integer have the sign of the number.
+    as an integer have the sign of the number; those of a NaN count as a number with that sign.
     """
     return values.view(torch.int16) if values.is_cpu and values.dtype == torch.bfloat16 else values
 
