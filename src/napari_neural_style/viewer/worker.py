@@ -364,11 +364,9 @@ def load_pytorch(report: Report) -> None:
     if "torch" not in sys.modules:
         with lasting():
             import napari_neural_style.engine  # says how threads wait, which is read when libraries are loaded
+            from napari_neural_style.viewer.libraries import load_libraries
 
-            if sys.platform != "win32":
-                from napari_neural_style.viewer.libraries import load_libraries
-
-                load_libraries()
+            load_libraries()
             import napari_neural_style.engine.transfer  # noqa: F401
 
 
