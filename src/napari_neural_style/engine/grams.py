@@ -78,7 +78,7 @@ class GramSums:
         return parts
 
     def add_gradient(
-        self, tile: Tile, layer: str, features: Tensor, gradient: Tensor, slopes: Grams, share: float = 1.0
+        self, tile: Tile, layer: str, features: Tensor, gradient: Tensor, slopes: Grams, share: float
     ) -> None:
         """Add to the gradient at a tile's own features what a loss adds that depends on the Gram matrices.
 

@@ -196,9 +196,8 @@ class Objective:
         content = [content_weight * term for term in content_terms(differences, targets)]
         slopes = slopes_at(kept.activations)
 
-        def add(layer: str, activations: Tensor, gradient: Tensor) -> None:
+        def add(layer: str, activations: Tensor, gradient: Tensor, share: float) -> None:
             activations, gradient = tile.own_at(activations, layer), tile.own_at(gradient, layer)
-            share = self._trunk.share(layer)
             if slopes:
                 self._sums.add_gradient(tile, layer, activations, gradient, slopes, share)
             for target, difference in zip(targets, differences, strict=True):

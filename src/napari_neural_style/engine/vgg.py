@@ -80,7 +80,7 @@ def pool(features: Tensor, pooling: str) -> Tensor:
     return F.max_pool2d(features, 2) if pooling == "max" else F.avg_pool2d(features, 2)
 
 
-AddGradient = Callable[[str, Tensor, Tensor], None]
+AddGradient = Callable[[str, Tensor, Tensor, float], None]
 
 
 @dataclass
@@ -116,8 +116,8 @@ def _rectify(values: Tensor) -> Tensor:
 
 def _mask(gradient: Tensor, activations: Tensor, found: Tensor) -> Tensor:
     """Write a gradient where a ReLU let values through, and 0 elsewhere; return what is written."""
-    operands = map(_comparable, (gradient, activations))
-    torch.ops.aten.threshold_backward.grad_input(*operands, 0, grad_input=_comparable(found))
+    gradient, activations, target = _comparable(gradient), _comparable(activations), _comparable(found)
+    torch.ops.aten.threshold_backward.grad_input(gradient, activations, 0, grad_input=target)
     return found
 
 
@@ -230,13 +230,6 @@ class Trunk:
                 kept.maxima[name] = maxima
         return kept
 
-    def share(self, layer: str) -> float:
-        """Return what the gradient at a layer is multiplied with on the way back.
-
-        It is divided by the positions that average pooling took together, so that no pass has to spread quarters.
-        """
-        return 4.0 ** -pools_before(layer) if self.pooling == "average" else 1.0
-
     @torch.no_grad()
     def backward(self, kept: ForwardPass, add: AddGradient) -> Tensor:
         """Return the gradient at the image, float32, and empty the pass on the way.
@@ -246,8 +239,8 @@ class Trunk:
         kept : ForwardPass
             From :meth:`forward`.
         add : callable
-            Takes the name of a layer asked for, its activations and the gradient that came from above, and adds
-            the layer's own, times its :meth:`share`, to that in place.
+            Takes the name of a layer asked for, its activations, the gradient that came from above, and a share; adds
+            that share of the layer's own gradient to the one from above in place.
         """
         gradient: Tensor | None = None
         for name, convolve in reversed(self._convolutions.items()):
@@ -261,7 +254,8 @@ class Trunk:
                 gradient = _average_pool_backward(gradient, activations)
             if name in self.layers:
                 gradient = gradient.contiguous(memory_format=torch.channels_last)
-                add(name, activations, gradient)
+                # Gradients are divided by the positions that average pooling took together: no pass has to divide maps.
+                add(name, activations, gradient, 4.0 ** -pools_before(name) if self.pooling == "average" else 1.0)
             if name in self.layers or not averaged:
                 gradient = _masked(gradient, activations)
             del activations
