@@ -8,11 +8,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_neural_style.engine import convolutions, devices
-from napari_neural_style.engine.convolutions import Direct, FromColors, Winograd, _Products, _Sums, convolution
+from napari_neural_style.engine import convolutions, devices, direct
+from napari_neural_style.engine.convolutions import convolution
 from napari_neural_style.engine.devices import resolve_precision
+from napari_neural_style.engine.direct import Arranged, Direct, FromColors
+from napari_neural_style.engine.winograd import Winograd, _Products, _Sums
 
 CPU = torch.device("cpu")
+DIRECT = [Direct, Arranged] if Arranged.available else [Direct]
 TOLERANCE = {torch.float32: (1e-6, 1e-5), torch.bfloat16: (3e-2, 1.5e-1)}
 """Of the sums of the products' sizes, in root mean square and at most: at least about twice the errors of 16,000 cases,
 which in bfloat16 are largest of a single channel."""
@@ -52,7 +55,7 @@ def test_minimal_filtering_is_a_convolution_and_its_way_back_is_autograds(sides,
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("padding", [0, 1])
 def test_the_way_back_to_colors_is_autograds(monkeypatch, dtype, tolerance, padding):
-    monkeypatch.setattr(convolutions, "_LONG_STRIP", 40)  # several strips
+    monkeypatch.setattr(direct, "_LONG_STRIP", 40)  # several strips
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(7, 3, 3, 3, generator=generator).to(dtype)
     exact = torch.zeros(2, 3, 9, 12, dtype=torch.float64, requires_grad=True)
@@ -67,7 +70,7 @@ def test_the_way_back_to_colors_is_autograds(monkeypatch, dtype, tolerance, padd
 @settings(max_examples=30, deadline=None)
 @given(
     sides=st.tuples(st.integers(2, 19), st.integers(2, 19)),
-    way=st.sampled_from([Direct, FromColors, lambda *filters: Winograd(*filters, torch.float32)]),
+    way=st.sampled_from([*DIRECT, FromColors, lambda *filters: Winograd(*filters, torch.float32)]),
     by_itself=st.booleans(),
     seed=st.integers(0, 2**31),
 )
@@ -80,7 +83,7 @@ def test_the_way_back_to_mirrored_maps_is_autograds(sides, way, by_itself, seed)
     pull = torch.randn(expected.shape, generator=generator)
     (wanted,) = torch.autograd.grad(expected, exact, pull.double())
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(convolutions, "_MANY", 0 if by_itself else 1 << 30)
+        patched.setattr(direct, "_MANY", 0 if by_itself else 1 << 30)
         found = way(weight, torch.zeros(5)).back_mirrored(pull.to(memory_format=torch.channels_last))
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5 * wanted.abs().max().item())
 
@@ -101,6 +104,38 @@ def test_transforms_as_products_are_those_as_sums():
 
     for one, other in zip(results(products), results(sums), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)  # the matrices of products are made in float32
+
+
+@pytest.mark.skipif(not Arranged.available, reason="this PyTorch was built without oneDNN")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_arranged_filters_convolve_maps_of_any_shape_as_others_do(dtype):
+    if dtype == torch.bfloat16 and resolve_precision("auto", CPU) != dtype:
+        pytest.skip("oneDNN does not multiply bfloat16 on this processor")
+    generator = torch.Generator().manual_seed(3)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    weight, bias = drawn(48, 33, 3, 3), drawn(48)
+    plain, arranged = Direct(weight, bias), Arranged(weight, bias)
+    tolerance = {"rtol": 1e-2, "atol": 0.3} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-3}
+    for batch, height, width, padding in (
+        (1, 16, 16, 1),
+        (1, 18, 3, 0),
+        (2, 16, 16, 1),
+        (1, 16, 16, 1),
+        (1, 16, 16, 0),
+    ):
+        maps = drawn(batch, 33, height, width).to(memory_format=torch.channels_last)
+        expected = plain(maps, padding)
+        for found, wanted in (
+            (arranged(maps, padding), expected),
+            (arranged.rectified(maps, padding), expected.clamp(min=0)),
+            (arranged.back(expected, padding), plain.back(expected, padding)),
+        ):
+            assert found.dtype == dtype
+            assert found.is_contiguous(memory_format=torch.channels_last)
+            torch.testing.assert_close(found, wanted, **tolerance)
 
 
 def test_maps_larger_than_a_strip_have_no_seams():
@@ -125,15 +160,18 @@ def test_maps_larger_than_a_strip_have_no_seams():
 )
 def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, capability, float32, bfloat16):
     """The last two are from how many channels minimal filtering is chosen."""
+    monkeypatch.setattr(Arranged, "available", True)
     for module in (convolutions, devices):
         monkeypatch.setattr(module, "cpu_bfloat16", lambda: (vector, matrix))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     for dtype, fewest in ((torch.float32, float32), (torch.bfloat16, bfloat16)):
+        in_matrix_units = matrix and dtype == torch.bfloat16
+        otherwise = Arranged if in_matrix_units else Direct
         for count in (64, 128, 256):
             way = convolution(torch.zeros(count, 512, 3, 3), torch.zeros(count), CPU, dtype)
-            assert type(way) is (Winograd if fewest and count >= fewest else Direct)
+            assert type(way) is (Winograd if fewest and count >= fewest else otherwise)
         to_colors = convolution(torch.zeros(64, 3, 3, 3), torch.zeros(64), CPU, dtype)
-        assert type(to_colors) is (Direct if matrix and dtype == torch.bfloat16 else FromColors)
+        assert type(to_colors) is (Arranged if in_matrix_units else FromColors)
 
 
 @pytest.mark.parametrize("operators", [{}, {"_is_mkldnn_bf16_supported": lambda: False}])

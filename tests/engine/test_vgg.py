@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from napari_neural_style.engine import convolutions
-from napari_neural_style.engine.vgg import Features, Trunk, _mask, _rectify, layers_up_to
+from napari_neural_style.engine.relu import mask, rectify
+from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to
 from napari_neural_style.settings import LAYERS
 
 
@@ -43,7 +44,7 @@ def test_every_number_of_bfloat16_is_compared_with_0_as_a_number():
     every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
     values = every[~every.isnan()]
     positive = values.float() > 0
-    assert torch.equal(_rectify(values.clone()).float(), torch.where(positive, values.float(), 0.0))
+    assert torch.equal(rectify(values.clone()).float(), torch.where(positive, values.float(), 0.0))
     gradient = values.flip(0)
-    found = _mask(gradient, values, torch.empty_like(values))
+    found = mask(gradient, values, torch.empty_like(values))
     assert torch.equal(found.float(), torch.where(positive, gradient.float(), 0.0))

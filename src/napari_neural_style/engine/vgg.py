@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_neural_style.engine.convolutions import convolution
+from napari_neural_style.engine.relu import mask
 from napari_neural_style.settings import LAYERS
 
 MEAN = (0.485, 0.456, 0.406)
@@ -99,32 +100,10 @@ class ForwardPass:
     maxima: dict[str, Tensor] = field(default_factory=dict)
 
 
-def _comparable(values: Tensor) -> Tensor:
-    """Return values, in the same memory, as what a processor compares fastest with 0.
-
-    PyTorch makes float32 of bfloat16 for that, which takes two to nine times as long as to read and write it. Its bits
-    as an integer have the sign of the number; those of a NaN count as a number with that sign.
-    """
-    return values.view(torch.int16) if values.is_cpu and values.dtype == torch.bfloat16 else values
-
-
-def _rectify(values: Tensor) -> Tensor:
-    """Set what is below 0 to 0; return the values."""
-    _comparable(values).clamp_min_(0)
-    return values
-
-
-def _mask(gradient: Tensor, activations: Tensor, found: Tensor) -> Tensor:
-    """Write a gradient where a ReLU let values through, and 0 elsewhere; return what is written."""
-    gradient, activations, target = _comparable(gradient), _comparable(activations), _comparable(found)
-    torch.ops.aten.threshold_backward.grad_input(gradient, activations, 0, grad_input=target)
-    return found
-
-
 def _masked(gradient: Tensor, activations: Tensor) -> Tensor:
     """Return a gradient, which may be changed, as it is before a ReLU, channels last."""
     in_place = gradient.is_contiguous(memory_format=torch.channels_last)
-    return _mask(gradient, activations, gradient if in_place else torch.empty_like(activations))
+    return mask(gradient, activations, gradient if in_place else torch.empty_like(activations))
 
 
 def _average_pool_backward(gradient: Tensor, activations: Tensor) -> Tensor:
@@ -137,7 +116,7 @@ def _average_pool_backward(gradient: Tensor, activations: Tensor) -> Tensor:
     def blocks(x: Tensor) -> Tensor:
         return x[:, :, : 2 * height, : 2 * width].view(*x.shape[:2], height, 2, width, 2)
 
-    _mask(gradient[:, :, :, None, :, None], blocks(activations), blocks(masked))
+    mask(gradient[:, :, :, None, :, None], blocks(activations), blocks(masked))
     return masked
 
 
@@ -269,8 +248,8 @@ class Trunk:
         x = x.to(self.dtype, memory_format=torch.channels_last)
         last = next(reversed(self._convolutions))
         for name, convolve in self._convolutions.items():
-            x = convolve(F.pad(x, (1, 1, 1, 1), mode="reflect"), 0) if self._reflect else convolve(x, 1)
-            x = activations = _rectify(x)
+            padded, padding = (F.pad(x, (1, 1, 1, 1), mode="reflect"), 0) if self._reflect else (x, 1)
+            x = activations = convolve.rectified(padded, padding)
             maxima = None
             if name in POOLED_AFTER and name != last:
                 if self.pooling == "max":
