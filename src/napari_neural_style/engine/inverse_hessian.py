@@ -94,7 +94,8 @@ class InverseHessian:
 
         A change of 0 counts as none. The gradient that is multiplied next must be the changed one.
         """
-        step, change = step.to(self._kept_as), change.to(self._kept_as)
+        kept = step.to(self._kept_as), change.to(self._kept_as)
+        step, change = (rounded.to(self._dtype) for rounded in kept)
         curvature, square = self._dot(step, change), self._dot(change, change)
         counts = curvature > _CURVATURE * square
         place = ((self._first + self.count) % self._places)[None]
@@ -104,7 +105,7 @@ class InverseHessian:
             # What does not count is multiplied too, with 0, and must be finite for that.
             self._rows[self._written] = 0
             self._written += 1
-        for kind, row in enumerate((step, change)):
+        for kind, row in enumerate(kept):
             if place.device == self._device:
                 self._rows[:, kind].index_copy_(0, place, row[None])
             else:  # Apple's GPUs, where PyTorch 2.5 cannot copy by index; the place waits for nothing
@@ -190,7 +191,7 @@ class InverseHessian:
         return torch.empty(self._places, 2, self._size, dtype=self._kept_as, device=self._device)
 
     def _dot(self, one: Tensor, other: Tensor) -> Tensor:
-        return self._exactly(torch.dot(one.to(self._dtype), other.to(self._dtype)))
+        return self._exactly(torch.dot(one, other))
 
     def _exactly(self, found: Tensor) -> Tensor:
         return found.to(self._met.device).to(self._met.dtype)
