@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
 
 from napari_neural_style import reading
 from napari_neural_style.contents import look_at
@@ -174,6 +174,31 @@ def test_colours_as_they_are_seen(tmp_path, image):
     found = read_image(tmp_path / "deep.pgm")
     assert found.dtype == np.uint16
     np.testing.assert_array_equal(found, deep)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+def test_colours_of_a_profile_become_those_that_are_seen(tmp_path, suffix):
+    """The profile has the primaries of sRGB, but what is called red is green."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
+    seen = np.zeros((16, 16, 4), np.uint8)
+    seen[:, :8], seen[:, 8:] = (200, 30, 90, 255), (10, 120, 250, 80)
+    if suffix == "jpg":
+        seen = seen[..., :3]
+    stored = seen.copy()
+    stored[..., :2] = seen[..., 1::-1]
+    exact = {"webp": {"lossless": True, "exact": True}, "jpg": {"quality": 95, "subsampling": 0}}.get(suffix, {})
+
+    def read(profile: bytes) -> np.ndarray:
+        Image.fromarray(stored).save(tmp_path / f"image.{suffix}", icc_profile=profile, **exact)
+        return read_image(tmp_path / f"image.{suffix}")
+
+    as_stored = read(b"")
+    np.testing.assert_array_equal(read(srgb), as_stored)
+    np.testing.assert_array_equal(read(b"no profile"), as_stored)
+    found = read(swapped)
+    assert found.shape == seen.shape
+    np.testing.assert_allclose(found.astype(int), seen, atol=12 if suffix == "jpg" else 2)
 
 
 def test_a_picture_is_kept_where_a_jpeg_cannot_hold_what_made_it(tmp_path, image):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 _LARGE = 2**28
 _MOST_PACKED = 1100
 """Bytes that one byte of a file becomes at the most; deflate cannot do more, and a file that says so is a trap."""
+
+_ROUNDING = 2
+"""Steps of 255 by which profiles of sRGB differ from one another."""
 
 TOO_MANY_PIXELS = "It has more pixels than are read of its kind of file. Save it as a TIFF, which may have that many."
 """Why there is nothing where Pillow refuses a file."""
@@ -56,12 +60,38 @@ def pillow_pixels(image: Image.Image) -> npt.NDArray[Any]:
     # Of 16 bits Pillow can make no RGBA.
     if see_through or ("transparency" in image.info and image.mode in ("P", "RGB", "L", "1")):
         image = image.convert("RGBA")
-    elif image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
+    image = _in_srgb(image, image.info.get("icc_profile"))
+    if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
         image = image.convert("RGB")
     pixels = np.asarray(image)
     if image.mode == "I" and pixels.min() >= 0 and pixels.max() < 2**16:
         return pixels.astype(np.uint16)  # Pillow's only mode for a PGM of 16 bits
     return pixels
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Return an image of Pillow's in sRGB, which all else takes colours for, if its profile says that it is in another.
+
+    One whose profile cannot be used stays as it is: most programs that show it do not look at that.
+    """
+    from PIL import Image, ImageCms
+
+    if image.mode == "P" and profile:
+        image = image.convert("RGB")
+    if image.mode not in ("RGB", "RGBA", "CMYK") or not profile:
+        return image
+    try:
+        own, srgb = ImageCms.getOpenProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        becomes = "RGBA" if image.mode == "RGBA" else "RGB"
+        if image.mode != "CMYK":
+            levels = np.arange(0, 256, 51, dtype=np.uint8)
+            colors = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 6, 3)
+            seen = ImageCms.profileToProfile(Image.fromarray(colors), own, srgb)
+            if np.abs(np.asarray(seen, int) - colors).max() <= _ROUNDING:
+                return image
+        return ImageCms.profileToProfile(image, own, srgb, outputMode=becomes) or image
+    except (ImageCms.PyCMSError, ImportError):
+        return image
 
 
 def tiff_pixels(path: Path) -> npt.NDArray[Any]:
@@ -73,13 +103,15 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
         If it holds something else.
     """
     import tifffile
+    from PIL import Image
 
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         check_unpacked(path, series.shape, series.nbytes)
         page = file.pages[0]
         palette = getattr(page, "colormap", None)
-        orientation = page.tags.get("Orientation") if isinstance(page, tifffile.TiffPage) else None
+        tags = page.tags if isinstance(page, tifffile.TiffPage) else {}
+        orientation, profile = (tag and tag.value for tag in map(tags.get, ("Orientation", "InterColorProfile")))
         colors = colors_of(page)
         if colors == CIELAB:
             raise ValueError("its colours are CIELAB. Save it as RGB.")
@@ -93,7 +125,9 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
     if axes.startswith("S") and len(axes) == 3:
         array = np.moveaxis(array, 0, -1)
     if colors == CMYK and "S" in axes and array.ndim == 3:
-        array = _rgb_of_cmyk(array)
+        array = _rgb_of_cmyk(array, profile)
+    elif profile and array.ndim == 3 and array.shape[-1] in (3, 4) and array.dtype == np.uint8:
+        array = np.asarray(_in_srgb(Image.fromarray(array), profile))
     if "S" in axes and array.ndim == 3 and array.shape[-1] == 2 and any(getattr(page, "extrasamples", ())):
         array = array[..., [0, 0, 0, 1]]  # grey and alpha
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
@@ -101,17 +135,17 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
             f"{str(path)!r} holds a stack of shape {array.shape}, not one image. Give a single plane of "
             "it; `napari-neural-style batch` repaints stacks."
         )
-    return _oriented(array, int(orientation.value) if orientation else 1)
+    return _oriented(array, int(orientation or 1))
 
 
-def _rgb_of_cmyk(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _rgb_of_cmyk(array: npt.NDArray[Any], profile: bytes | None) -> npt.NDArray[Any]:
     """Return inks as Pillow shows them: it turns files of some kinds twice, so it is given their pixels alone."""
     from PIL import Image
 
     if array.dtype not in (np.uint8, np.uint16) or array.shape[-1] < 4:
         raise ValueError("its colours are CMYK of an unusual kind. Save it as RGB.")
     inks = array[..., :4] if array.dtype == np.uint8 else (array[..., :4] >> 8).astype(np.uint8)
-    return np.asarray(Image.frombytes("CMYK", array.shape[1::-1], inks.tobytes()).convert("RGB"))
+    return np.asarray(_in_srgb(Image.frombytes("CMYK", array.shape[1::-1], inks.tobytes()), profile).convert("RGB"))
 
 
 def _oriented(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
