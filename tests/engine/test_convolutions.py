@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_neural_style.engine import convolutions, devices, direct
+from napari_neural_style.engine import convolutions, devices, direct, winograd
 from napari_neural_style.engine.convolutions import convolution
 from napari_neural_style.engine.devices import resolve_precision
 from napari_neural_style.engine.direct import Arranged, Direct, FromColors
@@ -27,9 +28,10 @@ which in bfloat16 are largest of a single channel."""
     counts=st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 2)),
     padding=st.sampled_from([0, 1]),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    intel=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-def test_minimal_filtering_is_a_convolution_and_its_way_back_is_autograds(sides, counts, padding, dtype, seed):
+def test_minimal_filtering_is_a_convolution_and_its_way_back_is_autograds(sides, counts, padding, dtype, intel, seed):
     height, width = (side + 2 - 2 * padding for side in sides)
     channels, kinds, batch = counts
     generator = torch.Generator().manual_seed(seed)
@@ -41,7 +43,10 @@ def test_minimal_filtering_is_a_convolution_and_its_way_back_is_autograds(sides,
     pull = torch.randn(expected.shape, generator=generator).to(dtype)
     (back,) = torch.autograd.grad(expected, exact, pull.double())
 
-    fast, sizes = Winograd(weight, bias, dtype), Direct(weight.abs(), bias.abs().float())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(winograd, "made_by_intel", lambda: intel)  # by products or by sums
+        fast = Winograd(weight, bias, dtype)
+    sizes = Direct(weight.abs(), bias.abs().float())
     for found, wanted, size in (
         (fast(maps, padding), expected.detach(), sizes(maps.abs().float(), padding)),
         (fast.back(pull, padding), back, sizes.back(pull.abs().float(), padding)),
@@ -172,6 +177,25 @@ def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, ca
             assert type(way) is (Winograd if fewest and count >= fewest else otherwise)
         to_colors = convolution(torch.zeros(64, 3, 3, 3), torch.zeros(64), CPU, dtype)
         assert type(to_colors) is (Arranged if in_matrix_units else FromColors)
+
+
+@pytest.mark.parametrize(
+    ("system", "named", "file", "expected"),
+    [
+        ("Windows", "Intel64 Family 6 Model 186 Stepping 2, GenuineIntel", None, True),
+        ("Windows", "AMD64 Family 25 Model 80 Stepping 0, AuthenticAMD", None, False),
+        ("Linux", "x86_64", "processor\t: 0\nvendor_id\t: GenuineIntel\n", True),
+        ("Linux", "x86_64", "processor\t: 0\nvendor_id\t: AuthenticAMD\n", False),
+        ("Darwin", "arm", None, False),
+    ],
+)
+def test_who_made_the_processor(monkeypatch, tmp_path, system, named, file, expected):
+    if file is not None:
+        (tmp_path / "cpuinfo").write_text(file)
+    monkeypatch.setattr(devices.platform, "system", lambda: system)
+    monkeypatch.setattr(devices.platform, "processor", lambda: named)
+    monkeypatch.setattr(devices, "Path", lambda path: tmp_path / Path(path).name)
+    assert devices.made_by_intel.__wrapped__() == expected
 
 
 @pytest.mark.parametrize("operators", [{}, {"_is_mkldnn_bf16_supported": lambda: False}])

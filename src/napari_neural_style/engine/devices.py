@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import platform
+from pathlib import Path
+
 import torch
 
 
@@ -66,7 +70,18 @@ def float32_products_lag() -> bool:
 
     PyTorch leaves them to MKL, which uses half of what AMD's processors with AVX-512 can do.
     """
-    return cpu_bfloat16() == (True, False)
+    return cpu_bfloat16() == (True, False) and not made_by_intel()
+
+
+@functools.cache
+def made_by_intel() -> bool:
+    """Tell whether the processor is Intel's, as MKL is, which multiplies matrices for PyTorch on the CPU."""
+    if platform.system() == "Windows":
+        return "GenuineIntel" in platform.processor()  # "Intel64 Family 6 Model 186 Stepping 2, GenuineIntel"
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return False
 
 
 def _fast_bfloat16(device: torch.device) -> bool:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_neural_style.engine.devices import made_by_intel
 from napari_neural_style.engine.direct import Convolution, strips
 
 Matrix = Sequence[Sequence[float]]
@@ -62,7 +63,8 @@ class Winograd(Convolution):
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
-        self._transforms = _Products(dtype) if dtype == torch.bfloat16 else _Sums()
+        by_products = dtype == torch.bfloat16 or made_by_intel()
+        self._transforms = _Products(dtype) if by_products else _Sums()
         g = weight.new_tensor(_OF_FILTERS)
         filters = torch.einsum("ia,ncab,jb->ijcn", g, weight, g).flatten(0, 1)
         self._filters = filters.to(dtype).contiguous()
@@ -118,7 +120,8 @@ class _Transforms(Protocol):
 class _Products:
     """Transforms as products with B^T ⊗ B^T and A^T ⊗ A^T: every number is rounded only once.
 
-    In bfloat16 they are faster than sums too: its products are, while sums of it take as long as those of float32.
+    In bfloat16 they are faster than sums too: its products are, while sums of it take as long as those of float32. With
+    MKL on Intel's processors they are in float32 as well.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
