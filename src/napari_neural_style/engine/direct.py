@@ -48,15 +48,15 @@ class Direct(Convolution):
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.weight, self.bias = weight, bias
+        self._weight, self._bias = weight, bias
 
     def __call__(self, maps: Tensor, padding: int) -> Tensor:
         """Return the convolution."""
-        return F.conv2d(maps, self.weight, self.bias, padding=padding)
+        return F.conv2d(maps, self._weight, self._bias, padding=padding)
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return its adjoint."""
-        return F.conv_transpose2d(gradient, self.weight, padding=padding)
+        return F.conv_transpose2d(gradient, self._weight, padding=padding)
 
     def back_mirrored(self, gradient: Tensor) -> Tensor:
         """Return the adjoint of mirroring and convolving."""
@@ -64,9 +64,9 @@ class Direct(Convolution):
             return super().back_mirrored(gradient)
         found = self.back(gradient, 1)
         for edge, tap, mirrored in ((slice(0, 1), slice(0, 1), 1), (slice(-1, None), slice(2, 3), -2)):
-            row = F.conv_transpose2d(gradient[:, :, edge], self.weight[:, :, tap])
+            row = F.conv_transpose2d(gradient[:, :, edge], self._weight[:, :, tap])
             found[:, :, mirrored] += _folded(3, row)[:, :, 0]
-            column = F.conv_transpose2d(gradient[..., edge], self.weight[..., tap], padding=(1, 0))
+            column = F.conv_transpose2d(gradient[..., edge], self._weight[..., tap], padding=(1, 0))
             found[..., mirrored] += column[..., 0]
         return found
 
@@ -106,10 +106,10 @@ class Arranged(Direct):
         sides, one = (padding, padding), (1, 1)
         shape = maps.shape, padding
         if back not in self._kept or self._kept[back][0] != shape:
-            weight = self.weight.flip(2, 3).transpose(0, 1) if back else self.weight
+            weight = self._weight.flip(2, 3).transpose(0, 1) if back else self._weight
             arrange = torch.ops.aten.mkldnn_reorder_conv2d_weight
             self._kept[back] = shape, arrange(weight.to_mkldnn(), sides, one, one, 1, maps.shape)
-        filters, bias = self._kept[back][1], None if back else self.bias
+        filters, bias = self._kept[back][1], None if back else self._bias
         found: Tensor = _convolve_arranged(maps, filters, bias, sides, one, one, 1, then, [], "")
         return found
 
