@@ -60,8 +60,10 @@ def pillow_pixels(image: Image.Image) -> npt.NDArray[Any]:
     # Of 16 bits Pillow can make no RGBA.
     if see_through or ("transparency" in image.info and image.mode in ("P", "RGB", "L", "1")):
         image = image.convert("RGBA")
+    elif image.mode in ("P", "YCbCr", "LAB", "HSV", "RGBX"):
+        image = image.convert("RGB")
     image = _in_srgb(image, image.info.get("icc_profile"))
-    if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
+    if image.mode == "CMYK":
         image = image.convert("RGB")
     pixels = np.asarray(image)
     if image.mode == "I" and pixels.min() >= 0 and pixels.max() < 2**16:
@@ -76,19 +78,17 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """
     from PIL import Image, ImageCms
 
-    if image.mode == "P" and profile:
-        image = image.convert("RGB")
     if image.mode not in ("RGB", "RGBA", "CMYK") or not profile:
         return image
     try:
         own, srgb = ImageCms.getOpenProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
-        becomes = "RGBA" if image.mode == "RGBA" else "RGB"
         if image.mode != "CMYK":
             levels = np.arange(0, 256, 51, dtype=np.uint8)
             colors = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 6, 3)
             seen = ImageCms.profileToProfile(Image.fromarray(colors), own, srgb)
             if np.abs(np.asarray(seen, int) - colors).max() <= _ROUNDING:
                 return image
+        becomes = "RGB" if image.mode == "CMYK" else image.mode
         return ImageCms.profileToProfile(image, own, srgb, outputMode=becomes) or image
     except (ImageCms.PyCMSError, ImportError):
         return image
