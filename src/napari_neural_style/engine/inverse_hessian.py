@@ -10,7 +10,7 @@ from torch import Tensor
 
 _IN_FULL = 160 * 2**20
 """Bytes that the pairs may take in float32; in bfloat16 they take half, and products half as long again."""
-_VALUES, _GPU_VALUES = 2**20, 2**24
+_VALUES, _GPU_VALUES = 2**21, 2**24
 """Values that are turned into the vectors' dtype at a time: a processor's caches hold few, a GPU takes many."""
 _PIECES = 8
 """Parts of a product that are worked on side by side on a processor."""
