@@ -41,6 +41,7 @@ def snapshot_after(index: int, steps):
         {"optimizer": "adam", "learning_rate": 0.05},
         {"precision": "bfloat16", "color": "content", "min_structure": 0.95},
         {"changes": {3: {"color": "free"}, 5: {"style_weight": 90.0}, 12: {"color": "content"}}},
+        {"changes": {2: {"content_weight": 0.0}, 4: {"content_weight": 1.0, "style_weight": 0.0}}},
         {"initial": "noise", "min_improvement": 0.2},
     ],
     ids=str,

@@ -73,6 +73,12 @@ def test_there_is_memory():
     assert free_bytes(CPU) > 2**20
 
 
+def test_what_pytorch_keeps_of_a_gpus_memory_is_free(monkeypatch):
+    for name, found in (("mem_get_info", (100, 900)), ("memory_reserved", 500), ("memory_allocated", 200)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, found=found: found)
+    assert free_bytes(CUDA) == 400
+
+
 def test_what_a_container_leaves_is_what_is_free(tmp_path, monkeypatch):
     job = tmp_path / "slurm" / "job"
     job.mkdir(parents=True)

@@ -140,6 +140,7 @@ def test_other_errors_are_not_taken_for_memory(pair, large, monkeypatch):
     with pytest.raises(RuntimeError, match="a fault"):
         list(stylize(*pair, large))
     assert is_out_of_memory(NO_MEMORY[0])
+    assert is_out_of_memory(RuntimeError("FIND was unable to find an engine to execute this computation"))
     assert not is_out_of_memory(OutOfMemoryError("told already"))
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_neural_style.engine import convolutions
+from napari_neural_style.engine import convolutions, vgg
 from napari_neural_style.engine.relu import mask, rectify
 from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to
 from napari_neural_style.settings import LAYERS
@@ -22,7 +22,10 @@ def random_features(deepest, border):
 @pytest.mark.parametrize("pooling", ["max", "average"])
 @pytest.mark.parametrize("border", ["reflect", (0.0, 0.0, 0.0), (0.5, -0.5, 0.1)])
 @pytest.mark.parametrize("fast", [False, True])
-def test_the_way_back_is_autograds(monkeypatch, pooling, border, fast):
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_the_way_back_is_autograds(monkeypatch, pooling, border, fast, layout):
+    for module in (convolutions, vgg):
+        monkeypatch.setattr(module, "layout_of", lambda _: layout)
     layers = ["conv1_1", "conv2_1", "conv2_2", "conv3_1"]
     features = random_features("conv3_1", border)
     monkeypatch.setattr(convolutions, "winograd_pays", lambda *_: False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.devices import cpu_bfloat16
+from napari_neural_style.engine.devices import cpu_bfloat16, layout_of
 from napari_neural_style.engine.direct import Arranged, Convolution, Direct, FromColors
 from napari_neural_style.engine.winograd import Winograd
 
@@ -33,7 +33,7 @@ def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch
         kind = Arranged if Arranged.available else Direct
     elif device.type == "cpu" and weight.shape[1] <= _COLORS:
         kind = FromColors
-    return kind(weight.to(device, dtype, memory_format=torch.channels_last), bias.to(device, dtype))
+    return kind(weight.to(device, dtype, memory_format=layout_of(device)), bias.to(device, dtype))
 
 
 def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> bool:

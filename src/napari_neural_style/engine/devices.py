@@ -48,6 +48,12 @@ def resolve_device(name: str) -> torch.device:
     raise ValueError(f"Device {name!r} cannot be used{because}. Choose auto or one of {', '.join(usable)}.")
 
 
+def layout_of(device: torch.device) -> torch.memory_format:
+    """Return how maps lie in memory where convolutions are fast."""
+    # On Apple's GPUs channels last is slow, and wrong with older versions of PyTorch.
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     """Return the arithmetic of the convolutions that a setting means on a device."""
     if precision == "auto":

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -9,6 +13,16 @@ from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.objective import Objective
 
 _WARM_UPS = 3
+
+
+class _Recording(NamedTuple):
+    """A graph, where its work reads the image, and where it writes; the stream it was captured on must not go."""
+
+    graph: torch.cuda.CUDAGraph
+    image: Tensor
+    values: Tensor
+    gradient: Tensor
+    stream: torch.cuda.Stream
 
 
 class Recorded:
@@ -25,7 +39,7 @@ class Recorded:
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._recording: _Recording | None = None
         self._varies = objective.varies
 
     def weigh(self, content: float, style: float, variation: float) -> None:
@@ -34,27 +48,38 @@ class Recorded:
 
     def __call__(self, image: Tensor) -> tuple[Losses, Tensor, Tensor]:
         """Return the losses at an image, their total and the total's gradient; nothing waits for the GPU."""
-        if self._graph is None or self._varies != self._objective.varies:
-            self._record(image)
-        assert self._graph is not None
-        self._image.copy_(image)
-        self._graph.replay()
-        values, gradient = self._values.clone(), self._gradient.clone()
+        if self._recording is None or self._varies != self._objective.varies:
+            self._recording = None  # there may be no room for two
+            self._varies = self._objective.varies
+            self._recording = self._record(image.detach().clone())
+        self._recording.image.copy_(image)
+        self._recording.graph.replay()
+        values, gradient = self._recording.values.clone(), self._recording.gradient.clone()
         return Losses(self._objective.names, values), values.sum(), gradient
 
-    def _record(self, image: Tensor) -> None:
-        self._varies = self._objective.varies
-        self._image = image.detach().clone()
+    def _record(self, image: Tensor) -> _Recording:
         # A graph is captured on the current device, which need not be the image's.
-        on = torch.cuda.device(image.device)
-        with on, torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
+        with torch.cuda.device(image.device), fastest_convolutions():
             beside = torch.cuda.Stream(image.device)  # type: ignore[no-untyped-call]
             beside.wait_stream(torch.cuda.current_stream(image.device))
             with torch.cuda.stream(beside):
                 for _ in range(_WARM_UPS):
-                    self._objective.evaluate(self._image)
+                    self._objective.evaluate(image)
             torch.cuda.current_stream(image.device).wait_stream(beside)
-            self._graph = torch.cuda.CUDAGraph()
-            # Threads of other plugins may go on using the GPU meanwhile.
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._values, self._gradient = self._objective.evaluate(self._image)
+            graph = torch.cuda.CUDAGraph()
+            # On a stream of its own: PyTorch's is one for all graphs, on the device of the first. Threads of other
+            # plugins may go on using the GPU meanwhile.
+            with torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
+                values, gradient = self._objective.evaluate(image)
+        return _Recording(graph, image, values, gradient, beside)
+
+
+@contextmanager
+def fastest_convolutions() -> Iterator[None]:
+    """Let cuDNN try which of its ways to convolve is fastest."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

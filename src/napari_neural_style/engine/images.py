@@ -177,7 +177,10 @@ class Shown:
     """
 
     def __init__(self, size: tuple[int, int], device: torch.device) -> None:
-        self._picture = torch.empty((*size, 3), dtype=torch.float32, pin_memory=device.type == "cuda")
+        try:
+            self._picture = torch.empty((*size, 3), dtype=torch.float32, pin_memory=device.type == "cuda")
+        except RuntimeError:  # few systems let all of their memory be pinned
+            self._picture = torch.empty((*size, 3), dtype=torch.float32)
         self._arrived: torch.cuda.Event | None = None
 
     def put(self, rows: slice, band: Tensor) -> None:

@@ -208,7 +208,7 @@ def _products(rows: Tensor, vector: Tensor) -> Tensor:
 def _add_combination(vector: Tensor, rows: Tensor, factors: Tensor) -> None:
     """Add rows (K, N), multiplied with factors (K,), to a vector (N,)."""
     if not rows.is_cpu:
-        vector.addmv_(rows.T, factors)
+        vector += rows.T @ factors  # Apple's GPUs may lose what a product adds to a part of a vector
         return
     (pieces, rest), (parts, end) = _pieces(rows), _pieces(vector)
     parts[:, None].baddbmm_(factors.expand(_PIECES, 1, -1), pieces)

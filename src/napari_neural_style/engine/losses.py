@@ -59,7 +59,8 @@ def gram_matrix(features: Tensor, guide: Tensor | None = None, near: Tensor | No
     count = by_position.shape[0] if guide is None else 1
     if by_position.dtype not in (torch.bfloat16, torch.float16):
         return by_position.T @ by_position / count
-    if by_position.is_cuda and hasattr(torch.ops.aten.mm, "dtype"):
+    # For AMD's GPUs, which count as cuda, not every PyTorch has it.
+    if by_position.is_cuda and torch.version.hip is None and hasattr(torch.ops.aten.mm, "dtype"):
         return torch.mm(by_position.T, by_position, out_dtype=torch.float32) / count
     # Products of bfloat16 on a CPU are summed in float32 and then rounded.
     rounded_at_the_end = by_position.is_cpu and by_position.dtype == torch.bfloat16

@@ -73,7 +73,9 @@ def state_bytes(pixels: int, optimizer: str, history: int) -> int:
 def free_bytes(device: torch.device) -> int:
     """Return how much memory is free where a device computes."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What PyTorch keeps of what was freed is free for PyTorch.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     import psutil
 
     return int(max(0, min(psutil.virtual_memory().available, _left_of_limits())))

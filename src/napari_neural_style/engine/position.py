@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,12 +31,12 @@ PLATEAU = 10
 
 
 def turned_until(settings: StyleSettings, index: int) -> StyleSettings:
-    """Return settings with what is turned in their first steps."""
-    now = settings
-    for step, turned in settings.changes.items():
+    """Return settings with what is turned in their first steps, and no other changes."""
+    turned: dict[str, Any] = {}
+    for step, there in settings.changes.items():
         if step <= index:
-            now = dataclasses.replace(now, **turned)
-    return now
+            turned |= there
+    return dataclasses.replace(settings, changes={}, **turned)
 
 
 class Position:
@@ -69,11 +70,8 @@ class Position:
         self._sources = sources
         self._fingerprint = fingerprint
         self._settings = settings
-        self._now = settings
-        self._index = 0
-        if snapshot is not None:
-            self._index = snapshot.index
-            self._now = turned_until(settings, snapshot.index)
+        self._index = 0 if snapshot is None else snapshot.index
+        self._now = turned_until(settings, self._index)
         self._trunk = make_trunk(self._now.precision)
         # It holds the filters' own numbers, which are not needed again where those are computed with.
         self._make_trunk = None if self._now.precision == "float32" else make_trunk

@@ -71,6 +71,10 @@ _NO_MEMORY = (
     "could not create a memory",
     "could not create a primitive",
     "could not execute a primitive",
+    # What cuDNN and cuBLAS say.
+    "unable to find an engine",
+    "unable to find a valid cudnn algorithm",
+    "cublas_status_not_initialized",
 )
 
 

@@ -14,6 +14,8 @@ def rectify(values: Tensor) -> Tensor:
 
 def mask(gradient: Tensor, activations: Tensor, found: Tensor) -> Tensor:
     """Write a gradient where a ReLU let values through, and 0 elsewhere; return what is written."""
+    if found.device.type == "mps":  # it may lose what is written to anything but a whole, contiguous tensor
+        return found.copy_(torch.where(activations > 0, gradient, 0.0))
     gradient, activations, target = _comparable(gradient), _comparable(activations), _comparable(found)
     torch.ops.aten.threshold_backward.grad_input(gradient, activations, 0, grad_input=target)
     return found

@@ -223,8 +223,15 @@ def _spherical_k_means(points: Tensor, count: int, generator: torch.Generator, t
         tick(0.3 + 0.4 * iteration / ITERATIONS)
         similarity = unit @ centres.T
         best, owner = similarity.max(1)
-        sums = torch.zeros_like(centres).index_add_(0, owner, unit)
+        sums = _sums(unit, owner, count)
         empty = sums.norm(dim=1) < 1e-6
         loneliest = unit[best.argsort()[:count]]
         centres = F.normalize(torch.where(empty[:, None], loneliest, sums))
     return centres
+
+
+def _sums(points: Tensor, owner: Tensor, count: int) -> Tensor:
+    """Return the sum (count, D) of the points (T, D) that each of `count` owners has, the same bits every time."""
+    if points.is_cuda:  # which adds by index in any order
+        return F.one_hot(owner, count).to(points).T @ points
+    return points.new_zeros(count, points.shape[1]).index_add_(0, owner, points)

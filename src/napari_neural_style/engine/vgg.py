@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_neural_style.engine.convolutions import convolution
+from napari_neural_style.engine.devices import layout_of
 from napari_neural_style.engine.relu import mask
 from napari_neural_style.settings import LAYERS
 
@@ -101,8 +102,8 @@ class ForwardPass:
 
 
 def _masked(gradient: Tensor, activations: Tensor) -> Tensor:
-    """Return a gradient, which may be changed, as it is before a ReLU, channels last."""
-    in_place = gradient.is_contiguous(memory_format=torch.channels_last)
+    """Return a gradient, which may be changed, as it is before a ReLU, in the layout of the activations."""
+    in_place = gradient.is_contiguous(memory_format=layout_of(gradient.device))
     return mask(gradient, activations, gradient if in_place else torch.empty_like(activations))
 
 
@@ -232,7 +233,7 @@ class Trunk:
             elif averaged:
                 gradient = _average_pool_backward(gradient, activations)
             if name in self.layers:
-                gradient = gradient.contiguous(memory_format=torch.channels_last)
+                gradient = gradient.contiguous(memory_format=layout_of(self.device))
                 # Gradients are divided by the positions that average pooling took together: no pass has to divide maps.
                 add(name, activations, gradient, 4.0 ** -pools_before(name) if self.pooling == "average" else 1.0)
             if name in self.layers or not averaged:
@@ -245,7 +246,7 @@ class Trunk:
     def _walk(self, image: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
         """Yield every layer's name and activations and, where maxima are taken of them, their places."""
         x = image if self._border is None else image - self._border
-        x = x.to(self.dtype, memory_format=torch.channels_last)
+        x = x.to(self.dtype, memory_format=layout_of(self.device))
         last = next(reversed(self._convolutions))
         for name, convolve in self._convolutions.items():
             padded, padding = (F.pad(x, (1, 1, 1, 1), mode="reflect"), 0) if self._reflect else (x, 1)
