@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_neural_style.engine.given import Styles
-from napari_neural_style.engine.images import range_of_dtype, range_of_floats
+from napari_neural_style.engine.images import range_of_dtype, range_of_floats, seen_colors
 from napari_neural_style.engine.transfer import Progress, features_for
 from napari_neural_style.engine.vgg import Features
 from napari_neural_style.planes import Pixels, PlaneError, Planes, read_plane
@@ -92,7 +92,9 @@ def _sample(planes: Planes) -> list[Pixels]:
 
 def _range_of(sample: list[Pixels]) -> Range:
     """Return one range for all planes: with its own for each a stack would flicker."""
-    colors = [plane[..., :3] if plane.ndim == 3 else plane for plane in sample]  # not alpha
+    colors = [color for plane in sample if (color := seen_colors(plane)).size]
+    if not colors:
+        raise ValueError("The stack is transparent everywhere: there is nothing to see.")
     low, high = min(float(color.min()) for color in colors), max(float(color.max()) for color in colors)
     return range_of_floats(
         low,

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -53,6 +53,29 @@ def test_floats_always_end_in_0_to_1(array):
             rgb = to_rgb(array)
         assert rgb.min() >= 0
         assert rgb.max() <= 1
+
+
+@pytest.mark.filterwarnings("ignore::napari_neural_style.engine.images.UnusedRangeWarning")
+@given(arrays.arrays(np.float64, SHAPES, elements={"allow_nan": False, "allow_infinity": False}))
+@example(np.array([[-1.7e308, 1.7e308]]))
+def test_floats_of_any_size_end_in_0_to_1(array):
+    rgb = to_rgb(array)
+    assert rgb.min() >= 0
+    assert rgb.max() <= 1
+    assert to_rgb(np.full((2, 2), 1e16))[0, 0, 0] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_what_cannot_be_seen_has_no_say():
+    opaque = np.concatenate([np.random.default_rng(0).random((3, 3, 3)), np.ones((3, 3, 1))], 2)
+    hidden = opaque.copy()
+    hidden[1, 1] = 0.5, 0.5, 0.5, 0
+    expected = to_rgb(hidden)
+    for value in (1000.0, np.nan, -np.inf):
+        hidden[1, 1, :3] = value
+        np.testing.assert_array_equal(to_rgb(hidden), expected)
+    hidden[1, 1, 3] = np.nan
+    with pytest.raises(ValueError, match="1 value that is NaN"):
+        to_rgb(hidden)
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.int16, np.uint16])

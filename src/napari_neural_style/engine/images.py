@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -65,19 +66,29 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
     if array.ndim == 2:
         array = array[..., None]
     color, alpha = (array[..., :3], array[..., 3]) if array.shape[2] == 4 else (array, None)
-    low, high = _range_of(color, value_range, name)
+    seen = seen_colors(array)
+    if not seen.size:
+        raise ValueError(f"The {name} is transparent everywhere: there is nothing to see.")
+    low, high = _range_of(seen, value_range, name)
     rgb = np.empty((*color.shape[:2], 3), np.float32)
     for rows in bands(color.shape[:2]):
-        rgb[rows] = np.clip((color[rows].astype(np.float64) - low) / (high - low), 0, 1)
+        # Halves, which are exact, since a difference can be too large for a float.
+        rgb[rows] = np.clip((color[rows].astype(np.float64) / 2 - low / 2) / (high / 2 - low / 2), 0, 1)
     if alpha is not None:
+        rgb[alpha <= 0] = 0  # it may have been NaN
         full = 1.0 if alpha.dtype.kind == "f" else range_of_dtype(alpha.dtype)[1]
         if alpha.dtype.kind == "f" and alpha.max() > 1:  # colours of 0 to 255 have such an alpha as well
             full = high
-        _fill_transparent(rgb, alpha, full, name)
+        _fill_transparent(rgb, alpha, full)
     return rgb
 
 
-def _fill_transparent(rgb: FloatImage, alpha: npt.NDArray[Any], full: float, name: str) -> None:
+def seen_colors(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an image's values, or of one with alpha, (H, W, 4), the colours (P, 3) that are not wholly transparent."""
+    return array[..., :3][array[..., 3] > 0] if array.ndim == 3 and array.shape[2] == 4 else array
+
+
+def _fill_transparent(rgb: FloatImage, alpha: npt.NDArray[Any], full: float) -> None:
     """Give transparent pixels the mean colour of the opaque ones, whose alpha is `full`, in place."""
 
     def opacity(rows: slice) -> FloatImage:
@@ -87,8 +98,6 @@ def _fill_transparent(rgb: FloatImage, alpha: npt.NDArray[Any], full: float, nam
     for rows in bands(alpha.shape):
         total += (rgb[rows] * opacity(rows)).sum((0, 1))
         opaque += opacity(rows).sum()
-    if not opaque:
-        raise ValueError(f"The {name} is transparent everywhere: there is nothing to see.")
     mean = (total / opaque).astype(np.float32)
     for rows in bands(alpha.shape):
         rgb[rows] = rgb[rows] * opacity(rows) + mean * (1 - opacity(rows))
@@ -101,9 +110,13 @@ def bands(size: Sequence[int], pixels: int = BAND) -> Iterator[slice]:
 
 
 def check_finite(array: npt.NDArray[Any], name: str) -> None:
-    """Raise a ValueError that says how many values of an image are NaN or infinite, if any."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        count = int((~np.isfinite(array)).sum())
+    """Raise a ValueError that says how many values of an image are NaN or infinite and not hidden, if any."""
+    if array.dtype.kind != "f":
+        return
+    seen = seen_colors(array)
+    parts = [seen] if seen is array else [seen, array[..., 3]]
+    count = sum(int(part.size - np.isfinite(part).sum()) for part in parts)
+    if count:
         values, them = ("1 value that is", "it") if count == 1 else (f"{count} values that are", "them")
         raise ValueError(
             f"The {name} holds {values} NaN or infinite. Replace {them} first, for example with numpy.nan_to_num."
@@ -157,7 +170,10 @@ def range_of_floats(low: float, high: float, told: str) -> tuple[float, float]:
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     warnings.warn(told, UnusedRangeWarning, stacklevel=4)
-    return (low, high) if low < high else (low - 0.5, low + 0.5)
+    if low < high:
+        return low, high
+    around, most = max(0.5, abs(low) / 2**30), sys.float_info.max  # beside large numbers, half is nothing
+    return max(low - around, -most), min(low + around, most)
 
 
 def to_tensor(rgb: FloatImage) -> Tensor:
