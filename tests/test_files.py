@@ -155,6 +155,15 @@ def test_alpha_and_palette(tmp_path, image):
     assert read_image(tmp_path / "la.png").shape == (*image.shape[:2], 4)
 
 
+@pytest.mark.parametrize(("bits", "kind"), [(4, np.uint8), (12, np.uint16)])
+def test_numbers_of_few_bits_have_their_own_range(tmp_path, bits, kind):
+    most, full = 2**bits - 1, np.iinfo(kind).max
+    values = np.array([[0, most, 1, most // 3]], kind)
+    for white, seen in (("minisblack", values), ("miniswhite", most - values)):
+        tifffile.imwrite(tmp_path / f"{white}.tif", values, photometric=white, bitspersample=bits)
+        np.testing.assert_allclose(read_image(tmp_path / f"{white}.tif") / full, seen / most, atol=1 / full)
+
+
 def test_colours_as_they_are_seen(tmp_path, image):
     """Other ways to store colours than RGB give what Pillow shows of them, or a sentence."""
     cmyk = Image.fromarray(image).convert("CMYK")

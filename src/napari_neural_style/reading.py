@@ -115,9 +115,12 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
         colors = colors_of(page)
         if colors == CIELAB:
             raise ValueError("its colours are CIELAB. Save it as RGB.")
+        bits = getattr(page, "bitspersample", None)
         axes, array = series.axes, series.asarray()
     alone = tuple(axis for axis, name in enumerate(axes) if name not in "YXS" and array.shape[axis] == 1)
     array, axes = array.squeeze(alone), "".join(name for axis, name in enumerate(axes) if axis not in alone)
+    if palette is None and isinstance(bits, int) and array.dtype.kind == "u":
+        array = _in_full_range(array, bits)
     if colors == WHITE_IS_0 and array.dtype.kind in "bu":
         array = ~array
     if palette is not None and array.ndim == 2:
@@ -136,6 +139,14 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
             "it; `napari-neural-style batch` repaints stacks."
         )
     return _oriented(array, int(orientation or 1))
+
+
+def _in_full_range(array: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
+    """Return numbers of so many bits in the range of their dtype, which may have more."""
+    full, most = int(np.iinfo(array.dtype).max), 2**bits - 1
+    if full <= most:
+        return array
+    return ((array.astype(np.uint64) * full + most // 2) // most).astype(array.dtype)
 
 
 def _rgb_of_cmyk(array: npt.NDArray[Any], profile: bytes | None) -> npt.NDArray[Any]:
