@@ -81,9 +81,11 @@ def test_images_and_stacks_in_two_styles(files, pair, capsys):
     assert {path.name for path in before if before[path] != after[path]} == {"a-oil-3.png"}
 
 
-def test_results_are_no_contents(files):
+@pytest.mark.parametrize("output", [".", "two/..", "link"])
+def test_results_are_no_contents(files, output):
+    (files / "link").symlink_to(files, target_is_directory=True)
     for _ in range(2):
-        assert batch("*.png", "--style", "oil.png", "-o", ".") == 0
+        assert batch("*.png", "--style", "oil.png", "-o", output) == 0
     assert {path.name for path in files.glob("*.png")} == {"a.png", "a-oil.png", "oil.png", "oil-oil.png"}
 
 

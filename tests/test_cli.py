@@ -15,7 +15,7 @@ from PIL import Image
 
 from napari_neural_style import PRESETS, StyleSettings, cli
 from napari_neural_style.cli import main
-from napari_neural_style.files import read_image, read_made_by
+from napari_neural_style.files import read_image, read_made_by, write_image
 from napari_neural_style.settings import SETTINGS
 
 QUICK = ["--size", "48", "--scales", "1", "--steps", "4", "--save-every", "2", "--device", "cpu",
@@ -156,6 +156,29 @@ def test_folders_that_cannot_be_written_to_are_told_before_the_run(files, capsys
         assert main(["stylize", "content.png", "style.jpg", *option, *QUICK]) == 2
         assert "cannot be written" in capsys.readouterr().err
     assert not (files / "content-stylized.png").exists()
+
+
+def test_a_step_that_cannot_be_kept_does_not_end_the_run(files, capsys, monkeypatch):
+    write = write_image
+
+    def full(path, *args, **kwargs):
+        if path.parent.name == "steps":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, *args, **kwargs)
+
+    monkeypatch.setattr("napari_neural_style.files.write_image", full)
+    assert main(["stylize", "content.png", "style.jpg", "-o", "out.png", "--steps-dir", "steps", *QUICK]) == 1
+    assert capsys.readouterr().err.count("no steps are kept from step 2 on") == 1
+    assert read_image("out.png").shape[1] == 48
+
+
+def test_a_home_folder_that_no_shell_has_put_there(files, monkeypatch):
+    monkeypatch.setenv("HOME", str(files))
+    monkeypatch.setenv("USERPROFILE", str(files))
+    assert main(["stylize", "~/content.png", "~/style.jpg", "--output=~/out.png", "--steps-dir=~/steps", *QUICK]) == 0
+    assert main(["batch", "~/content.png", "--style", "~/style.jpg", "--output=~/all", *QUICK]) == 0
+    made = {str(path.relative_to(files)) for path in files.rglob("*.png")}
+    assert made == {"content.png", "out.png", "all/content-style.png", "steps/step-0002.png", "steps/step-0004.png"}
 
 
 def test_the_demo_replaces_nothing_but_results(files, capsys):

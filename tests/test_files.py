@@ -52,6 +52,14 @@ def test_where_nothing_can_be_written(tmp_path, name, words):
         check_writable(tmp_path / name)
 
 
+def test_what_a_link_leads_to_is_replaced(tmp_path, image):
+    (tmp_path / "link.png").symlink_to(tmp_path / "real.png")
+    for picture in (image, image[::-1]):
+        write_image(tmp_path / "link.png", picture, MADE_BY)
+        np.testing.assert_array_equal(read_image(tmp_path / "real.png"), picture)
+    assert (tmp_path / "link.png").is_symlink()
+
+
 def test_the_longest_name_can_be_written(tmp_path, image):
     write_image(tmp_path / ("n" * 245 + ".png"), image, {})
 

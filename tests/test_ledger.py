@@ -82,7 +82,17 @@ def test_other_settings_are_refused(tmp_path, changed, words):
         Ledger(tmp_path).begin({**MADE_WITH, **changed})
 
 
-@pytest.mark.parametrize("text", ["{}\n", "3\n", "nonsense\n", '{"format": 1}\n', '{"format": 99}\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}\n",
+        "3\n",
+        "nonsense\n",
+        '{"format": 1}\n',
+        '{"content": "a", "style": "b", "output": 5}\n',
+        '{"format": 99}\n',
+    ],
+)
 def test_damage_gets_a_sentence(tmp_path, text):
     (tmp_path / NAME).write_text(text)
     with pytest.raises(ValueError, match=r"damaged; remove it|newer version"):

@@ -162,9 +162,9 @@ class Batch:
         if self._features is not None:  # of the same name they can be others
             made_with["features"] = self._features.fingerprint
         self._ledger.begin(made_with)
-        outputs = self._ledger.outputs()
+        outputs = {path.resolve() for path in self._ledger.outputs()}
         for path in contents:
-            if path not in outputs:
+            if path.resolve() not in outputs:
                 self._plan(path, folder)
         self.total = sum(job.left for job in self._jobs) + len(self._unusable)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_neural_style.options import add_settings, settings_from
+from napari_neural_style.paths import typed
 
 if TYPE_CHECKING:
     from napari_neural_style.batch import Batch, Outcome
@@ -36,7 +37,7 @@ def add(commands: Any) -> None:
     batch.add_argument(
         "--style", nargs="+", required=True, metavar="S", help="style images; every content is made in every one"
     )
-    batch.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder for the results")
+    batch.add_argument("-o", "--output", type=typed, required=True, metavar="DIR", help="the folder for the results")
     batch.add_argument(
         "--chain",
         action=argparse.BooleanOptionalAction,

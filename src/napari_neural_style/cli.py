@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_neural_style import __version__, batch_cli
 from napari_neural_style.options import add_settings, settings_from
+from napari_neural_style.paths import typed
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
 
 if TYPE_CHECKING:
@@ -63,27 +64,30 @@ def _parser() -> argparse.ArgumentParser:
         description="Repaint one image in the style of another. Ctrl-C stops after the current step and keeps "
         "the picture; a second one stops at once without it.",
     )
-    stylize.add_argument("content", metavar="CONTENT", help="the image to repaint")
-    stylize.add_argument("style", metavar="STYLE", help="the image whose style it takes")
+    stylize.add_argument("content", type=typed, metavar="CONTENT", help="the image to repaint")
+    stylize.add_argument("style", type=typed, metavar="STYLE", help="the image whose style it takes")
     stylize.add_argument(
         "-o",
         "--output",
+        type=typed,
         metavar="OUT",
         help="the result: PNG, JPEG, TIFF or .ome.zarr (default: CONTENT-stylized.png here); "
         "an existing file is replaced only if napari-neural-style made it",
     )
     stylize.add_argument(
         "--steps-dir",
+        type=typed,
         metavar="DIR",
         help="keep every saved step there, as step-0100.png (without it only the last is kept); existing "
         "files are replaced only if napari-neural-style made them",
     )
     stylize.add_argument(
         "--report",
+        type=typed,
         metavar="FILE.json",
         help="write settings, losses and times there; an existing file is replaced only if it is a report",
     )
-    stylize.add_argument("--start-from", metavar="IMAGE", help="a picture to start from")
+    stylize.add_argument("--start-from", type=typed, metavar="IMAGE", help="a picture to start from")
     add_settings(stylize)
     stylize.set_defaults(run=_stylize)
 
@@ -91,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="stylise the sample pair, in napari where there is a screen")
     demo.add_argument("--headless", action="store_true", help="without napari; the saved steps become PNG files")
-    demo.add_argument("-o", "--output", metavar="DIR", default="demo", help="for those files (default: %(default)s)")
+    demo.add_argument(
+        "-o", "--output", type=typed, metavar="DIR", default="demo", help="for those files (default: %(default)s)"
+    )
     demo.set_defaults(run=_demo)
 
     features = commands.add_parser("features", help="the pretrained VGG-19 features")
@@ -184,7 +190,7 @@ def _run(
     started = time.perf_counter()
     seen: list[Seen] = []
     given_up: list[Exception] = []
-    step, stopped = None, False
+    step, stopped, unkept = None, False, ""
     with (
         watched_ctrl_c() as ctrl_c,
         tqdm(total=settings.steps, unit="step", dynamic_ncols=True, disable=None) as bar,
@@ -203,8 +209,12 @@ def _run(
             if step.saved or stopped:
                 pixels = _as_uint8(step.pictured())
             if step.saved:
-                if steps_folder is not None:
-                    write_image(step_path(steps_folder, step.index), pixels, made_by(step, sources))
+                if steps_folder is not None and not unkept:
+                    try:
+                        write_image(step_path(steps_folder, step.index), pixels, made_by(step, sources))
+                    except OSError as error:
+                        unkept = f"napari-neural-style: no steps are kept from step {step.index} on: {error}"
+                        bar.write(unkept, file=sys.stderr)
                 bar.write(
                     f"step {step.index}: content {step.losses.content:.6g}  style {step.losses.style:.6g}  "
                     f"total {step.losses.total:.6g}",
@@ -223,7 +233,7 @@ def _run(
             write_report(report, step, seen, time.perf_counter() - started)
         if given_up:
             raise given_up[0]
-        return 130 if stopped else 0
+        return 130 if stopped else int(bool(unkept))
 
 
 def _until_given_up(steps: Iterator[Step], given_up: list[Exception]) -> Iterator[Step]:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def typed(text: str) -> str:
+    """Return a path of the command line with a home folder in place of ``~``, which not every shell has put there."""
+    return str(path_named(text)) if text.startswith("~") else text
+
+
 def path_named(text: str) -> Path:
     """Return the path that a text names: as it is if that is there, else with ``~`` for a home folder."""
     path = Path(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ def stylize_plane(
     shared: Shared,
     previous: tuple[Index, npt.NDArray[np.uint8]] | None = None,
     **options: Any,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """Stylise one plane as :func:`stylize` does, with what it shares with the others.
 
     Parameters
@@ -138,7 +138,7 @@ def stylize_stack(
     style_regions: Regions = None,
     progress: Progress | None = None,
     steering: Steering | None = None,
-) -> Iterator[PlaneStep]:
+) -> Generator[PlaneStep]:
     """Stylise planes one by one, each written as soon as it is finished.
 
     A plane that fails does not stop the others: its last step says why. Closing the iterator stops; what is written

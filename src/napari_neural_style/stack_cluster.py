@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ def stylize_stack_on(
     finished: Iterable[Index] = (),
     content_regions: npt.ArrayLike | None = None,
     style_regions: Regions = None,
-) -> Iterator[PlaneStep]:
+) -> Generator[PlaneStep]:
     """Do what :func:`~napari_neural_style.stack.stylize_stack` does, with each plane a task of a cluster.
 
     Planes that are chained wait for the one before; those that are not are painted side by side. As many are read ahead

@@ -16,6 +16,7 @@ def part_of(path: Path) -> Path:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; at the end it takes the place of `path`, after a fault it is removed."""
+    path = path.resolve()  # of a link, what it leads to is replaced
     part = part_of(path)
     try:
         yield part
@@ -27,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give the path of a folder to write beside `path`, as :func:`whole_file` does for a file."""
-    path = path.resolve()  # of a link, what it leads to is replaced
+    path = path.resolve()
     part, old = part_of(path), path.with_name(f".{path.name}.old")
     shutil.rmtree(part, ignore_errors=True)
     try:

@@ -18,6 +18,7 @@ from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.resolving import resolved
 from napari_neural_style.engine.self_taught import learn
+from napari_neural_style.engine.transfer import features_for
 from napari_neural_style.engine.vgg import Trunk
 from napari_neural_style.settings import LAYERS
 
@@ -323,6 +324,12 @@ def test_resolved_says_what_auto_became(pair):
 def test_what_cannot_run_gets_a_sentence(pair, quick, changes, words):
     with pytest.raises(ValueError, match=words):
         stylize(*pair, replace(quick, **changes))
+
+
+def test_features_that_lack_a_layer_get_a_sentence(pair, quick):
+    features = features_for(*pair, replace(quick, style_layers={"conv1_1": 1}, content_layers={"conv1_1": 1}))
+    with pytest.raises(ValueError, match="The features given have no conv1_2, conv2_1"):
+        stylize(*pair, replace(quick, style_layers={"conv2_1": 1}), features=features)
 
 
 @pytest.mark.parametrize("settings", ["fast", {"size": 48}])

@@ -11,7 +11,7 @@ import torch
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
 from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes
 from napari_neural_style.engine.objective import weights_of
-from napari_neural_style.engine.vgg import Features, pools_before
+from napari_neural_style.engine.vgg import Features, layers_up_to, pools_before
 from napari_neural_style.engine.weights import resolve_source
 from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
 
@@ -31,14 +31,15 @@ def resolved(settings: StyleSettings, features: Features | None = None) -> Style
     Raises
     ------
     ValueError
-        If they are no settings, or the device or the features that they name are not there.
+        If they are no settings, the device or the features that they name are not there, or the features given do not
+        have all layers that are used.
     """
     if not isinstance(settings, StyleSettings):
         raise ValueError(f"settings must be StyleSettings, such as PRESETS['fast'], not {brief(settings)}.")
     device = resolve_device(settings.device)
     source = resolve_source(settings.features) if features is None else features.source
     auto = AUTO_LAYERS["self-taught" if source == "self-taught" else "trained"]
-    return dataclasses.replace(
+    settings = dataclasses.replace(
         settings,
         device=str(device),
         precision=str(resolve_precision(settings.precision, device)).removeprefix("torch."),
@@ -46,6 +47,10 @@ def resolved(settings: StyleSettings, features: Features | None = None) -> Style
         content_layers=auto["content"] if settings.content_layers == "auto" else settings.content_layers,
         style_layers=auto["style"] if settings.style_layers == "auto" else settings.style_layers,
     )
+    missing = set() if features is None else set(layers_up_to(layers_of(settings))) - set(features.convolutions)
+    if missing:
+        raise ValueError(f"The features given have no {', '.join(sorted(missing))}, which the settings need.")
+    return settings
 
 
 def with_tile(settings: StyleSettings, size: tuple[int, int], styles: Sequence[tuple[int, int]]) -> StyleSettings:

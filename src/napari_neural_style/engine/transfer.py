@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 
 import numpy as np
@@ -25,7 +25,7 @@ from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.engine.snapshot import Snapshot, moved
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
-from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to
+from napari_neural_style.engine.vgg import Features, Trunk
 from napari_neural_style.engine.weights import load_features
 from napari_neural_style.settings import StyleSettings
 
@@ -44,7 +44,7 @@ def stylize(
     features: Features | None = None,
     progress: Progress | None = None,
     steering: Steering | None = None,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """Repaint an image in the style of another, step by step.
 
     Parameters
@@ -214,7 +214,7 @@ def go_on(
     features: Features | None = None,
     progress: Progress | None = None,
     steering: Steering | None = None,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """Go on with a run from where a snapshot was taken, to the same image that it would have given.
 
     Parameters
@@ -270,14 +270,12 @@ def _run(
     progress: Progress | None,
     steering: Steering | None,
     snapshot: Snapshot | None,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     layers = layers_of(settings)
     too_large_here = partial(_too_large, size_of(sources.content), settings)
     if features is None:
         with saying_what_fits(too_large_here):
             features = _features(settings, images, progress, None if snapshot is None else snapshot.fingerprint)
-    elif missing := set(layers_up_to(layers)) - set(features.convolutions):
-        raise ValueError(f"The features given have no {', '.join(sorted(missing))}, which the settings need.")
     images.clear()
     give_back()  # what learning took lies between what the run will take
     if snapshot is not None and features.fingerprint != snapshot.fingerprint:

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -194,7 +194,7 @@ class Stack:
         with cluster_at(scheduler) as cluster:
             yield from self._painted(report, partial(stylize_stack_on, cluster))
 
-    def _painted(self, report: Report, stylize: Callable[..., Iterator[PlaneStep]]) -> Generator[StackStep]:
+    def _painted(self, report: Report, stylize: Callable[..., Generator[PlaneStep]]) -> Generator[StackStep]:
         from napari_neural_style.shared import share
 
         if self._read is None:
@@ -218,7 +218,7 @@ class Stack:
             style_regions=[None if regions is None else regions() for _, _, regions in self._styles],
         )
         try:
-            with contextlib.closing(steps):  # type: ignore[type-var]
+            with contextlib.closing(steps):
                 for step in steps:
                     yield StackStep(step, self.settings)
         finally:
