@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,7 @@ from napari_neural_style.settings import LAYERS, SETTINGS
 from napari_neural_style.settings_text import from_text, to_text
 from napari_neural_style.strength import style_strength, style_weight_of
 
-LAYER_WEIGHTS = st.just("auto") | st.dictionaries(
-    st.sampled_from(list(LAYERS)), st.floats(1e-3, 1e3), min_size=1, max_size=4
-)
+LAYER_WEIGHTS = st.just("auto") | st.dictionaries(st.sampled_from(list(LAYERS)), st.floats(1e-3, 1e3), max_size=4)
 
 
 def any_value(name: str) -> st.SearchStrategy:
@@ -40,14 +39,22 @@ def any_value(name: str) -> st.SearchStrategy:
     return number(type(default)(low), type(default)(min(details.high, 1e9)))
 
 
-SETTINGS_OF_ANY_KIND = st.fixed_dictionaries({}, optional={name: any_value(name) for name in SETTINGS})
+def names_layers(values: dict[str, Any]) -> bool:
+    """Tell whether settings name a layer for the term that their mode needs."""
+    return values.get("content_layers" if values.get("mode") == "content" else "style_layers") != {}
+
+
+SETTINGS_OF_ANY_KIND = st.fixed_dictionaries({}, optional={name: any_value(name) for name in SETTINGS}).filter(
+    names_layers
+)
 
 
 @given(SETTINGS_OF_ANY_KIND)
 def test_settings_survive_json_and_text(values):
     settings = StyleSettings(**values)
     assert StyleSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
-    typed = {name: from_text(name, to_text(getattr(settings, name))) for name in SETTINGS if name != "rescale_features"}
+    names = [name for name in SETTINGS if name != "rescale_features"]
+    typed = {name: from_text(name, to_text(name, getattr(settings, name))) for name in names}
     assert StyleSettings(**typed, rescale_features=settings.rescale_features) == settings
 
 

@@ -118,10 +118,10 @@ def _option(name: str, value: Any) -> list[str]:
     option = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{option}" if value else f"--no-{option}"]
-    text = "conv1_1=0" if value == {} and name.endswith("_layers") else to_text(value)
+    text = to_text(name, value)
     return [f"--{option}={text}"] if text.startswith("-") else [f"--{option}", text]
 
 
 def _path(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
-    return f".{os.sep}{text}" if text.startswith("-") else text
+    return f".{os.sep}{text}" if text.startswith(("-", "~")) else text

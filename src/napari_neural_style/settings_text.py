@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from napari_neural_style.settings import SETTINGS
+from napari_neural_style.settings import LAYERS, SETTINGS
 
 
 def from_text(name: str, text: Any) -> Any:
@@ -73,12 +73,20 @@ def _changes_from_text(text: str) -> dict[str, dict[str, Any]]:
     return changes
 
 
-def to_text(value: Any) -> str:
+def to_text(name: str, value: Any) -> str:
     """Return a setting's value as :func:`from_text` reads it."""
-    if isinstance(value, Mapping) and all(isinstance(step, int) for step in value):
-        return ";".join(f"{step}:{to_text(turned)}" for step, turned in value.items())
+    if name == "changes":
+        return ";".join(f"{step}:{_pairs(turned)}" for step, turned in value.items())
     if isinstance(value, Mapping):
-        return ",".join(f"{layer}={to_text(weight)}" for layer, weight in value.items())
+        return ",".join(f"{layer}={_shortest(weight)}" for layer, weight in value.items()) or f"{next(iter(LAYERS))}=0"
     if isinstance(value, tuple):
         return "x".join(str(side) for side in value)
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+    return _shortest(value) if isinstance(value, float) else str(value)
+
+
+def _pairs(turned: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}={to_text(name, new)}" for name, new in turned.items())
+
+
+def _shortest(number: float) -> str:
+    return f"{number:g}" if float(f"{number:g}") == number else str(number)

@@ -168,7 +168,8 @@ def safer(settings: StyleSettings, failures: int, overflows: bool) -> dict[str, 
 
 def say(reason: str, turned: dict[str, Any]) -> str:
     """Warn users of what a run turned by itself; return the sentence."""
-    return warned(f"{reason}; it goes on with {', '.join(f'{name} {to_text(new)}' for name, new in turned.items())}.")
+    which = ", ".join(f"{name} {to_text(name, new)}" for name, new in turned.items())
+    return warned(f"{reason}; it goes on with {which}.")
 
 
 def warned(sentence: str) -> str:

@@ -46,7 +46,7 @@ def _field(name: str) -> ValueWidget[Any]:
     if isinstance(value, float) and details.basic:
         return FloatSlider(value=value, min=details.low, max=details.high, step=0.05, **options)
     # Text for numbers with a point, which a spin box rounds (1e-6 to 0), and for those beyond what it can hold.
-    return LineEdit(value=to_text(value), **options)
+    return LineEdit(value=to_text(name, value), **options)
 
 
 def labelled(*widgets: ValueWidget[Any]) -> Container:
@@ -214,6 +214,6 @@ class Fields:
             elif widget.name == "device" and value not in widget.choices:
                 widget.value = "auto"
             else:
-                widget.value = to_text(value) if isinstance(widget, LineEdit) else value
+                widget.value = to_text(widget.name, value) if isinstance(widget, LineEdit) else value
                 if isinstance(widget, LineEdit):
                     widget.native.setCursorPosition(0)  # a long text shows its beginning

@@ -137,7 +137,7 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     if start is not None:
         sources["initial"] = name_of(start)
     names = " + ".join(source_name(style.layer) for style in styles)
-    layers = "" if settings.content_layers == "auto" else f" {to_text(settings.content_layers)}"
+    layers = "" if settings.content_layers == "auto" else f" {to_text('content_layers', settings.content_layers)}"
     title = f"{named} × {names}" if styles else f"{named} · content{layers}"
     if axes:
         chained = bool(inputs.plane_choice.chained.value)
