@@ -55,7 +55,7 @@ def test_no_sample_takes_the_id_of_a_command(manifest):
 def test_preferences_offer_what_the_settings_take(manifest):
     start = manifest.contributions.configurations["start"].properties
     assert start["preset"].enum == [LAST_USED, *PRESETS]
-    assert start["device"].enum == [device for _, device in device_choices()]
+    assert start["device"].enum == [device for _, device in device_choices()][:4]  # of GPUs the first
     assert start["precision"].enum == list(SETTINGS["precision"].choices)
     for name in ("device", "precision"):
         assert start[name].default == getattr(StyleSettings(), name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QSlider
@@ -142,6 +143,23 @@ def test_a_seed_of_any_size(widget):
     assert widget.settings == settings
     widget._fields["seed"].value = "many"
     assert "seed must be a number" in widget.why_not_run()
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "chosen"),
+    [
+        (2, "cuda:1", "cuda:1"),
+        (2, "cuda:0", "cuda"),
+        (1, "cuda:1", "cuda"),
+        (0, "cuda:0", "auto"),
+        (0, "cuda", "cuda"),
+    ],
+)
+def test_the_gpu_of_a_result_is_chosen_where_it_is_there(widget, monkeypatch, there, asked, chosen):
+    gpus = {f"cuda:{number}": "" for number in range(there)} or {"cuda": "no driver"}
+    monkeypatch.setattr("napari_neural_style.viewer.choices._known", lambda: {**gpus, "mps": "no Mac", "cpu": ""})
+    widget.settings = StyleSettings(device=asked)
+    assert widget.settings.device == chosen
 
 
 def test_what_does_not_count_in_a_mode_cannot_be_chosen(widget):

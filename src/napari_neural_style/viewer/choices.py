@@ -30,17 +30,32 @@ def device_choices(widget: Any = None) -> list[tuple[str, str]]:
     for device in ("cuda", "mps"):
         reason = why_not(device)
         found.append((f"{device} ({reason})" if reason else device, device))
-    return found
+    further = [name for name in _known() or () if name.startswith("cuda:") and name != "cuda:0"]
+    return found + [(name, name) for name in further]
+
+
+def offered(device: str) -> str:
+    """Return the device of the choices that serves for any: the first GPU for another that is not there, else auto."""
+    if device in (value for _, value in device_choices()):
+        return device
+    kind = device.partition(":")[0]
+    return kind if kind == "cuda" and not why_not(kind) else "auto"
 
 
 def why_not(device: str) -> str:
     """Return why a device cannot be used, or nothing; once the engine is loaded, what torch says."""
+    found = _known()
+    if found is None:
+        return _probed(device)
+    return str(found.get(device, "" if any(name.startswith(f"{device}:") for name in found) else "not there"))
+
+
+def _known() -> dict[str, str] | None:
+    """Return what torch says of the devices, None before the engine is loaded."""
     # Its functions are there only when torch's import, perhaps on another thread, is over.
     available = getattr(sys.modules.get("napari_neural_style.engine.devices"), "available_devices", None)
-    if available is None:
-        return _probed(device)
-    found = available()
-    return str(found.get(device, "" if any(name.startswith(f"{device}:") for name in found) else "not there"))
+    found: dict[str, str] | None = None if available is None else available()
+    return found
 
 
 @cache

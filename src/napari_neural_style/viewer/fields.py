@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QComboBox
 
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
 from napari_neural_style.settings_text import from_text, to_text
-from napari_neural_style.viewer.choices import device_choices, features_choices
+from napari_neural_style.viewer.choices import device_choices, features_choices, offered
 from napari_neural_style.viewer.native import let_type, show_whole_choices
 
 _DEFAULT = next(iter(PRESETS.values()))
@@ -211,8 +211,9 @@ class Fields:
             elif widget.name == "features" and value not in ("auto", "pretrained", "self-taught"):
                 self.file.value = value
                 widget.value = "file"
-            elif widget.name == "device" and value not in widget.choices:
-                widget.value = "auto"
+            elif isinstance(widget, Choices) and widget.name == "device":
+                widget.reset_choices()
+                widget.value = offered(value)
             else:
                 widget.value = to_text(widget.name, value) if isinstance(widget, LineEdit) else value
                 if isinstance(widget, LineEdit):
