@@ -89,6 +89,14 @@ def test_results_are_no_contents(files, output):
     assert {path.name for path in files.glob("*.png")} == {"a.png", "a-oil.png", "oil.png", "oil-oil.png"}
 
 
+def test_a_stack_without_planes_is_listed(files, capsys):
+    zarr.save("empty.zarr", np.zeros((0, 5, 5)))
+    assert batch("empty.zarr", "--style", "oil.png", "-o", "out") == 1
+    assert "It is empty: its shape is (0, 5, 5)." in capsys.readouterr().err
+    assert batch("a.png", "--style", "oil.png", "-o", "a.png/out") == 2
+    assert "a.png' is a file" in capsys.readouterr().err
+
+
 def test_what_fails_is_listed_and_done_again_alone(files, pair, capsys):
     (files / "broken.jpg").write_bytes(b"broken")
     stack = np.stack([pair[0][20:52, 10 + t : 50 + t] for t in range(3)]) / 255

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -179,6 +180,21 @@ def test_a_home_folder_that_no_shell_has_put_there(files, monkeypatch):
     assert main(["batch", "~/content.png", "--style", "~/style.jpg", "--output=~/all", *QUICK]) == 0
     made = {str(path.relative_to(files)) for path in files.rglob("*.png")}
     assert made == {"content.png", "out.png", "all/content-style.png", "steps/step-0002.png", "steps/step-0004.png"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="streams of POSIX")
+@pytest.mark.parametrize("redirected", ["| head -1", "> /dev/full", "2>&-", ">&-"])
+def test_a_picture_is_kept_where_nobody_reads_what_is_printed(files, redirected):
+    command = [sys.executable, "-m", "napari_neural_style", "stylize", "content.png", "style.jpg", "-o", "out.png"]
+    subprocess.run(["sh", "-c", f"{shlex.join([*command, *QUICK])} {redirected}"], check=True, timeout=120)
+    assert read_image("out.png").shape[1] == 48
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe of POSIX")
+def test_a_report_to_something_that_is_no_file_gets_a_sentence(files, capsys):
+    os.mkfifo("pipe")
+    assert main(["stylize", "content.png", "style.jpg", "--report", "pipe", *QUICK]) == 2
+    assert "is no report" in capsys.readouterr().err
 
 
 def test_the_demo_replaces_nothing_but_results(files, capsys):

@@ -5,6 +5,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageFile
 
+from disks import room_for
 from napari_neural_style import reading
 from napari_neural_style.contents import look_at
 from napari_neural_style.files import check_writable, read_image, read_made_by, write_image
@@ -31,8 +32,8 @@ def test_what_is_written_comes_back_with_what_made_it(tmp_path, image, name):
 
 def test_nothing_half_written_stays(tmp_path, image):
     (tmp_path / "out.png").write_bytes(b"earlier")
-    with pytest.raises(TypeError):
-        write_image(tmp_path / "out.png", image.astype(complex), MADE_BY)
+    with room_for(500), pytest.raises(OSError, match="large"):
+        write_image(tmp_path / "out.png", np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8), MADE_BY)
     assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
     assert (tmp_path / "out.png").read_bytes() == b"earlier"
 
@@ -50,6 +51,14 @@ def test_where_nothing_can_be_written(tmp_path, name, words):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(ValueError, match=words):
         check_writable(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.jpg", "out.tif", "out.ome.zarr"])
+def test_only_rgb_of_eight_bits_is_written(tmp_path, image, name):
+    for wrong in (image / 255, image.astype(np.uint16), image[..., 0], image[:0], image[..., [0, 1, 2, 0]], "picture"):
+        with pytest.raises(ValueError, match=r"shape \(height, width, 3\) and dtype uint8, not"):
+            write_image(tmp_path / name, wrong, MADE_BY)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_link_leads_to_is_replaced(tmp_path, image):

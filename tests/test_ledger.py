@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from napari_neural_style.files import write_image
 from napari_neural_style.ledger import NAME, Ledger, alone_in
 
 MADE_WITH = {
@@ -39,6 +41,17 @@ def test_names_never_collide(tmp_path):
     again = Ledger(tmp_path)
     for path, name in reversed(names.items()):
         assert again.output_for(Path(path), Path("/s.png"), "a-s", ".png") == name
+
+
+def test_a_name_that_was_taken_before_there_was_a_picture_is_left_to_its_owner(tmp_path):
+    def name() -> str:
+        return Ledger(tmp_path).output_for(Path("/a.png"), Path("/s.png"), "a-s", ".png")
+
+    assert name() == "a-s.png"
+    (tmp_path / "a-s.png").write_bytes(b"a picture of another origin")
+    assert name() == name() == "a-s-2.png"
+    write_image(tmp_path / "a-s-2.png", np.zeros((2, 2, 3), np.uint8), MADE_WITH)  # and then the batch was stopped
+    assert name() == "a-s-2.png"
 
 
 def test_long_names_are_cut_and_stay_apart(tmp_path):

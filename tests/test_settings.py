@@ -98,6 +98,7 @@ def test_written_preset_is_the_written_procedure():
         ({"tile": 100}, "auto, 0 or a multiple of 16"),
         ({"tile": 32768}, "tile must be 0 to 16384 px"),
         ({"tile": "small"}, "tile must be a whole number"),
+        ({"content_layers": {}, "style_weight": 0}, "style_weight is 0 in mode transfer"),
         ({"changes": {0: {"color": "free"}}}, "A step in changes must be 1 to"),
         ({"changes": {5: {"size": 64}}}, "'size' cannot change during a run"),
         ({"changes": {5: {"style_weight": -1}}}, "style_weight must be 0 to"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_neural_style.options import add_settings, settings_from
 from napari_neural_style.paths import typed
+from napari_neural_style.printing import tell
 
 if TYPE_CHECKING:
     from napari_neural_style.batch import Batch, Outcome
@@ -66,15 +67,16 @@ def _batch(options: argparse.Namespace) -> int:
     batch = Batch(find(options.style), settings, options.chain)
     if options.scheduler is None:
         resolve_device(settings.device)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{options.output!r} is a file; give a folder with -o.")
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{str(there)!r} is a file; give a folder with -o.")
     with tqdm(unit="picture", dynamic_ncols=True, disable=None) as bar, _workers(options, settings, bar) as workers:
         folder.mkdir(parents=True, exist_ok=True)
         with alone_in(folder):
             batch.plan(contents, folder)
             if batch.finished_before:
                 before = f"{batch.finished_before} pictures and planes finished before"
-                bar.write(f"{before}, {batch.total} to do", file=sys.stdout)
+                tell(f"{before}, {batch.total} to do", bar)
             return _run(batch, workers, bar)
 
 
@@ -119,8 +121,7 @@ def _run(batch: Batch, workers: Workers, bar: Any) -> int:
         if outcome.failure:
             failed.append(outcome)
         if outcome.written is not None:
-            bar.write(f"Wrote {outcome.written}", file=sys.stdout)
-            sys.stdout.flush()
+            tell(f"Wrote {outcome.written}", bar)
     bar.close()
     for line in _listed(failed):
         print(f"napari-neural-style: {line}", file=sys.stderr)

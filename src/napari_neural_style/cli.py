@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from napari_neural_style import __version__, batch_cli
 from napari_neural_style.options import add_settings, settings_from
 from napari_neural_style.paths import typed
+from napari_neural_style.printing import have_streams, tell
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 for a fault, 2 for bad input, 130 if interrupted."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a file's name that cannot be printed is no reason to end
-            stream.reconfigure(errors="backslashreplace")
+    have_streams()
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -215,10 +214,10 @@ def _run(
                     except OSError as error:
                         unkept = f"napari-neural-style: no steps are kept from step {step.index} on: {error}"
                         bar.write(unkept, file=sys.stderr)
-                bar.write(
+                tell(
                     f"step {step.index}: content {step.losses.content:.6g}  style {step.losses.style:.6g}  "
                     f"total {step.losses.total:.6g}",
-                    file=sys.stdout,
+                    bar,
                 )
             step = dataclasses.replace(step, shown=None)  # not to be held during the next step
             if stopped:
@@ -228,7 +227,7 @@ def _run(
             raise given_up[0]
         spacing = None if whole is None else whole.spacing_at(pixels.shape[:2])
         write_image(output, pixels, made_by(step, sources), spacing=spacing)
-        print(f"Stopped at step {step.index} of {step.total}; wrote {output}." if stopped else f"Wrote {output}")
+        tell(f"Stopped at step {step.index} of {step.total}; wrote {output}." if stopped else f"Wrote {output}")
         if report is not None:
             write_report(report, step, seen, time.perf_counter() - started)
         if given_up:
@@ -248,10 +247,10 @@ def _until_given_up(steps: Iterator[Step], given_up: list[Exception]) -> Iterato
 
 def _say_features(step: Step, asked: StyleSettings, bar: Any) -> None:
     if asked.features == "auto" and step.settings.features == "self-taught":
-        bar.write(
+        tell(
             "Using self-taught features, learned from these two images. For VGG-19's own, run "
             "`napari-neural-style features download` once (548 MB).",
-            file=sys.stdout,
+            bar,
         )
 
 

@@ -148,6 +148,8 @@ def look_at(path: Path, used: SizeOf | None = None) -> Content:
         return Content(str(path), (), (), ())
     try:
         content, levels = _level(path, 0)
+        if 0 in content.shape:
+            raise NoImageError(f"It is empty: its shape is {content.shape}.")
         if content.stacked and path.suffix.lower() in _TIFFS:
             _check_colors(path)
         if used is not None and levels > 1:

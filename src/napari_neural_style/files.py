@@ -223,13 +223,19 @@ def write_image(
     Raises
     ------
     ValueError
-        As :func:`check_writable`.
+        As :func:`check_writable`, or if it is no such image.
     OSError
         If writing fails, for example on a full disk.
     """
+    import numpy as np
     from PIL import Image, PngImagePlugin
 
-    path = check_writable(path)
+    path, image = check_writable(path), np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(
+            f"An image to write has shape (height, width, 3) and dtype uint8, not {image.shape} and {image.dtype}; "
+            "napari_neural_style.engine.images.to_uint8 makes it of a step's."
+        )
     if is_ome_zarr(path):
         from napari_neural_style.stack_store import write_ome_image
 

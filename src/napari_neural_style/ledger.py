@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from napari_neural_style.files import read_made_by
+
 NAME = "napari-neural-style.jsonl"
 FORMAT = 1
 _LONGEST_STEM = 200
@@ -98,10 +100,12 @@ class Ledger:
     def output_for(self, content: Path, style: Path, name: str, suffix: str) -> str:
         """Return the name of an output: the one it has, or the first that is free.
 
-        A content that was an image and is a stack now, or the other way round, gets another name.
+        A content that was an image and is a stack now, or the other way round, gets another name; so does one whose
+        name was taken by an image of other origin before there was anything to write.
         """
         key = str(content), str(style)
-        if not self._outputs.get(key, "").endswith(suffix):
+        known = self._outputs.get(key, "")
+        if not known.endswith(suffix) or (not self._finished.get(known) and self._taken(known)):
             name = _shortened(name)
             number, output = 1, f"{name}{suffix}"
             while output.lower() in self._names or (self._path.parent / output).exists():
@@ -111,6 +115,10 @@ class Ledger:
             self._names[output.lower()] = output
             self._add({"content": key[0], "style": key[1], "output": output})
         return self._outputs[key]
+
+    def _taken(self, output: str) -> bool:
+        path = self._path.parent / output
+        return path.exists() and read_made_by(path) is None
 
     def outputs(self) -> set[Path]:
         """Return the paths of all outputs, whether they are there or not."""

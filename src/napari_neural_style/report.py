@@ -29,7 +29,7 @@ def check_report(path: Path) -> Path:
         raise ValueError(f"{str(path)!r} is a folder: name a file for the report, such as report.json.")
     if path.suffix.lower() in SUFFIXES:
         raise ValueError(f"{str(path)!r} is the name of an image: name a file for the report, such as report.json.")
-    if path.exists() and not _is_report(path):
+    if path.exists() and not (path.is_file() and _is_report(path)):
         raise ValueError(f"{str(path)!r} already exists and is no report of napari-neural-style: choose another name.")
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"{str(path)!r} cannot be written: choose another folder for the report.")

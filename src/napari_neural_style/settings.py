@@ -224,12 +224,13 @@ class StyleSettings:
     def __post_init__(self) -> None:
         for name in SETTINGS:
             object.__setattr__(self, name, checked(name, getattr(self, name), SETTINGS, LAYERS))
-        weights = {f"{term}_weight": getattr(self, f"{term}_weight") for term in self.terms}
-        check_weights(weights, self.changes, self.mode)
         if self.style_layers == {} and self.mode != "content":
             raise ValueError("style_layers is empty: name at least one layer, such as conv1_1=1, or give auto.")
         if self.content_layers == {} and self.mode == "content":
             raise ValueError("content_layers is empty: name at least one layer, such as conv4_2=1, or give auto.")
+        terms = [term for term in self.terms if getattr(self, f"{term}_layers") != {}]
+        weights = {f"{term}_weight": getattr(self, f"{term}_weight") for term in terms}
+        check_weights(weights, self.changes, self.mode)
 
     @property
     def terms(self) -> tuple[str, ...]:

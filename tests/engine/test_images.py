@@ -113,6 +113,8 @@ def test_transparent_pixels_take_the_mean_of_the_visible():
         (np.array([["a", "b"]], object), "dtype"),
         (np.array([[0.5, np.nan], [np.inf, 0]]), "2 values that are NaN or infinite"),
         (np.array([[0.5, np.nan]]), "1 value that is NaN or infinite"),
+        (np.ma.masked_less(np.array([[0.5, 0.1]]), 0.2), "masked values"),
+        ((np.zeros((2, 2)), 1.0), "no array of numbers"),
     ],
 )
 def test_what_is_no_image_gets_a_sentence(array, word):

@@ -330,6 +330,8 @@ def test_features_that_lack_a_layer_get_a_sentence(pair, quick):
     features = features_for(*pair, replace(quick, style_layers={"conv1_1": 1}, content_layers={"conv1_1": 1}))
     with pytest.raises(ValueError, match="The features given have no conv1_2, conv2_1"):
         stylize(*pair, replace(quick, style_layers={"conv2_1": 1}), features=features)
+    with pytest.raises(ValueError, match="features must be what features_for returns"):
+        stylize(*pair, quick, features="vgg.pth")
 
 
 @pytest.mark.parametrize("settings", ["fast", {"size": 48}])

@@ -53,7 +53,12 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
     ValueError
         If the shape, the dtype or a value is none that an image can have.
     """
-    array = np.asarray(image)
+    if np.ma.is_masked(image):
+        raise ValueError(f"The {name} has masked values. Fill them first, or give an alpha channel that is 0 there.")
+    try:
+        array = np.asarray(image)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The {name} is no array of numbers: {error}") from error
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ValueError(
             f"The {name} has shape {array.shape}; expected (height, width), (height, width, 3) or (height, width, 4)."

@@ -31,11 +31,16 @@ def resolved(settings: StyleSettings, features: Features | None = None) -> Style
     Raises
     ------
     ValueError
-        If they are no settings, the device or the features that they name are not there, or the features given do not
-        have all layers that are used.
+        If they or the features are none, the device or the features that they name are not there, or the features
+        given do not have all layers that are used.
     """
     if not isinstance(settings, StyleSettings):
         raise ValueError(f"settings must be StyleSettings, such as PRESETS['fast'], not {brief(settings)}.")
+    if features is not None and not isinstance(features, Features):
+        raise ValueError(
+            f"features must be what features_for returns, not {brief(features)}. Name a file or a source in "
+            "settings.features."
+        )
     device = resolve_device(settings.device)
     source = resolve_source(settings.features) if features is None else features.source
     auto = AUTO_LAYERS["self-taught" if source == "self-taught" else "trained"]

@@ -24,7 +24,7 @@ class Steering:
         ValueError
             If one of them cannot be turned during a job, or not to that value.
         """
-        (checked,) = StyleSettings(changes={1: turned}).changes.values()
+        checked = StyleSettings(changes={1: turned}).changes.get(1, {})
         with self._lock:
             self._turned.update(checked)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class Step:
     """One step of the optimisation.
 
+    What :mod:`pickle` and :mod:`copy` make of it has no image, and no run to take a snapshot of.
+
     Attributes
     ----------
     index, total : int

@@ -1,0 +1,32 @@
+"""What the command line prints; where it cannot be read, the work goes on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+def have_streams() -> None:
+    """Let there be streams to print to, which take what they cannot encode in another form."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by what started this
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as Python
+        if hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def tell(text: str, bar: Any = None) -> None:
+    """Print a line, above a bar of tqdm's if there is one; a closed pipe or a full disk is no reason to end."""
+    try:
+        if bar is None:
+            print(text)
+        else:
+            bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
+    except OSError:
+        # What is left of it would fail again when Python ends.
+        with suppress(OSError, ValueError), Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
