@@ -9,7 +9,7 @@ from napari.layers import Image, Labels, Shapes
 from napari_neural_style.engine.images import resize, to_array, to_rgb, to_tensor
 from napari_neural_style.viewer.areas import WHOLE, labels_reader, shapes_reader, window_of
 from napari_neural_style.viewer.layers import Plane, image_of, placed_like
-from window import KEY, press, run_to_the_end, wait_until
+from window import KEY, press, result_of, run_to_the_end, wait_until
 
 VIEWER = ViewerModel()
 PLANE = Plane((0, 1), (0, 0))
@@ -152,8 +152,21 @@ def test_a_run_limited_to_an_area(viewer, widget, way):
     np.testing.assert_allclose(result.data_to_world((height - 0.5, width - 0.5)), (bottom - 0.5, right - 0.5))
 
 
+def test_a_view_in_a_grid_is_that_of_one_cell(viewer, widget):
+    viewer.canvas.grid.enabled = True
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (0, 40, 60), 12
+    widget._inputs.more.area.value = "field of view"
+    run_to_the_end(widget)
+    half = np.array(viewer.canvas.size) / (1, 2) / (2 * 12)  # two layers side by side
+    middle = np.array((40, 60))
+    area = result_of(viewer).metadata[KEY]["sources"]["area"]
+    np.testing.assert_allclose(area, np.concatenate([middle - half, middle + half]), atol=2)
+
+
 def test_an_empty_shapes_layer_is_told_before_the_run(viewer, widget):
     widget._inputs.more.area.value = viewer.add_shapes(None, name="nothing", ndim=2)
     press(widget.run)
     assert "no shape with an area" in widget.message.value
     assert widget._job is None
+    viewer.layers.remove("nothing")
+    assert not widget.message.value

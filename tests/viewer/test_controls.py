@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QSlider
+from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QSlider
 
 from napari_neural_style import PRESETS, StyleSettings
 from napari_neural_style.settings import SETTINGS
@@ -124,6 +125,53 @@ def test_the_keyboard_stays_where_it_is(widget):
     assert widget.settings.style_weight == 40
     assert widget._fields["style_weight"].native.hasFocus()
     assert widget.style_strength.value == round(style_strength(widget.settings))
+
+
+def turned_by_wheel(native) -> bool:
+    """Tell whether a wheel over a field is taken by it, as Qt's own are asked."""
+    middle = QPointF(native.rect().center())
+    wheel = QWheelEvent(
+        middle, native.mapToGlobal(middle), QPoint(), QPoint(0, -120), Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    QApplication.sendEvent(native, wheel)
+    return wheel.isAccepted()
+
+
+def test_a_wheel_scrolls_over_the_fields(viewer, widget):
+    """Only one that has the keyboard is turned."""
+    opened(widget, "advanced")
+    opened(widget, "more")
+    press(widget._inputs.more.add)
+    before = widget.settings
+    fields = [widget.native.findChildren(kind) for kind in (QAbstractSpinBox, QComboBox, QSlider)]
+    focused(widget._fields["seed"])
+    for native in (native for kind in fields for native in kind if native.isVisible()):
+        assert native.focusPolicy() != Qt.FocusPolicy.WheelFocus
+        turned_by_wheel(native)
+    assert widget.settings == before
+    focused(widget.steps)
+    turned_by_wheel(widget.steps.native)
+    assert widget.settings.steps == before.steps - 1
+
+
+def test_a_number_that_is_typed_is_taken_before_a_run(viewer, widget):
+    typed(widget.size, "5")
+    widget.run.native.click()  # as Alt+R does, which leaves the keyboard where it is
+    wait_until(lambda: widget._job is None)
+    assert widget.size.value == SETTINGS["size"].low
+    assert max(result_of(viewer).data.shape[:2]) == SETTINGS["size"].low
+
+
+@pytest.mark.parametrize("button", ["stop", "pause", "save_now"])
+def test_the_keyboard_goes_to_run_when_a_run_ends(widget, button):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: widget.save_now.enabled)
+    focused(getattr(widget, button))
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    assert widget.run.native.hasFocus()
 
 
 def test_tab_goes_from_top_to_bottom(widget):

@@ -107,6 +107,17 @@ def test_settings_come_back_in_the_next_session(viewer, widget):
     again.close()
 
 
+def test_a_style_without_weight_has_no_run_of_its_own(viewer, widget, pair):
+    viewer.add_image(255 - pair[1], name="night", rgb=True)
+    widget.style.value = viewer.layers["waves"]
+    press(opened(widget, "more")._inputs.more.add)
+    widget._inputs.more.rows[0].weight.value = 0
+    press(widget._inputs.more.each)
+    wait_until(lambda: widget._job is None)
+    assert result_of(viewer).name == "cat × night · step 6"
+    assert widget.message.value == "Done."
+
+
 def test_runs_wait_in_a_queue(viewer, widget, pair):
     viewer.add_image(255 - pair[1], name="night", rgb=True)
     widget.style.value = viewer.layers["waves"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
@@ -109,6 +111,54 @@ def test_a_layer_that_was_renamed_is_found(viewer, widget):
     assert (widget.content.value, widget.style.value) == (content, style)
     press(widget._results.compare)
     assert [layer.name for layer in viewer.layers if layer.visible] == ["cat before", "cat × waves · step 6"]
+
+
+def test_how_layers_were_shown_is_kept_with_a_result(viewer, widget):
+    """A plane of a stack, and how a single channel looked."""
+    stack = np.random.default_rng(0).integers(0, 999, (4, 40, 48), np.uint16)
+    layer = viewer.add_image(stack, name="stack", colormap="magma", gamma=0.5, contrast_limits=(0, 999))
+    widget.content.value = layer
+    viewer.dims.set_current_step(0, 3)
+    run_to_the_end(widget)
+    result = result_of(viewer)
+    sources = json.loads(json.dumps(result.metadata[KEY]["sources"]))
+    assert sources["planes"] == {"stack": [3, 0, 0]}
+    look = {"contrast_limits": [0.0, 999.0], "gamma": 0.5, "colormap": "magma"}
+    assert sources["looks"] == {"stack": look}
+    viewer.layers.selection.active = result
+    press(opened(widget, "results")._results.use)
+    assert "shown otherwise" not in widget.message.value
+    layer.gamma = 1
+    viewer.dims.set_current_step(0, 1)
+    press(widget._results.use)
+    assert "stack (plane 3, 0, 0)" in widget.message.value
+    assert "colormap magma" in widget.message.value
+    press(widget._results.copy)
+    assert "one plane each" in widget.message.value
+    assert "colormaps" in widget.message.value
+
+
+def test_what_was_limited_to_an_area_says_so(viewer, widget):
+    box = np.array([[10, 20], [10, 100], [60, 100], [60, 20]])
+    opened(widget, "more")._inputs.more.area.value = viewer.add_shapes([box], name="box", shape_type="rectangle")
+    run_to_the_end(widget)
+    viewer.layers.selection.active = result_of(viewer)
+    press(opened(widget, "results")._results.use)
+    assert "It was limited to an area: choose that again." in widget.message.value
+
+
+def test_what_a_user_makes_of_the_live_layer_stays(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    live = result_of(viewer)
+    live.name = "mine"
+    live.metadata["note"] = "a word"
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    assert live.name == "mine"
+    assert live.metadata["note"] == "a word"
+    assert live.metadata[KEY]["sources"]["content"] == "cat"
 
 
 @pytest.mark.parametrize("mode", ["transfer", "content", "texture"])

@@ -116,6 +116,17 @@ def test_pause_and_resume(viewer, widget):
     wait_until(lambda: len(viewer.layers) > held)
 
 
+def test_a_pause_before_the_first_step_is_told(widget):
+    endless(widget)
+    press(widget.run)
+    press(widget.pause)
+    for _ in range(100):
+        QApplication.processEvents()
+        time.sleep(0.01)
+        assert widget.message.value.startswith("Paused. ")
+    assert "Step" not in widget.message.value or "Step 1 " in widget.message.value
+
+
 def test_the_live_layer_moves_while_the_run_goes_on(viewer, widget):
     endless(widget)
     press(widget.run)

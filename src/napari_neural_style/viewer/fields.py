@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QComboBox
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
 from napari_neural_style.settings_text import from_text, to_text
 from napari_neural_style.viewer.choices import device_choices, features_choices, offered
-from napari_neural_style.viewer.native import let_type, show_whole_choices
+from napari_neural_style.viewer.native import let_scroll, let_type, show_whole_choices
 
 _DEFAULT = next(iter(PRESETS.values()))
 _MOST = 2**31 - 1  # of Qt's spin boxes
@@ -61,6 +61,7 @@ def put_in(group: Container, place: int, widgets: Iterable[ValueWidget[Any]]) ->
     """Put widgets into a column of such ones, the first at a place."""
     for index, widget in enumerate(widgets, place):
         group.insert(index, widget)
+        let_scroll(widget.native)
         if isinstance(widget, ComboBox):
             # Long layer names and reasons must not widen the dock.
             widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)

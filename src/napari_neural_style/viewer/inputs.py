@@ -52,7 +52,9 @@ class StyleRow(Container):
         )
         own = [] if number == 1 else [layer]
         self._rows = labelled(*own, self.weight, self.regions)
-        self.remove_button = PushButton(text="Remove this style", visible=number > 1)
+        self.remove_button = PushButton(
+            text="Remove this style", tooltip="Take this style out of the mix.", visible=number > 1
+        )
         super().__init__(widgets=[self._rows, self.remove_button], labels=False)
         self.margins = (0, 0, 0, 0)
         self.count(number)

@@ -11,6 +11,8 @@ from qtpy import PYSIDE6
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QApplication,
     QComboBox,
     QDockWidget,
     QHBoxLayout,
@@ -19,6 +21,7 @@ from qtpy.QtWidgets import (
     QMainWindow,
     QScrollArea,
     QSizePolicy,
+    QSlider,
     QVBoxLayout,
     QWidget,
 )
@@ -62,6 +65,14 @@ def put_in_scroll_area(outer: Container[Any], inner: Container[Any]) -> QScrollA
     column.layout().addWidget(inner.native)
     column.layout().addStretch()
     return area
+
+
+def take_what_is_typed(native: QWidget) -> None:
+    """Take a number that is being typed into a field of a widget, as when the keyboard goes elsewhere."""
+    field = QApplication.focusWidget()
+    if isinstance(field, QAbstractSpinBox) and native.isAncestorOf(field):
+        field.clearFocus()
+        field.setFocus()
 
 
 class _VerticalScrollArea(QScrollArea):
@@ -141,6 +152,26 @@ class _ListWidth(QObject):
             view = watched.view()
             view.setMinimumWidth(view.sizeHintForColumn(0) + view.verticalScrollBar().sizeHint().width())
         return super().eventFilter(watched, event)
+
+
+class _ScrolledOver(QObject):
+    """Leaves the wheel to what is around a field, unless that has the keyboard: who scrolls wants nothing changed."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Look at the wheel."""
+        if event.type() == QEvent.Type.Wheel and isinstance(watched, QWidget) and not watched.hasFocus():
+            event.ignore()
+            return True
+        return super().eventFilter(watched, event)
+
+
+def let_scroll(native: QWidget) -> None:
+    """Let a wheel over a field, or the parts of one, scroll and not turn it."""
+    for part in (native, *native.findChildren(QWidget)):
+        if isinstance(part, (QAbstractSpinBox, QComboBox, QSlider)):
+            part.installEventFilter(_ScrolledOver(part))
+            if part.focusPolicy() == Qt.FocusPolicy.WheelFocus:
+                part.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
 
 FOLDS = "folds"

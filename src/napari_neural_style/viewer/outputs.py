@@ -78,6 +78,7 @@ class Outputs:
         self._place = place
         self._steps_as = steps_as
         self._live: Image | None = None
+        self._live_name = ""
         self._shown: Step | None = None
         self._unsettled: tuple[Step, npt.NDArray[np.uint8], dict[str, Any]] | None = None
         self._kept: list[Image] = []
@@ -94,6 +95,7 @@ class Outputs:
         if self._live is None:
             self._live = Image(data, name=f"{self._place.title} · live", interpolation2d=SMOOTH, **place)
             self._viewer.add_layer(self._live)
+            self._live_name = self._live.name  # with a number where another has it
         else:
             self._live.data = data
         self._shown = step
@@ -148,8 +150,9 @@ class Outputs:
                 self._viewer.layers.remove(layer)  # the run ended on a saved step: the live layer is it
         if self._place.large is not None and self._place.large[0] == self._shown.index:
             self._live = from_disk(self._viewer, self._live, self._place.large[1], self._place.plane)
-        self._live.name = self._name(self._shown)
-        self._live.metadata = self._made_by(self._shown)
+        if self._live.name == self._live_name:  # else a user has given it another
+            self._live.name = self._name(self._shown)
+        self._live.metadata = {**self._live.metadata, **self._made_by(self._shown)}
         if self._place.stopped:
             self._live.metadata[KEY] |= {"run": self._place.run, "run_axes": list(self._place.plane.axes)}
         if self._live not in self._viewer.layers:

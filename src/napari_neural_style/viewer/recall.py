@@ -13,6 +13,7 @@ from napari_neural_style.command import command_of, settings_of
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.areas import WHOLE
 from napari_neural_style.viewer.provenance import made_by_of, open_layer, sources_of, styles_of
+from napari_neural_style.viewer.shown import shown_otherwise
 
 if TYPE_CHECKING:
     import napari
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from napari_neural_style.viewer.inputs import Inputs
 
 
-def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[StyleSettings, list[str]]:
+def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[StyleSettings, str]:
     """Let the fields for layers hold what a result was made from, as far as it is open.
 
     Returns
     -------
     settings : StyleSettings
         What it was made with.
-    missing : list of str
-        Names of what is not open any more, or cannot be chosen again.
+    differs : str
+        What is not open any more, is shown otherwise, or cannot be chosen again: sentences, or nothing.
 
     Raises
     ------
@@ -67,9 +68,12 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
         row.weight.value = weight
         row.regions.value = None
         choose(row.regions, labels, Labels)
+    words = [f"Not among the layers any more: {', '.join(missing)}."] if missing else []
+    if otherwise := shown_otherwise(sources, viewer):
+        words.append(f"Then shown otherwise: {', '.join(otherwise)}.")
     if sources.get("area"):
-        missing.append("the area it was limited to")
-    return settings, missing
+        words.append("It was limited to an area: choose that again.")
+    return settings, " ".join(words)
 
 
 def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
@@ -92,10 +96,14 @@ def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
         content = style = content or style
     command = command_of(made_by, content, style, start)
     lost = [name for name in ("styles", "style_regions", "content_regions", "area") if sources.get(name)]
+    if isinstance(looks := sources.get("looks"), Mapping) and any(looks.values()):
+        lost.append("contrast limits, gamma and colormaps")
     listed = ", ".join("further styles" if name == "styles" else name.replace("_", " ") for name in lost)
     named = {"CONTENT.png": content, "STYLE.png": style} | ({"START.png": start} if sources.get("initial") else {})
     unknown = [name for name, path in named.items() if path is None]
     words = [f"Put the files' names in place of {' and '.join(unknown)}."] if unknown else []
+    if sources.get("planes") and not _stack_of(made_by):
+        words.append("It takes files of one plane each.")
     if _stack_of(made_by):
         words.append("It makes one image; `napari-neural-style batch` makes stacks.")
     words += [f"The command does not hold: {listed}."] if lost else []

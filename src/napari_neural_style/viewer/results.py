@@ -128,9 +128,9 @@ class Results:
     def _use(self, layer: Layer) -> None:
         from napari_neural_style.viewer.recall import recall
 
-        settings, missing = recall(layer, self._inputs, self._viewer)
+        settings, differs = recall(layer, self._inputs, self._viewer)
         self.recalled.emit(settings)
-        self.told.emit(f"Not among the layers any more: {', '.join(missing)}." if missing else "")
+        self.told.emit(differs)
 
     def _copy(self, layer: Layer) -> None:
         from napari_neural_style.viewer.recall import command_for

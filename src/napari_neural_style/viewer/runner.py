@@ -204,7 +204,7 @@ class Runner:
         self.said.emit(words)
 
     def _on_status(self, message: str, fraction: float) -> None:
-        self._say(message)
+        self._say((PAUSED if self.job is not None and self.job.paused else "") + message)
         self._advance(fraction)
 
     def _on_passed(self, index: int, at: float, total: float, content: float, style: float) -> None:

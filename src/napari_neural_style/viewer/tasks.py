@@ -29,6 +29,7 @@ from napari_neural_style.viewer.levels import at_level
 from napari_neural_style.viewer.outputs import STEPS_AS, Outputs, Place
 from napari_neural_style.viewer.plane_choice import axis_names
 from napari_neural_style.viewer.provenance import made_by_of, name_of, sources_of
+from napari_neural_style.viewer.shown import shown_as
 from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
 from napari_neural_style.viewer.stacks import Stack, StackStep
 from napari_neural_style.viewer.stopped import KEPT_RUNS, new_run, runs_folder, to_go_on
@@ -118,7 +119,9 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     axes = inputs.axes(settings)
     check_seen(content, viewer.dims, axes)
     plane = dataclasses.replace(plane, window=window_of(area, content, plane, viewer, axes))
-    sources: dict[str, Any] = {"content": name_of(content), **_style_sources(styles)}
+    start = inputs.more.start_from.value
+    seen = [content, *(style.layer for style in styles), *([] if start is None else [start])]
+    sources: dict[str, Any] = {"content": name_of(content), **_style_sources(styles), **shown_as(seen, viewer.dims)}
     named = source_name(content)
     if plane.window is not None:
         sources["area"] = list(plane.window)
@@ -127,7 +130,6 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     content, plane = at_level(content, plane, partial(working_size, settings=settings))
     read_content = reader_of(content, plane)
     read_regions = _regions_reader(inputs, content, plane, viewer.dims.units, axes)
-    start = inputs.more.start_from.value
     read_start = (
         None if start is None else _start_reader(viewer, start, working_size(size_of(content, plane), settings))
     )
@@ -210,7 +212,8 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
     left = round(width * 1.05)
     window = (0, left, round(size[0] / used), left + round(size[1] / used))
     title = " + ".join(source_name(style.layer) for style in styles) + " · texture"
-    place = Place(first, dataclasses.replace(plane, window=window), title, _style_sources(styles), new_run())
+    sources = _style_sources(styles) | shown_as([style.layer for style in styles], viewer.dims)
+    place = Place(first, dataclasses.replace(plane, window=window), title, sources, new_run())
     read_styles = [_style_readers(viewer, style, settings) for style in styles]
 
     def work(report: Report, steering: Steering) -> Generator[Step]:

@@ -26,6 +26,7 @@ from napari_neural_style.viewer.native import (
     note,
     put_in_scroll_area,
     style_in_window,
+    take_what_is_typed,
     wrapped,
 )
 from napari_neural_style.viewer.outputs import STEPS_AS
@@ -53,7 +54,7 @@ class StyleTransferWidget(Container):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
-        self._told = self._reason = ""
+        self._told = self._reason = self._complaint = ""
         self._build()
         widgets = [self._body, self.message, self._buttons, self._more_buttons, self.bar]
         super().__init__(widgets=widgets, labels=False)
@@ -180,6 +181,7 @@ class StyleTransferWidget(Container):
         self._viewer.dims.events.ndisplay.connect(self._update)
         self._viewer.dims.events.order.connect(self._update)
         self._viewer.dims.events.axis_labels.connect(self._update)
+        self._viewer.dims.events.current_step.connect(self._forget_complaint)
         self._viewer.layers.selection.events.active.connect(self._update)
         self._viewer.layers.events.removing.connect(self._on_removing)
         self.native_parent_changed.connect(self._on_parent_changed)
@@ -211,6 +213,7 @@ class StyleTransferWidget(Container):
         if self._job is None:
             self._inputs.tell_apart()
         self._inputs.note()
+        self._forget_complaint()
         self._update()
 
     def why_not_run(self) -> str:
@@ -234,6 +237,7 @@ class StyleTransferWidget(Container):
             return
         self._inputs.plane_choice.follow()
         running = self._job is not None
+        held = next((button for button in (self.stop, self.pause, self.save_now) if button.native.hasFocus()), None)
         self.stop.enabled = running
         self.pause.enabled = self._job is not None and not self._job.stopping
         self.save_now.enabled = self._runner.steerable
@@ -247,6 +251,8 @@ class StyleTransferWidget(Container):
         self.style_strength.enabled = self._fields["color"].enabled = mode == "transfer"
         reason = self._reason = self.why_not_run()
         self.run.enabled = not reason
+        if held is not None and not held.enabled:  # Qt would give the keyboard to the next, which restores defaults
+            (self.run if self.run.enabled else self.preset).native.setFocus()
         if "_results" in self.__dict__:
             self._results.update()
         if "more" in self._inputs.__dict__:
@@ -276,23 +282,36 @@ class StyleTransferWidget(Container):
         self._told = text
         self._update()
 
+    def _complain(self, reason: str) -> None:
+        self._complaint = reason
+        self._tell(reason)
+
+    def _forget_complaint(self) -> None:
+        """Say no longer why a run could not start: what changed in the viewer may have been the reason."""
+        if self._complaint and self._told == self._complaint:
+            self._told = ""
+            self._update()
+        self._complaint = ""
+
     def _run(self) -> None:
         self._enqueue(None)
 
     def _run_each(self) -> None:
         for style in self._inputs.styles():
-            self._enqueue(style)
+            if style.weight:
+                self._enqueue(style)
 
     def _enqueue(self, only: Any) -> None:
         """Note what is chosen, and start it now or when its turn comes."""
+        take_what_is_typed(self.native)
         reason = self.why_not_run()
         if reason:
-            self._tell(reason)
+            self._complain(reason)
             return
         try:
             task = make_task(self._viewer, self._inputs, self.settings, only)
         except ValueError as error:
-            self._tell(str(error))
+            self._complain(str(error))
             return
         store.remember(self.settings)
         self._begin(task)

@@ -1,0 +1,65 @@
+"""How layers were shown when a run was made from them: which plane, and how a single channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image
+
+from napari_neural_style.viewer.layers import style_plane
+from napari_neural_style.viewer.provenance import name_of, open_layer
+
+if TYPE_CHECKING:
+    from napari.components import Dims, ViewerModel
+
+
+def shown_as(layers: Iterable[Image], dims: Dims) -> dict[str, Any]:
+    """Return, in JSON types, the planes of stacks and the looks of single channels by the names of their layers."""
+    layers = list(layers)
+    found = {
+        "planes": {name_of(layer): list(style_plane(layer, dims).index) for layer in layers if layer.ndim > 2},
+        "looks": {name_of(layer): look_of(layer) for layer in layers if not layer.rgb},
+    }
+    return {name: by_layer for name, by_layer in found.items() if by_layer}
+
+
+def look_of(layer: Image) -> dict[str, Any]:
+    """Return what sets the look of a single channel apart from grey with black and white at the ends of its dtype."""
+    kind = np.dtype(layer.dtype)
+    plain = [float(np.iinfo(kind).min), float(np.iinfo(kind).max)] if kind.kind in "iu" else [0.0, 1.0]
+    look = {
+        "contrast_limits": [float(limit) for limit in layer.contrast_limits],
+        "gamma": float(layer.gamma),
+        "colormap": str(layer.colormap.name),
+    }
+    usual = {"contrast_limits": plain, "gamma": 1.0, "colormap": "gray"}
+    return {name: value for name, value in look.items() if value != usual[name]}
+
+
+def shown_otherwise(sources: Mapping[str, Any], viewer: ViewerModel) -> list[str]:
+    """Return the layers that are shown otherwise now than what is kept with a result tells, and how they were then."""
+    words = []
+    for kept, now in (("planes", _plane_of), ("looks", lambda layer, dims: look_of(layer))):
+        by_layer = sources.get(kept)
+        for name, then in by_layer.items() if isinstance(by_layer, Mapping) else ():
+            layer = open_layer(viewer.layers, name, Image)
+            if layer is not None and not (kept == "looks" and layer.rgb) and now(layer, viewer.dims) != then:
+                words.append(f"{name} ({_said(kept, then)})")
+    return words
+
+
+def _plane_of(layer: Image, dims: Dims) -> list[int] | None:
+    try:
+        return list(style_plane(layer, dims).index)
+    except ValueError:  # the viewer shows other axes
+        return None
+
+
+def _said(kept: str, then: Any) -> str:
+    if kept == "planes":
+        return f"plane {', '.join(map(str, then))}" if isinstance(then, list) else "another plane"
+    if not isinstance(then, Mapping) or not then:
+        return "grey, from black to white"
+    return ", ".join(f"{str(name).replace('_', ' ')} {value}" for name, value in then.items())
