@@ -8,8 +8,10 @@ Every row is measured in a process of its own.
 from __future__ import annotations
 
 import argparse
+import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -155,12 +157,18 @@ def whole_run(preset: str) -> None:
         print(first, time.perf_counter() - started)
 
 
-def measured(what: str, *arguments: object) -> list[float]:
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+"""What keeps PyTorch's libraries from using more, as on many laptops; bfloat16 goes with it."""
+
+
+def measured(what: str, *arguments: object, limits: Mapping[str, str] | None = None) -> list[float]:
     """Run one of the functions above in a process of its own and return the numbers it prints."""
+    import os
     from pathlib import Path
 
     program = PROGRAM.format(folder=str(Path(__file__).parent), what=what, arguments=arguments)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    environment = {**os.environ, **(limits or {})}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     return [float(number) for number in done.stdout.splitlines()[-1].split()]
 
 
@@ -201,6 +209,10 @@ def tables(size: int) -> str:
     lines += ["", "whole runs, the sample pair, self-taught features | seconds", "--- | ---"]
     for preset, (_, whole) in runs.items():
         lines.append(f"preset {preset}, learning included | {whole:.0f}")
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        for preset in runs:
+            _, whole = measured("whole_run", preset, limits=AVX2)
+            lines.append(f"preset {preset}, learning included, limited to AVX2 and float32 | {whole:.0f}")
     return "\n".join(f"| {line} |" if line else "" for line in lines)
 
 

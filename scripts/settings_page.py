@@ -23,7 +23,7 @@ This page is made from `StyleSettings` by `python scripts/settings_page.py`. The
 def page() -> str:
     """Return the page."""
     rows = [
-        (f"`{name}`", details.help, details.unit, _range(details, default), _code(default))
+        (f"`{name}`", details.help, details.unit, _range(details, default), _code(name, default))
         for name, details in SETTINGS.items()
         for default in (getattr(StyleSettings(), name),)
     ]
@@ -57,15 +57,15 @@ def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
-def _code(value: Any) -> str:
-    text = str(value).lower() if isinstance(value, bool) else to_text(value)
+def _code(name: str, value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else to_text(name, value)
     return f"`{text}`" if text else "none"
 
 
 def _differences(preset: StyleSettings) -> str:
     default = StyleSettings()
     changed = [name for name in SETTINGS if getattr(preset, name) != getattr(default, name)]
-    return ", ".join(f"`{name}` {_code(getattr(preset, name))}" for name in changed) or "nothing"
+    return ", ".join(f"`{name}` {_code(name, getattr(preset, name))}" for name in changed) or "nothing"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

@@ -106,7 +106,7 @@ def test_a_stretched_range_is_told_in_a_sentence(files, pair, capsys):
         warnings.simplefilter("default")
         assert main(["stylize", "float.tif", "style.jpg", "-o", "out.png", *QUICK]) == 0
     error = capsys.readouterr().err
-    assert "napari-neural-style: The content image's values run from" in error
+    assert "napari-neural-style: The values of the content image run from" in error
     assert "UserWarning" not in error
 
 

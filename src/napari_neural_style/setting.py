@@ -9,6 +9,23 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any, Literal
 
+
+class Fixed(dict[Any, Any]):
+    """A mapping that cannot be changed, and has a hash as what it holds has."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("Settings cannot be changed; dataclasses.replace makes others.")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type[Fixed], tuple[dict[Any, Any]]]:
+        return Fixed, (dict(self),)
+
+
 LayerWeights = Literal["auto"] | Mapping[str, float]
 Changes = Mapping[int, Mapping[str, Any]]
 
@@ -141,11 +158,11 @@ def _checked_layers(name: str, value: Any, layers: Collection[str]) -> LayerWeig
     for layer in value:
         if layer not in layers:
             raise ValueError(f"{name}: there is no layer {brief(layer)}; the layers are {', '.join(layers)}.")
-    return {
-        layer: float(_checked_number(f"{name}[{layer}]", weight, float, weight_of))
+    return Fixed(
+        (layer, float(_checked_number(f"{name}[{layer}]", weight, float, weight_of)))
         for layer, weight in value.items()
         if weight != 0
-    }
+    )
 
 
 def _checked_changes(value: Any, settings: Mapping[str, Setting], layers: Collection[str]) -> Changes:
@@ -164,8 +181,8 @@ def _checked_changes(value: Any, settings: Mapping[str, Setting], layers: Collec
             if name in ("tile", "precision") and turned[name] in ("auto", "bfloat16"):
                 raise ValueError(f"changes: {name} cannot change to {turned[name]} during a run.")
         if turned:
-            found[int(number)] = {name: checked(name, new, settings, layers) for name, new in turned.items()}
-    return dict(sorted(found.items()))
+            found[int(number)] = Fixed((name, checked(name, new, settings, layers)) for name, new in turned.items())
+    return Fixed(sorted(found.items()))
 
 
 def check_weights(weights: Mapping[str, float], changes: Changes, mode: str) -> None:

@@ -33,6 +33,10 @@ AUTO_LAYERS: dict[str, dict[str, dict[str, float]]] = {
 """What ``"auto"`` layers mean, for trained features (pretrained or from a file) and for self-taught ones."""
 
 
+def _listed(features: str, term: str) -> str:
+    return ",".join(f"{layer}={weight:g}" for layer, weight in AUTO_LAYERS[features][term].items())
+
+
 def _setting(default: Any, help: str, **details: Any) -> Any:
     metadata = {"setting": Setting(default, help, **details)}
     return (
@@ -121,14 +125,13 @@ class StyleSettings:
     )
     content_layers: LayerWeights = _setting(
         "auto",
-        "VGG-19 layers whose features the content term compares, with weights, such as conv4_2=1. auto is "
-        "conv4_2, and conv3_1 for self-taught features.",
+        "VGG-19 layers whose features the content term compares, with weights. auto is "
+        f"{_listed('trained', 'content')}, and {_listed('self-taught', 'content')} for self-taught features.",
     )
     style_layers: LayerWeights = _setting(
         "auto",
-        "VGG-19 layers whose Gram matrices the style term compares, with weights, such as "
-        "conv1_1=1,conv2_1=0.5. auto is conv1_1, conv2_1, conv3_1, conv4_1 and "
-        "conv5_1, weight 1 each, and conv1_1=5,conv2_1=1.5,conv3_1=0.5 for self-taught features.",
+        "VGG-19 layers whose Gram matrices the style term compares, with weights. auto is "
+        f"{_listed('trained', 'style')}, and {_listed('self-taught', 'style')} for self-taught features.",
     )
     normalization: str = _setting(
         "relative",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
-from napari_neural_style.settings import StyleSettings
+from napari_neural_style.settings import PRESETS, StyleSettings
 
-_USUAL_RATIO = {"relative": 16.0, "paper": 3e7, "mean": 1e6}
+_USUAL_RATIO = {
+    preset.normalization: preset.style_weight / preset.content_weight
+    for preset in map(PRESETS.__getitem__, ("balanced", "paper", "written"))
+}
 _DECADES_PER_POINT = 1 / 20
 
 

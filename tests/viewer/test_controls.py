@@ -72,7 +72,7 @@ def test_a_number_being_typed_is_not_taken_before_it_is_whole(viewer, widget):
     wait_until(lambda: widget._job is None)
     assert turned_in(live) == {"variation_weight": 0.25, "save_every": 5000}
     assert len(viewer.layers) == 3
-    assert "learning_rate must be a number" in widget.message.value
+    assert "learning rate must be a number" in widget.message.value
 
 
 def test_what_keeps_the_next_run_from_waiting_is_told(viewer, widget):

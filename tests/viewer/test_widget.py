@@ -392,7 +392,7 @@ def test_style_strength_turns_the_weight_and_follows_it(widget):
 def test_a_wrong_number_is_told_beside_the_button(widget):
     widget._fields["style_weight"].value = "plenty"
     assert not widget.run.enabled
-    assert "style_weight must be a number" in widget.message.value
+    assert "style weight must be a number" in widget.message.value
 
 
 def test_swap_and_the_selected_layer(viewer, widget):

@@ -39,7 +39,8 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
         dtype's range; floats are taken as 0..1 when they lie in it, else by their minimum and maximum.
         Transparent pixels take the mean colour of the opaque ones, so that what cannot be seen has no say.
     value_range : (float, float), optional
-        The values that mean 0 and 1, instead.
+        The values that mean 0 and 1, instead. Without it a warning tells of floats that are stretched, and of integers
+        that use next to nothing of their range.
     name : str
         What to call the image in messages.
 
@@ -146,8 +147,7 @@ def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, 
     return range_of_floats(
         low,
         high,
-        f"The {name}'s values run from {low:g} to {high:g}, not from 0 to 1: they are stretched to that "
-        "range. In Python, value_range chooses another.",
+        f"The values of the {name} run from {low:g} to {high:g}, not from 0 to 1: they are stretched to that range.",
     )
 
 
@@ -156,8 +156,8 @@ def _warn_of_one_grey(color: npt.NDArray[Any], name: str) -> None:
     info, low, high = np.iinfo(color.dtype), int(color.min()), int(color.max())
     if 0 < high - low < (int(info.max) - int(info.min)) // 256:
         warnings.warn(
-            f"The {name}'s values run from {low} to {high}, a small part of the range of {color.dtype}: the image is "
-            "almost uniformly grey. Rescale it first, or pass value_range in Python.",
+            f"The values of the {name} run from {low} to {high}, a small part of the range of {color.dtype}: the image "
+            "is almost uniformly grey. Rescale it first.",
             UnusedRangeWarning,
             stacklevel=5,
         )

@@ -145,7 +145,7 @@ def image_of(layer: Image, plane: Plane | None = None) -> FloatImage:
     ----------
     layer : napari.layers.Image
         RGB, RGBA or single-channel; numpy, dask or zarr; multiscale or not. A single channel goes through its
-        contrast limits, gamma and colormap.
+        contrast limits, gamma and colormap; RGB is taken as it is stored.
     plane : Plane, optional
         Which plane of it, see :func:`shown_plane`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from napari.utils.notifications import show_info
 
 from napari_neural_style import store
 from napari_neural_style.cache import pretrained_path
-from napari_neural_style.settings import StyleSettings
+from napari_neural_style.settings import SETTINGS, StyleSettings
 from napari_neural_style.viewer.choices import why_not
 from napari_neural_style.viewer.controls import Controls
 from napari_neural_style.viewer.fields import Choices, labelled, put_in
@@ -41,6 +42,10 @@ from napari_neural_style.viewer.worker import Job
 
 if TYPE_CHECKING:
     import napari
+
+
+_SETTING = re.compile("|".join(name for name in SETTINGS if "_" in name))
+"""Names that the fields' labels have with spaces."""
 
 
 class StyleTransferWidget(Container):
@@ -270,6 +275,7 @@ class StyleTransferWidget(Container):
         self._update()
 
     def _say(self, text: str) -> None:
+        text = _SETTING.sub(lambda found: found[0].replace("_", " "), text)
         self.message.value = text
         self.message.tooltip = f"<span>{html.escape(text)}</span>" if text else ""  # a long name is cut off at the edge
         self.message.visible = bool(text)
