@@ -15,11 +15,22 @@ if TYPE_CHECKING:
     from napari.components import Dims, ViewerModel
 
 
-def shown_as(layers: Iterable[Image], dims: Dims) -> dict[str, Any]:
-    """Return, in JSON types, the planes of stacks and the looks of single channels by the names of their layers."""
+def shown_as(layers: Iterable[Image], dims: Dims, stack: Image | None = None) -> dict[str, Any]:
+    """Return, in JSON types, the planes of stacks and the looks of single channels by the names of their layers.
+
+    Parameters
+    ----------
+    layers : iterable of napari.layers.Image
+        What a run is made from.
+    dims : napari.components.Dims
+        The viewer's.
+    stack : napari.layers.Image, optional
+        The one of which it takes more than the plane that is shown.
+    """
     layers = list(layers)
+    planes = [(layer, style_plane(layer, dims)) for layer in layers if layer.ndim > 2 and layer is not stack]
     found = {
-        "planes": {name_of(layer): list(style_plane(layer, dims).index) for layer in layers if layer.ndim > 2},
+        "planes": {name_of(layer): list(plane.index) for layer, plane in planes},
         "looks": {name_of(layer): look_of(layer) for layer in layers if not layer.rgb},
     }
     return {name: by_layer for name, by_layer in found.items() if by_layer}

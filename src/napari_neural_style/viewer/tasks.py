@@ -120,8 +120,12 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     check_seen(content, viewer.dims, axes)
     plane = dataclasses.replace(plane, window=window_of(area, content, plane, viewer, axes))
     start = inputs.more.start_from.value
-    seen = [content, *(style.layer for style in styles), *([] if start is None else [start])]
-    sources: dict[str, Any] = {"content": name_of(content), **_style_sources(styles), **shown_as(seen, viewer.dims)}
+    used = [content, *(style.layer for style in styles), *([] if start is None else [start])]
+    sources: dict[str, Any] = {
+        "content": name_of(content),
+        **_style_sources(styles),
+        **shown_as(used, viewer.dims, content if axes else None),
+    }
     named = source_name(content)
     if plane.window is not None:
         sources["area"] = list(plane.window)
