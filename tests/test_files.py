@@ -177,7 +177,10 @@ def test_numbers_of_few_bits_have_their_own_range(tmp_path, bits, kind):
     most, full = 2**bits - 1, np.iinfo(kind).max
     values = np.array([[0, most, 1, most // 3]], kind)
     for white, seen in (("minisblack", values), ("miniswhite", most - values)):
-        tifffile.imwrite(tmp_path / f"{white}.tif", values, photometric=white, bitspersample=bits)
+        try:
+            tifffile.imwrite(tmp_path / f"{white}.tif", values, photometric=white, bitspersample=bits)
+        except NotImplementedError:
+            pytest.skip("this imagecodecs reads such files, but writes none")
         np.testing.assert_allclose(read_image(tmp_path / f"{white}.tif") / full, seen / most, atol=1 / full)
 
 
