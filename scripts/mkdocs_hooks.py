@@ -13,4 +13,4 @@ def on_page_markdown(markdown: str, *, config: Any, **_: Any) -> str:
 
 def on_page_content(html: str, **_: Any) -> str:
     """Return a page without the roles of docstrings, :func: for one, which only other tools turn into links."""
-    return re.sub(r":(?:class|func|meth|mod):(?=<code>)", "", html)
+    return re.sub(r":(?:class|func|meth|mod|data|attr):(?=<code>)", "", html)
