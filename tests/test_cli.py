@@ -178,7 +178,7 @@ def test_a_home_folder_that_no_shell_has_put_there(files, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(files))
     assert main(["stylize", "~/content.png", "~/style.jpg", "--output=~/out.png", "--steps-dir=~/steps", *QUICK]) == 0
     assert main(["batch", "~/content.png", "--style", "~/style.jpg", "--output=~/all", *QUICK]) == 0
-    made = {str(path.relative_to(files)) for path in files.rglob("*.png")}
+    made = {path.relative_to(files).as_posix() for path in files.rglob("*.png")}
     assert made == {"content.png", "out.png", "all/content-style.png", "steps/step-0002.png", "steps/step-0004.png"}
 
 

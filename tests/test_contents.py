@@ -66,6 +66,16 @@ def test_zarr_arrays_are_planes(tmp_path, array, names, found, index, plane):
     np.testing.assert_array_equal(content.planes().read(index), plane)
 
 
+def test_a_stack_of_few_bits_has_their_range(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (3, 6, 7), np.uint16)
+    try:
+        tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", bitspersample=12)
+    except NotImplementedError:
+        pytest.skip("this imagecodecs reads such files, but writes none")
+    plane = look_at(tmp_path / "a.tif").planes().read((1,))
+    np.testing.assert_allclose(plane / 65535, values[1] / 4095, atol=1 / 65535)
+
+
 def test_channels_are_no_chain(tmp_path):
     array = VALUES[..., 0]
     assert look_at(write_zarr(tmp_path / "a.zarr", array, ["channel", "z", "y", "x"])).chain == 1

@@ -61,6 +61,12 @@ def test_only_rgb_of_eight_bits_is_written(tmp_path, image, name):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_link_to_nowhere_is_told_before_the_run(tmp_path):
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone" / "real.png")
+    with pytest.raises(ValueError, match=r"There is no folder .*gone"):
+        check_writable(tmp_path / "link.png")
+
+
 def test_what_a_link_leads_to_is_replaced(tmp_path, image):
     (tmp_path / "link.png").symlink_to(tmp_path / "real.png")
     for picture in (image, image[::-1]):

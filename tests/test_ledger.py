@@ -52,6 +52,7 @@ def test_a_name_that_was_taken_before_there_was_a_picture_is_left_to_its_owner(t
     assert name() == name() == "a-s-2.png"
     write_image(tmp_path / "a-s-2.png", np.zeros((2, 2, 3), np.uint8), MADE_WITH)  # and then the batch was stopped
     assert name() == "a-s-2.png"
+    assert {path.name for path in Ledger(tmp_path).outputs()} == {"a-s-2.png"}
 
 
 def test_long_names_are_cut_and_stay_apart(tmp_path):

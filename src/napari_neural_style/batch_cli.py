@@ -59,6 +59,7 @@ def _batch(options: argparse.Namespace) -> int:
     from napari_neural_style.batch import Batch
     from napari_neural_style.contents import find
     from napari_neural_style.engine.devices import resolve_device
+    from napari_neural_style.files import first_there
     from napari_neural_style.ledger import alone_in
 
     settings = settings_from(vars(options), options.preset)
@@ -67,7 +68,7 @@ def _batch(options: argparse.Namespace) -> int:
     batch = Batch(find(options.style), settings, options.chain)
     if options.scheduler is None:
         resolve_device(settings.device)
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = first_there(folder)
     if not there.is_dir():
         raise ValueError(f"{str(there)!r} is a file; give a folder with -o.")
     with tqdm(unit="picture", dynamic_ncols=True, disable=None) as bar, _workers(options, settings, bar) as workers:

@@ -17,7 +17,7 @@ from napari_neural_style.engine.sizes import SizeOf, level_for
 from napari_neural_style.files import read_image
 from napari_neural_style.paths import path_named
 from napari_neural_style.planes import Planes, planes_of
-from napari_neural_style.reading import TOO_MANY_PIXELS, pillow_image
+from napari_neural_style.reading import TOO_MANY_PIXELS, in_full_range, pillow_image
 from napari_neural_style.tiff_colors import colors_of
 from napari_neural_style.zarr_images import (
     ChannelsLast,
@@ -208,7 +208,10 @@ def _opened(path: str, level: int = 0) -> Iterator[Opened]:
 
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
-            array = zarr.open(series.aszarr(level=0), mode="r")
+            array: Any = zarr.open(series.aszarr(level=0), mode="r")
+            bits = getattr(file.pages[0], "bitspersample", None)
+            if array.dtype.kind == "u" and isinstance(bits, int) and bits < 8 * array.dtype.itemsize:
+                array = _FewBits(array, bits)
             letters = {"Y": "y", "X": "x", "S": "rgb", "T": "t", "Z": "z", "C": "channel"}
             axes = all_named([letters.get(letter, "") for letter in series.axes])
             yield Opened(array, axes, (Spacing(),) * len(axes))
@@ -220,6 +223,17 @@ def _opened(path: str, level: int = 0) -> Iterator[Opened]:
                 yield Opened(_Frames(image), ("t", "y", "x", "rgb"), (Spacing(),) * 4)
         except Image.DecompressionBombError as error:
             raise NoImageError(TOO_MANY_PIXELS) from error
+
+
+class _FewBits:
+    """Numbers that have fewer bits than their dtype, in the range of that."""
+
+    def __init__(self, array: Any, bits: int) -> None:
+        self._array, self._bits = array, bits
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, where: tuple[Any, ...]) -> npt.NDArray[Any]:
+        return in_full_range(np.asarray(self._array[where]), self._bits)
 
 
 class _Frames:

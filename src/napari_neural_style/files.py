@@ -138,10 +138,11 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
     ome_zarr = is_ome_zarr(path)
     if path.suffix.lower() not in SUFFIXES and not ome_zarr:
         raise ValueError(f"{str(path)!r}: the name of an image must end in one of {', '.join((*SUFFIXES, OME_ZARR))}.")
-    check_folder_of(path)
+    target = path.resolve()  # of a link, what it leads to is replaced
+    check_folder_of(target)
     if (ome_zarr or keep_originals) and path.exists() and read_made_by(path) is None:
         raise ValueError(f"{str(path)!r} already exists and was not made by napari-neural-style: choose another name.")
-    if (path.is_dir() and not ome_zarr) or not os.access(path.parent, os.W_OK):
+    if (path.is_dir() and not ome_zarr) or not os.access(target.parent, os.W_OK):
         raise ValueError(f"{str(path)!r} cannot be written.")
     return path
 
@@ -169,7 +170,7 @@ def check_steps_folder(folder: Path, steps: int) -> Path:
     ValueError
         If it is a file, cannot be written to, or holds an image that is no result and would be replaced.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    there = first_there(folder)
     if not there.is_dir():
         raise ValueError(f"{str(there)!r} is a file: name a folder.")
     if not os.access(there, os.W_OK):
@@ -179,6 +180,20 @@ def check_steps_folder(folder: Path, steps: int) -> Path:
         if number.isdecimal() and int(number) <= steps and path.name == step_path(folder, int(number)).name:
             check_writable(path, keep_originals=True)
     return folder
+
+
+def first_there(folder: Path) -> Path:
+    """Return a folder, or the first of those around it that is there.
+
+    Raises
+    ------
+    ValueError
+        If there is none, as on a drive that is not there.
+    """
+    for path in (folder, *folder.absolute().parents):
+        if path.exists():
+            return path
+    raise ValueError(f"There is no {folder.absolute().anchor!r}: choose another folder.")
 
 
 def step_path(folder: Path, index: int) -> Path:

@@ -122,7 +122,8 @@ class Ledger:
 
     def outputs(self) -> set[Path]:
         """Return the paths of all outputs, whether they are there or not."""
-        return {self._path.parent / output for output in self._names.values()}
+        names = self._names.values()
+        return {self._path.parent / name for name in names if self._finished.get(name) or not self._taken(name)}
 
     def finished(self, output: str) -> set[tuple[int, ...]]:
         """Return the planes of an output that are finished; an image is the plane ()."""

@@ -120,7 +120,7 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
     alone = tuple(axis for axis, name in enumerate(axes) if name not in "YXS" and array.shape[axis] == 1)
     array, axes = array.squeeze(alone), "".join(name for axis, name in enumerate(axes) if axis not in alone)
     if palette is None and isinstance(bits, int) and array.dtype.kind == "u":
-        array = _in_full_range(array, bits)
+        array = in_full_range(array, bits)
     if colors == WHITE_IS_0 and array.dtype.kind in "bu":
         array = ~array
     if palette is not None and array.ndim == 2:
@@ -141,7 +141,7 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
     return _oriented(array, int(orientation or 1))
 
 
-def _in_full_range(array: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
+def in_full_range(array: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
     """Return numbers of so many bits in the range of their dtype, which may have more."""
     full, most = int(np.iinfo(array.dtype).max), 2**bits - 1
     if full <= most:

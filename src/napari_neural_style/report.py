@@ -24,14 +24,15 @@ def check_report(path: Path) -> Path:
     ValueError
         If its name is too long, it is a folder, is in none, cannot be written, or is there and no report.
     """
-    check_folder_of(path)
+    target = path.resolve()  # of a link, what it leads to is replaced
+    check_folder_of(target)
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder: name a file for the report, such as report.json.")
     if path.suffix.lower() in SUFFIXES:
         raise ValueError(f"{str(path)!r} is the name of an image: name a file for the report, such as report.json.")
     if path.exists() and not (path.is_file() and _is_report(path)):
         raise ValueError(f"{str(path)!r} already exists and is no report of napari-neural-style: choose another name.")
-    if not os.access(path.parent, os.W_OK):
+    if not os.access(target.parent, os.W_OK):
         raise ValueError(f"{str(path)!r} cannot be written: choose another folder for the report.")
     return path
 

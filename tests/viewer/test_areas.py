@@ -163,6 +163,21 @@ def test_a_view_in_a_grid_is_that_of_one_cell(viewer, widget):
     np.testing.assert_allclose(area, np.concatenate([middle - half, middle + half]), atol=2)
 
 
+def test_what_covers_nothing_is_told(viewer, widget):
+    """A shape thinner than a pixel, and labels beside the area."""
+    sliver = np.array([[10.2, 10.3], [50.2, 50.6], [50.25, 50.6]])
+    widget._inputs.more.area.value = viewer.add_shapes([sliver], name="sliver", shape_type="polygon")
+    run_to_the_end(widget)
+    assert "'sliver' covers no pixel of 'cat'" in widget.message.value
+    box = np.array([[10, 20], [10, 60], [40, 60], [40, 20]])
+    widget._inputs.more.area.value = viewer.add_shapes([box], name="box", shape_type="rectangle")
+    labels = np.zeros(viewer.layers["cat"].data.shape[:2], int)
+    labels[60:] = 1
+    widget._inputs.more.content_regions.value = viewer.add_labels(labels, name="below")
+    run_to_the_end(widget)
+    assert "'below' has no label above 0 where it lies over 'cat', in the area" in widget.message.value
+
+
 def test_an_empty_shapes_layer_is_told_before_the_run(viewer, widget):
     widget._inputs.more.area.value = viewer.add_shapes(None, name="nothing", ndim=2)
     press(widget.run)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import weakref
 
 import pytest
+from napari.utils import progress
 from qtpy.QtWidgets import QApplication
 
 from napari_neural_style.viewer.stopped import runs_folder
@@ -22,6 +24,29 @@ def test_closing_the_dock_stops_the_run(viewer, widget):
     assert job.wait(60)
     assert viewer.layers[-1].name.startswith("cat × waves · step")
     assert not list(runs_folder().glob("*")), "no layer names it: nobody could go on with it"
+
+
+def test_closing_the_viewer_ends_a_paused_run(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    press(widget.pause)
+    job = widget._job
+    viewer.close()
+    assert job.wait(60)
+    widget._runner.job = None  # nobody can tell it that: its timer went with the window
+
+
+def test_closing_the_dock_in_the_moment_of_a_start(viewer, widget, monkeypatch):
+    """Showing progress, napari runs the event loop."""
+
+    def closing(**described):
+        viewer.window.remove_dock_widget("all")
+        return progress(**described)
+
+    monkeypatch.setattr("napari_neural_style.viewer.runner.progress", closing)
+    widget.run.native.click()
+    assert not progress._all_instances
 
 
 def test_a_saved_step_that_is_not_yet_added_is_kept(viewer, widget, monkeypatch):
@@ -75,9 +100,11 @@ print("ended", flush=True)
 @pytest.mark.parametrize("way", ["close", "quit"])
 def test_closing_the_window_ends_the_process(way, tmp_path):
     """A real process: the run must not keep it alive."""
+    kept = os.environ | {"NAPARI_NEURAL_STYLE_CACHE": str(tmp_path)}
     found = subprocess.run(
-        [sys.executable, "-c", CLOSING, way], capture_output=True, text=True, timeout=120, cwd=tmp_path
+        [sys.executable, "-c", CLOSING, way], capture_output=True, text=True, timeout=120, cwd=tmp_path, env=kept
     )
     assert "running" in found.stdout
     assert found.stdout.rstrip().endswith("ended"), found.stderr
     assert found.returncode == 0
+    assert not list(tmp_path.glob("runs/*")), "no layer names it: nobody could go on with it"

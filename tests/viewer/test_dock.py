@@ -112,9 +112,11 @@ def test_a_style_without_weight_has_no_run_of_its_own(viewer, widget, pair):
     widget.style.value = viewer.layers["waves"]
     press(opened(widget, "more")._inputs.more.add)
     widget._inputs.more.rows[0].weight.value = 0
+    press(widget._inputs.more.add)
+    widget._inputs.more.rows[2].layer.value = viewer.layers["cat"]  # with itself there is nothing to do either
     press(widget._inputs.more.each)
     wait_until(lambda: widget._job is None)
-    assert result_of(viewer).name == "cat × night · step 6"
+    assert {layer.name.partition(" · ")[0] for layer in viewer.layers[3:]} == {"cat × night"}
     assert widget.message.value == "Done."
 
 

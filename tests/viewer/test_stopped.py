@@ -25,6 +25,16 @@ def place() -> Place:
     return Place(Spot((48, 48), {}), Plane((0, 1), ()), "", {}, new_run())
 
 
+def test_a_stopped_run_that_cannot_be_written_down_keeps_its_picture(pair, quick, monkeypatch, tmp_path, place):
+    (tmp_path / "file").write_bytes(b"no folder")
+    monkeypatch.setenv("NAPARI_NEURAL_STYLE_CACHE", str(tmp_path / "file"))
+    steps = to_go_on(stylize(*pair, quick), place)
+    next(steps)
+    with pytest.warns(UserWarning, match="The picture is kept, but cannot be gone on with"):
+        steps.close()
+    assert not place.stopped
+
+
 def test_a_run_that_is_stopped_as_it_gives_up_says_why(pair, quick, monkeypatch, place):
     steps = to_go_on(stylize(*pair, quick), place)
     next(steps)

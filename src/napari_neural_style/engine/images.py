@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -76,10 +77,11 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
     if not seen.size:
         raise ValueError(f"The {name} is transparent everywhere: there is nothing to see.")
     low, high = _range_of(seen, value_range, name)
+    del seen  # it may be a copy
+    part = 1.0 if math.isfinite(high - low) else 2.0  # of numbers whose difference is none
     rgb = np.empty((*color.shape[:2], 3), np.float32)
     for rows in bands(color.shape[:2]):
-        # Halves, which are exact, since a difference can be too large for a float.
-        rgb[rows] = np.clip((color[rows].astype(np.float64) / 2 - low / 2) / (high / 2 - low / 2), 0, 1)
+        rgb[rows] = np.clip((color[rows].astype(np.float64) / part - low / part) / (high / part - low / part), 0, 1)
     if alpha is not None:
         rgb[alpha <= 0] = 0  # it may have been NaN
         full = 1.0 if alpha.dtype.kind == "f" else range_of_dtype(alpha.dtype)[1]
@@ -90,8 +92,11 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
 
 
 def seen_colors(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return an image's values, or of one with alpha, (H, W, 4), the colours (P, 3) that are not wholly transparent."""
-    return array[..., :3][array[..., 3] > 0] if array.ndim == 3 and array.shape[2] == 4 else array
+    """Return an image's values, or of one with alpha, (H, W, 4), the colours (..., 3) that are seen at all."""
+    if array.ndim < 3 or array.shape[2] != 4:
+        return array
+    seen = array[..., 3] > 0
+    return array[..., :3] if seen.all() else array[..., :3][seen]
 
 
 def _fill_transparent(rgb: FloatImage, alpha: npt.NDArray[Any], full: float) -> None:

@@ -80,6 +80,7 @@ def shapes_reader(
         return None
     outlines = _outlines(area, layer, plane, units, along)
     shape, (top, left) = _window_shape(layer, plane)
+    name, below = area.name, layer.name
 
     def read() -> Labels2D:
         from skimage.draw import polygon2mask
@@ -87,6 +88,8 @@ def shapes_reader(
         found = np.zeros(shape, np.int64)
         for outline in outlines:
             found |= polygon2mask(shape, outline - (top, left))
+        if not found.any():
+            raise ValueError(f"{name!r} covers no pixel of {below!r}. Draw a larger shape.")
         return found
 
     return read
@@ -99,7 +102,8 @@ def labels_reader(labels: Labels | None, layer: Image, plane: Plane, units: Unit
     """
     if labels is None:
         return None
-    data, name, below = pixels_of(labels), labels.name, layer.name
+    data, name = pixels_of(labels), labels.name
+    there = f"over {layer.name!r}" + ("" if plane.window is None else ", in the area")
     (height, width), (top, left) = _window_shape(layer, plane)
     start, steps = _path(layer, labels, plane, units)
 
@@ -118,7 +122,7 @@ def labels_reader(labels: Labels | None, layer: Image, plane: Plane, units: Unit
                 part[inside] = block[tuple((index[inside] - low).T)]
             found[rows] = part
         if not (found > 0).any():
-            raise ValueError(f"{name!r} has no label above 0 where it lies over {below!r}. Move it, or choose another.")
+            raise ValueError(f"{name!r} has no label above 0 where it lies {there}. Move it, or choose another.")
         return found
 
     return read

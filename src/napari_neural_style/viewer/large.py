@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ def keep_large(step: Step, place: Place) -> None:
         warnings.warn(f"The result stays in memory, since it cannot be written: {error}", stacklevel=2)
     else:
         place.large = step.index, path
+        # At its first computation, which is napari's on the main thread, dask looks for a cluster: a second of imports.
+        with contextlib.suppress(ImportError):
+            import distributed  # noqa: F401
 
 
 def from_disk(viewer: ViewerModel, layer: Image, path: Path, plane: Plane) -> Image:

@@ -147,16 +147,21 @@ class Runner:
     def _start(self, work: Work, description: str) -> None:
         assert self._owner is not None
         pass_over()
-        self.job = Job(work, Callbacks(self._on_status, self._on_passed, self._on_step, self._on_end), self._owner)
+        job = Job(work, Callbacks(self._on_status, self._on_passed, self._on_step, self._on_end), self._owner)
+        self.job = job
         self._clock = Clock()
-        self._activity = progress(total=_BAR, desc=description)
+        activity = progress(total=_BAR, desc=description)  # runs the event loop, in which the dock may be closed
+        if self.job is not job:
+            activity.close()
+            return
+        self._activity = activity
         hold_animations(self._owner)
         self.bar.value = 0
         self.bar.visible = True
         self._began = time.monotonic()
         self.changed.emit()
         self._say(STARTING)
-        self.job.start()
+        job.start()
 
     def toggle_pause(self) -> None:
         """Hold the run after its present step, or let it go on."""
@@ -204,7 +209,8 @@ class Runner:
         self.said.emit(words)
 
     def _on_status(self, message: str, fraction: float) -> None:
-        self._say((PAUSED if self.job is not None and self.job.paused else "") + message)
+        if self.job is not None and not self.job.stopping:
+            self._say((PAUSED if self.job.paused else "") + message)
         self._advance(fraction)
 
     def _on_passed(self, index: int, at: float, total: float, content: float, style: float) -> None:
@@ -233,8 +239,7 @@ class Runner:
         now = time.monotonic()
         if self._activity is not None and now - self._refreshed >= 1:  # each time, napari runs its event loop
             self._refreshed = now
-            self._activity.n = value
-            self._activity.refresh()
+            self._activity.update(value - self._activity.n)
 
     def _on_end(self, error: str | None) -> None:
         stopped = self.job is not None and self.job.stopping

@@ -48,6 +48,7 @@ class StackOutputs:
         self._title = title
         self._sources = sources
         self._layer = layer
+        self._live_name = ""
 
     def show(self, step: StackStep) -> None:
         """Show what a step has painted, if the viewer is at its plane."""
@@ -88,6 +89,7 @@ class StackOutputs:
         self._layer = Image(array, name=name, multiscale=False, interpolation2d=SMOOTH, **place)
         self._note(step)
         self._viewer.add_layer(self._layer)
+        self._live_name = self._layer.name  # with a number where another has it
 
     def _note(self, step: StackStep) -> None:
         """Keep in the layer's metadata what makes the planes."""
@@ -174,7 +176,8 @@ class StackOutputs:
                 self._viewer.layers.remove(layer)
             return
         self._note_planes()
-        layer.name = f"{self._title} · planes"
+        if layer.name == self._live_name:  # else a user has given it another
+            layer.name = f"{self._title} · planes"
         if layer not in self._viewer.layers:
             self._viewer.add_layer(layer)
         layer.refresh(extent=False)

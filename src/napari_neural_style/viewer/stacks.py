@@ -254,8 +254,14 @@ class Stack:
         self.path = new_stack_path()
         store = StackStore(self.path)
         made_by = {"settings": self.settings.to_dict(), "versions": versions()}
-        store.create(dict(zip(names, self.shape, strict=True)), size, spacing_at(seen, self._size, size), made_by)
-        store.publish()  # under its own name from the start: a layer reads it while it fills
+        try:
+            store.create(dict(zip(names, self.shape, strict=True)), size, spacing_at(seen, self._size, size), made_by)
+            store.publish()  # under its own name from the start: a layer reads it while it fills
+        except OSError as error:
+            raise ValueError(
+                f"Planes cannot be written to {self.path.parent}: {error}. Preferences › Neural Style names another "
+                "cache folder."
+            ) from error
         store.open()
         self.array = StackArray(store, self.axes, self.plane.axes, len(self.plane.index))
         self.array.stack = self

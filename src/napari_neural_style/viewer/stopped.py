@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,9 +46,16 @@ def to_go_on(steps: Iterator[Step], place: Place) -> Generator[Step]:
             if step.done < 1:
                 from napari_neural_style.engine.snapshot import write_snapshot
 
-                write_snapshot(runs_folder() / place.run, step.snapshot())
-                place.stopped = True
-                _forget_old_runs()
+                try:
+                    write_snapshot(runs_folder() / place.run, step.snapshot())
+                    place.stopped = True
+                    _forget_old_runs()
+                except OSError as error:
+                    warnings.warn(
+                        f"The picture is kept, but cannot be gone on with, since {runs_folder()} cannot be written to: "
+                        f"{error}. Preferences › Neural Style names another cache folder.",
+                        stacklevel=2,
+                    )
                 keep_large(step.pictured(), place)
             raise
 

@@ -176,7 +176,14 @@ def _regions_reader(
     read_shapes = shapes_reader(inputs.more.area.value, content, plane, units, along)
     if read_regions is None or read_shapes is None:
         return read_regions or read_shapes
-    return lambda: read_regions() * read_shapes()
+
+    def read_both() -> Any:
+        found = read_regions() * read_shapes()
+        if not found.any():
+            raise ValueError("No label of the content regions lies in the area. Move one of them, or choose others.")
+        return found
+
+    return read_both
 
 
 def _stack_task(stack: Stack, title: str, sources: dict[str, Any], scheduler: str, layer: Image | None = None) -> Task:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import napari
 
 
-_SETTING = re.compile("|".join(name for name in SETTINGS if "_" in name))
+_SETTING = re.compile(rf"(?<![\w./\\'-])({'|'.join(name for name in SETTINGS if '_' in name)})(?![\w./\\'-])")
 """Names that the fields' labels have with spaces."""
 
 
@@ -304,7 +304,8 @@ class StyleTransferWidget(Container):
 
     def _run_each(self) -> None:
         for style in self._inputs.styles():
-            if style.weight:
+            itself = self._inputs.same_throughout([style]) and self._fields["mode"].value == "transfer"
+            if style.weight and not itself:
                 self._enqueue(style)
 
     def _enqueue(self, only: Any) -> None:

@@ -52,6 +52,9 @@ LONGEST_HOLD = 0.5
 """Seconds that a job holds at most for a layer to be added: on cores that it loads, napari takes twice as long for
 that, and the window stands still meanwhile."""
 
+HELD_FOR = 0.5
+"""Seconds after which a paused job looks whether its window is still there."""
+
 Report = Callable[[str, float], None]
 Work = Callable[[Report], "Generator[AnyStep]"]
 
@@ -142,7 +145,7 @@ class Job:
         self._bell.rang.connect(self._timer.start)
         application = QCoreApplication.instance()
         if application is not None:
-            application.aboutToQuit.connect(self.stop)
+            application.aboutToQuit.connect(self.abandon)
 
     def start(self) -> None:
         """Start the thread."""
@@ -151,7 +154,8 @@ class Job:
 
     def stop(self) -> None:
         """Ask the job to end; it does before its next step."""
-        self._stop.set()
+        if not self._finished.is_set():
+            self._stop.set()
         self._resume.set()
         self._added.set()
 
@@ -201,10 +205,10 @@ class Job:
                     else:
                         self._preview = step if step.image is not None else self._preview
                         self._latest = step
-                    self._resume.wait()
-                    if self._told:
+                    self._hold()
+                    if self._told or self._worker.abort_requested:
                         steps.throw(Stopped())  # nothing is written of it: nobody could go on with it
-                    if self._stop.is_set() or self._worker.abort_requested:
+                    if self._stop.is_set():
                         # What is kept is the very step that the run can be gone on with from.
                         self._latest = self._preview = step.pictured()
                         self._read_losses()
@@ -217,8 +221,23 @@ class Job:
             self._error = _sentence(error)
         finally:
             self._work = None
+            if self._told:
+                self._let_go()
             self._finished.set()
             self._bell.rang.emit(0)
+
+    def _hold(self) -> None:
+        """Wait while the job is paused, and its window is there."""
+        while not self._resume.wait(HELD_FOR) and not self._worker.abort_requested:
+            pass
+
+    def _let_go(self) -> None:
+        """Hold no pictures any more: napari's window holds every worker, and with it the job."""
+        self._latest = self._preview = self._unsettled = None
+        self._unread.clear()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._awaited.get_nowait()
 
     def _read_losses(self) -> None:
         """Fetch the losses of the last steps all at once: that waits for a GPU, but not after a picture, which did."""
@@ -240,8 +259,8 @@ class Job:
 
     def _report(self, message: str, fraction: float) -> None:
         self._status = (message, fraction)
-        self._resume.wait()
-        if self._stop.is_set():
+        self._hold()
+        if self._stop.is_set() or self._worker.abort_requested:
             raise Stopped
 
     def _look(self) -> None:
@@ -341,8 +360,9 @@ class Job:
         """Stop, and tell nobody any more: the widget that asked is going away."""
         self._told = True
         self._callbacks = _NOBODY
-        self._unsettled = None
-        self._timer.stop()
+        self._let_go()
+        with contextlib.suppress(RuntimeError):  # it goes with its widget
+            self._timer.stop()
         self.stop()
 
 

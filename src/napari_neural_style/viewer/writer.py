@@ -63,7 +63,10 @@ def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
             f"{target.name} does not keep the settings of {meta.get('name')!r}: "
             "only a single 8-bit RGB picture saved as PNG, TIFF or JPEG can."
         )
-        return _write_as_without_us(path, data, meta)
+        try:
+            return _write_as_without_us(path, data, meta)
+        except TypeError as error:
+            raise OSError(f"{target.name} cannot hold all of {meta.get('name')!r}: save it as TIFF.") from error
     try:
         write_image(target, picture, made_by, pixels_per_cm=_pixels_per_cm(np.shape(full), meta))
     except ValueError as error:  # npe2 would take it to mean that nobody can write such a file
