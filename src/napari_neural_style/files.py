@@ -138,8 +138,7 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
     ome_zarr = is_ome_zarr(path)
     if path.suffix.lower() not in SUFFIXES and not ome_zarr:
         raise ValueError(f"{str(path)!r}: the name of an image must end in one of {', '.join((*SUFFIXES, OME_ZARR))}.")
-    target = path.resolve()  # of a link, what it leads to is replaced
-    check_folder_of(target)
+    target = check_folder_of(path)
     if (ome_zarr or keep_originals) and path.exists() and read_made_by(path) is None:
         raise ValueError(f"{str(path)!r} already exists and was not made by napari-neural-style: choose another name.")
     if (path.is_dir() and not ome_zarr) or not os.access(target.parent, os.W_OK):
@@ -147,12 +146,14 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
     return path
 
 
-def check_folder_of(path: Path) -> None:
-    """Raise a ValueError if a file's name is too long, or there is no folder that it would be written to."""
+def check_folder_of(path: Path) -> Path:
+    """Return the file that a path leads to; raise a ValueError if its name is too long, or it has no folder."""
+    path = path.resolve()  # of a link, what it leads to is replaced
     if len(os.fsencode(part_of(path).name)) > _LONGEST_NAME:
         raise ValueError(f"The name {path.name!r} is too long to be written: choose a shorter one.")
     if not path.parent.is_dir():
         raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name!r} to.")
+    return path
 
 
 def check_steps_folder(folder: Path, steps: int) -> Path:

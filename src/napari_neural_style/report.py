@@ -24,8 +24,7 @@ def check_report(path: Path) -> Path:
     ValueError
         If its name is too long, it is a folder, is in none, cannot be written, or is there and no report.
     """
-    target = path.resolve()  # of a link, what it leads to is replaced
-    check_folder_of(target)
+    target = check_folder_of(path)
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder: name a file for the report, such as report.json.")
     if path.suffix.lower() in SUFFIXES:

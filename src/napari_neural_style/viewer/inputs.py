@@ -233,15 +233,8 @@ class Inputs:
         """Return the image layers there are, the lowest first."""
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
-    def same_throughout(self, styles: list[StyleChoice] | None = None) -> bool:
-        """Tell whether the content is the only style, nothing setting one part of it apart from another.
-
-        Parameters
-        ----------
-        styles : list of StyleChoice, optional
-            Those that are meant, all that are chosen if not given.
-        """
-        styles = self.styles() if styles is None else styles
+    def same_throughout(self, styles: list[StyleChoice]) -> bool:
+        """Tell whether the content is the only one of styles, nothing setting one part of it apart from another."""
         if any(style.layer is not self.content.value or style.regions is not None for style in styles):
             return False
         more = self.__dict__.get("more")

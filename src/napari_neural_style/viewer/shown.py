@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,14 +51,25 @@ def look_of(layer: Image) -> dict[str, Any]:
 
 def shown_otherwise(sources: Mapping[str, Any], viewer: ViewerModel) -> list[str]:
     """Return the layers that are shown otherwise now than what is kept with a result tells, and how they were then."""
-    words = []
-    for kept, now in (("planes", _plane_of), ("looks", lambda layer, dims: look_of(layer))):
-        by_layer = sources.get(kept)
-        for name, then in by_layer.items() if isinstance(by_layer, Mapping) else ():
-            layer = open_layer(viewer.layers, name, Image)
-            if layer is not None and not (kept == "looks" and layer.rgb) and now(layer, viewer.dims) != then:
-                words.append(f"{name} ({_said(kept, then)})")
-    return words
+    planes = [
+        f"{layer.name} (plane {', '.join(map(str, then))})"
+        for layer, then in _open(sources.get("planes"), viewer)
+        if isinstance(then, list) and _plane_of(layer, viewer.dims) != then
+    ]
+    looks = [
+        f"{layer.name} ({_said(then)})"
+        for layer, then in _open(sources.get("looks"), viewer)
+        if isinstance(then, Mapping) and not layer.rgb and look_of(layer) != then
+    ]
+    return planes + looks
+
+
+def _open(by_layer: Any, viewer: ViewerModel) -> Iterator[tuple[Image, Any]]:
+    """Yield the layers that are open, and what is kept of them; it may be damaged."""
+    for name, then in by_layer.items() if isinstance(by_layer, Mapping) else ():
+        layer = open_layer(viewer.layers, name, Image)
+        if layer is not None:
+            yield layer, then
 
 
 def _plane_of(layer: Image, dims: Dims) -> list[int] | None:
@@ -68,9 +79,5 @@ def _plane_of(layer: Image, dims: Dims) -> list[int] | None:
         return None
 
 
-def _said(kept: str, then: Any) -> str:
-    if kept == "planes":
-        return f"plane {', '.join(map(str, then))}" if isinstance(then, list) else "another plane"
-    if not isinstance(then, Mapping) or not then:
-        return "grey, from black to white"
-    return ", ".join(f"{str(name).replace('_', ' ')} {value}" for name, value in then.items())
+def _said(look: Mapping[Any, Any]) -> str:
+    return ", ".join(f"{str(name).replace('_', ' ')} {value}" for name, value in look.items()) or "grey, as stored"

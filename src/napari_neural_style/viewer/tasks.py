@@ -74,23 +74,24 @@ class Task:
     steps_as: str = STEPS_AS[0]
 
 
-def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings) -> str:
-    """Return why the chosen layers cannot be run, or nothing."""
+def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only: StyleChoice | None = None) -> str:
+    """Return why the chosen layers cannot be run, with one style only if it is given, or nothing."""
+    styles = inputs.styles() if only is None else [only]
     if inputs.axes(settings) and "more" in inputs.__dict__ and inputs.more.start_from.value is not None:
         return "A stack cannot start from a picture: clear start from, or set planes to this plane."
-    used = [] if settings.mode == "content" else [style.layer for style in inputs.styles()]
+    used = [] if settings.mode == "content" else [style.layer for style in styles]
     needed = 1 if settings.mode == "texture" else len(used) + 1
     if settings.mode != "texture" and inputs.content.value is not None:
         used.append(inputs.content.value)
     transfer = settings.mode == "transfer"
-    same = transfer and not inputs.axes(settings) and inputs.same_throughout()
+    same = transfer and not inputs.axes(settings) and inputs.same_throughout(styles)
     if transfer and (len(used) < max(2, needed) or (same and len(inputs.images()) < 2)):
         return "Open two images first: one to repaint, one whose style it takes (try File › Open Sample)."
     if len(used) < max(1, needed):
         return "Open an image first (try File › Open Sample)."
     if same:
         return "Content and style are the same layer: choose another style."
-    if settings.mode != "content" and not any(style.weight for style in inputs.styles()):
+    if settings.mode != "content" and not any(style.weight for style in styles):
         return "No style counts: give at least one a weight above 0."
     try:
         for layer in used:

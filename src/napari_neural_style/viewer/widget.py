@@ -304,8 +304,7 @@ class StyleTransferWidget(Container):
 
     def _run_each(self) -> None:
         for style in self._inputs.styles():
-            itself = self._inputs.same_throughout([style]) and self._fields["mode"].value == "transfer"
-            if style.weight and not itself:
+            if not why_no_task(self._viewer, self._inputs, self.settings, style):
                 self._enqueue(style)
 
     def _enqueue(self, only: Any) -> None:

@@ -185,6 +185,11 @@ class Job:
         """Whether the job has been asked to end."""
         return self._stop.is_set()
 
+    @property
+    def _left(self) -> bool:
+        """Whether nobody waits for it any more: its dock was closed, or its window."""
+        return self._told or bool(self._worker.abort_requested)
+
     def _run(self) -> None:
         assert self._work is not None
         try:
@@ -206,7 +211,7 @@ class Job:
                         self._preview = step if step.image is not None else self._preview
                         self._latest = step
                     self._hold()
-                    if self._told or self._worker.abort_requested:
+                    if self._left:
                         steps.throw(Stopped())  # nothing is written of it: nobody could go on with it
                     if self._stop.is_set():
                         # What is kept is the very step that the run can be gone on with from.
@@ -221,14 +226,14 @@ class Job:
             self._error = _sentence(error)
         finally:
             self._work = None
-            if self._told:
+            if self._left:
                 self._let_go()
             self._finished.set()
             self._bell.rang.emit(0)
 
     def _hold(self) -> None:
         """Wait while the job is paused, and its window is there."""
-        while not self._resume.wait(HELD_FOR) and not self._worker.abort_requested:
+        while not self._resume.wait(HELD_FOR) and not self._left:
             pass
 
     def _let_go(self) -> None:
@@ -260,7 +265,7 @@ class Job:
     def _report(self, message: str, fraction: float) -> None:
         self._status = (message, fraction)
         self._hold()
-        if self._stop.is_set() or self._worker.abort_requested:
+        if self._stop.is_set() or self._left:
             raise Stopped
 
     def _look(self) -> None:
