@@ -157,8 +157,12 @@ def whole_run(preset: str) -> None:
         print(first, time.perf_counter() - started)
 
 
-AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
-"""What keeps PyTorch's libraries from using more, as on many laptops; bfloat16 goes with it."""
+_LAPTOP = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+LIMITS = {
+    "AVX2 and 8-bit integers (VNNI)": {**_LAPTOP, "ONEDNN_MAX_CPU_ISA": "AVX2_VNNI"},
+    "AVX2 and float32": {**_LAPTOP, "ONEDNN_MAX_CPU_ISA": "AVX2"},
+}
+"""What keeps PyTorch's libraries from using more than laptops have, of the last years and older ones."""
 
 
 def measured(what: str, *arguments: object, limits: Mapping[str, str] | None = None) -> list[float]:
@@ -188,13 +192,15 @@ def import_seconds() -> float:
 
 
 def tables(size: int) -> str:
-    """Return the tables; bfloat16 is left out where a processor would only imitate it."""
+    """Return the tables; bfloat16 and int8 are left out where a processor would only imitate them."""
     from napari_neural_style.engine.devices import cpu_bfloat16
+    from napari_neural_style.engine.quantized import exact_and_fast
 
     (plain,) = measured("plain_step", size)
     lines = [f"{size} × {size} px | MB over idle | of plain | bytes a pixel", "--- | --- | --- | ---"]
     lines.append(f"plain autograd, float32, Adam | {plain:.0f} | 1 | {plain * 1e6 / size**2:.0f}")
-    for precision in ("float32", "bfloat16") if any(cpu_bfloat16()) else ("float32",):
+    had = {"float32": True, "bfloat16": any(cpu_bfloat16()), "int8": exact_and_fast()}
+    for precision in (name for name, there in had.items() if there):
         for optimizer in ("adam", "lbfgs"):
             (used,) = measured("our_steps", size, precision, optimizer)
             name = {"adam": "Adam", "lbfgs": "L-BFGS"}[optimizer]
@@ -210,9 +216,10 @@ def tables(size: int) -> str:
     for preset, (_, whole) in runs.items():
         lines.append(f"preset {preset}, learning included | {whole:.0f}")
     if platform.machine().lower() in ("x86_64", "amd64"):
-        for preset in runs:
-            _, whole = measured("whole_run", preset, limits=AVX2)
-            lines.append(f"preset {preset}, learning included, limited to AVX2 and float32 | {whole:.0f}")
+        for name, limits in LIMITS.items():
+            for preset in runs:
+                _, whole = measured("whole_run", preset, limits=limits)
+                lines.append(f"preset {preset}, learning included, limited to {name} | {whole:.0f}")
     return "\n".join(f"| {line} |" if line else "" for line in lines)
 
 

@@ -30,6 +30,7 @@ from napari_neural_style.engine.images import normalize, resize, to_tensor
 from napari_neural_style.engine.objective import Objective, weights_of
 from napari_neural_style.engine.optimizers import make_optimizer
 from napari_neural_style.engine.preparation import Brush
+from napari_neural_style.engine.quantized import Filters
 from napari_neural_style.engine.vgg import POOLED_AFTER, Features, Trunk, layers_up_to
 from napari_neural_style.engine.weights import load_features
 from napari_neural_style.settings import LAYERS, STYLE_LAYERS
@@ -94,10 +95,22 @@ def features_of_the_pair() -> Features:
 
 
 def bare_convolutions(size: int, device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
-    """Return the convolutions of a step and no more: forward and the gradient at the input."""
+    """Return the convolutions of a step and no more: forward and the gradient at the input.
+
+    Those of int8 are the engine's own without what rounds for them, and in float32 those of colours.
+    """
+    integers: list[Callable[[], object]] = []
     cases, before, side = [], 3, size
     for name in layers_up_to(["conv5_1"]):
-        options = {"device": device, "dtype": dtype}
+        if dtype == torch.int8 and before > 3:
+            for kinds, count in ((before, LAYERS[name]), (LAYERS[name], before)):
+                filters = Filters(torch.rand(count, kinds, 3, 3), torch.rand(count), 0)
+                maps = torch.randint(0, 128, (1, kinds, side + 2, side + 2), dtype=torch.uint8)
+                maps = maps.contiguous(memory_format=torch.channels_last)
+                integers.append(functools.partial(filters.convolve, maps, 1.0))
+            before, side = LAYERS[name], side // 2 if name in POOLED_AFTER else side
+            continue
+        options = {"device": device, "dtype": torch.float32 if dtype == torch.int8 else dtype}
         x = torch.rand(1, before, side, side, **options).contiguous(memory_format=torch.channels_last)
         weight = torch.rand(LAYERS[name], before, 3, 3, **options).contiguous(memory_format=torch.channels_last)
         bias = torch.rand(LAYERS[name], **options)
@@ -109,6 +122,8 @@ def bare_convolutions(size: int, device: torch.device, dtype: torch.dtype) -> Ca
         for x, weight, bias, slope in cases:
             F.conv2d(x, weight, bias, padding=1)
             torch.ops.aten.convolution_backward(slope, x, weight, None, one, one, one, False, (0, 0), 1, mask)
+        for convolve in integers:
+            convolve()
 
     return recorded(run) if device.type == "cuda" else run
 

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+PRECISIONS = ("float32", "bfloat16", "int8")
 DEPTHS = ("conv1_1", "conv1_2", "conv2_1", "conv3_1", "conv4_2", "conv5_1")
 
 
@@ -101,7 +102,7 @@ def constants(options: argparse.Namespace) -> None:
 
     print("| deepest layer | values a pixel | precision | step | step in tiles | forward |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for precision in ("float32", "bfloat16"):
+    for precision in PRECISIONS:
         for deepest in DEPTHS:
             usual = {"size": options.sizes[0], "deepest": deepest, "precision": precision, "steps": 1}
             found = [
@@ -120,7 +121,7 @@ if __name__ == "__main__":
     parser.add_argument("--untiled", type=int, default=1024, help="the largest that is also done in one piece, px")
     parser.add_argument("--tile", type=int, default=1024)
     parser.add_argument("--deepest", choices=DEPTHS, default="conv3_1")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--constants", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)

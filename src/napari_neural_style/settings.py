@@ -203,9 +203,9 @@ class StyleSettings:
     )
     precision: str = _setting(
         "auto",
-        "Arithmetic of the convolutions: auto is bfloat16 where the hardware has it, else float32. Gram "
-        "matrices and losses are always float32.",
-        choices=("auto", "float32", "bfloat16"),
+        "Arithmetic of the convolutions: auto is the fastest that the hardware has: bfloat16, int8 (on CPUs), or "
+        "float32. Gram matrices and losses are always float32.",
+        choices=("auto", "float32", "bfloat16", "int8"),
         relief=True,
     )
     tile: int | str = _setting(

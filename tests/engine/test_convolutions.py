@@ -114,7 +114,7 @@ def test_transforms_as_products_are_those_as_sums():
 @pytest.mark.skipif(not Arranged.available, reason="this PyTorch was built without oneDNN")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_arranged_filters_convolve_maps_of_any_shape_as_others_do(dtype):
-    if dtype == torch.bfloat16 and resolve_precision("auto", CPU) != dtype:
+    if dtype == torch.bfloat16 and not any(devices.cpu_bfloat16()):
         pytest.skip("oneDNN does not multiply bfloat16 on this processor")
     generator = torch.Generator().manual_seed(3)
 
@@ -154,20 +154,22 @@ def test_maps_larger_than_a_strip_have_no_seams():
 
 
 @pytest.mark.parametrize(
-    ("vector", "matrix", "capability", "float32", "bfloat16"),
+    ("vector", "matrix", "intel", "capability", "float32", "bfloat16"),
     [
-        (False, False, "AVX2", 128, None),
-        (True, False, "AVX512", 256, 128),
-        (True, True, "AVX512", 256, None),
-        (False, False, "AVX512", 256, None),
-        (False, False, "DEFAULT", None, None),
+        (False, False, True, "AVX2", 128, None),
+        (True, False, False, "AVX512", 256, 128),
+        (True, False, True, "AVX512", 128, 128),
+        (True, True, True, "AVX512", 256, None),
+        (False, False, True, "AVX512", 128, None),
+        (False, False, False, "DEFAULT", None, None),
     ],
 )
-def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, capability, float32, bfloat16):
+def test_the_way_to_convolve_suits_the_processor(monkeypatch, vector, matrix, intel, capability, float32, bfloat16):
     """The last two are from how many channels minimal filtering is chosen."""
     monkeypatch.setattr(Arranged, "available", True)
     for module in (convolutions, devices):
         monkeypatch.setattr(module, "cpu_bfloat16", lambda: (vector, matrix))
+        monkeypatch.setattr(module, "made_by_intel", lambda: intel)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     for dtype, fewest in ((torch.float32, float32), (torch.bfloat16, bfloat16)):
         in_matrix_units = matrix and dtype == torch.bfloat16
@@ -202,4 +204,34 @@ def test_who_made_the_processor(monkeypatch, tmp_path, system, named, file, expe
 def test_without_onednns_bfloat16_it_is_float32(monkeypatch, operators):
     """Where PyTorch comes without oneDNN, or ONEDNN_MAX_CPU_ISA holds that to AVX2."""
     monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**operators))
+    monkeypatch.setattr(devices, "exact_and_fast", lambda: False)
     assert resolve_precision("auto", CPU) == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("vector", "matrix", "intel", "integers", "expected"),
+    [
+        (True, True, True, True, torch.bfloat16),
+        (True, False, False, True, torch.bfloat16),
+        (True, False, True, True, torch.int8),
+        (True, False, True, False, torch.float32),
+        (False, False, False, True, torch.int8),
+        (False, False, True, False, torch.float32),
+    ],
+)
+def test_the_arithmetic_suits_the_processor(monkeypatch, vector, matrix, intel, integers, expected):
+    monkeypatch.setattr(devices, "cpu_bfloat16", lambda: (vector, matrix))
+    monkeypatch.setattr(devices, "made_by_intel", lambda: intel)
+    monkeypatch.setattr(devices, "exact_and_fast", lambda: integers)
+    assert resolve_precision("auto", CPU) == expected
+    for name in ("float32", "bfloat16"):
+        assert resolve_precision(name, CPU) == getattr(torch, name)
+
+
+@pytest.mark.parametrize(
+    ("device", "words"), [("cpu", "do not multiply 8-bit"), ("cuda:0", "on cuda:0: it is for CPUs")]
+)
+def test_where_there_are_no_products_of_integers_a_sentence_says_so(monkeypatch, device, words):
+    monkeypatch.setattr(devices, "exact_and_fast", lambda: False)
+    with pytest.raises(ValueError, match=f"{words}.*Choose auto, bfloat16 or float32"):
+        resolve_precision("int8", torch.device(device))

@@ -16,11 +16,14 @@ from napari_neural_style.engine.color import luminance
 from napari_neural_style.engine.images import denormalize, normalize, resize, to_array, to_rgb, to_tensor
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.preparation import Brush
+from napari_neural_style.engine.quantized import exact_and_fast
 from napari_neural_style.engine.resolving import resolved
 from napari_neural_style.engine.self_taught import learn
 from napari_neural_style.engine.transfer import features_for
 from napari_neural_style.engine.vgg import Trunk
-from napari_neural_style.settings import LAYERS
+from napari_neural_style.settings import LAYERS, STYLE_LAYERS
+
+INT8 = pytest.param({"precision": "int8"}, marks=pytest.mark.skipif(not exact_and_fast(), reason="no products of int8"))
 
 
 def replace(settings: StyleSettings, **changes) -> StyleSettings:
@@ -113,9 +116,9 @@ def test_the_loss_falls(pair, quick, optimizer, pooling):
     assert steps[-1].losses.total < steps[1].losses.total / 1.5
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_same_seed_same_picture_bit_for_bit(pair, quick, precision):
-    settings = replace(quick, precision=precision, initial="noise")
+@pytest.mark.parametrize("arithmetic", [{}, {"precision": "bfloat16"}, INT8], ids=str)
+def test_same_seed_same_picture_bit_for_bit(pair, quick, arithmetic):
+    settings = replace(quick, initial="noise", **arithmetic)
     one, two = (last(stylize(*pair, settings)) for _ in range(2))
     np.testing.assert_array_equal(one.image, two.image)
     assert one.fingerprint == two.fingerprint
@@ -123,19 +126,31 @@ def test_same_seed_same_picture_bit_for_bit(pair, quick, precision):
     assert not np.array_equal(one.image, other.image)
 
 
-def test_bfloat16_gives_about_the_float32_picture(pair, quick):
-    pictures = [last(stylize(*pair, replace(quick, precision=p, steps=20))).image for p in ("float32", "bfloat16")]
+@pytest.mark.parametrize("faster", [{"precision": "bfloat16"}, INT8], ids=str)
+def test_rounded_products_give_about_the_float32_picture(pair, quick, faster):
+    pictures = [last(stylize(*pair, replace(quick, steps=20, **changes))).image for changes in ({}, faster)]
     assert np.abs(pictures[0] - pictures[1]).mean() < 0.02
 
 
-@pytest.mark.parametrize("faster", [{"precision": "bfloat16"}, {"scales": 2}])
-def test_faster_ways_reach_the_same_loss(pair, quick, faster):
-    """Judged in float32 at full size, they end at most 2 % above."""
-    plain = replace(quick, size=64, steps=200, color="free", min_structure=0.0)
+@pytest.mark.parametrize("optimizer", [{}, {"optimizer": "adam", "learning_rate": 0.05}], ids=["lbfgs", "adam"])
+@pytest.mark.parametrize("faster", [{"precision": "bfloat16"}, INT8, {"scales": 2}], ids=str)
+def test_faster_ways_reach_the_same_loss(pair, quick, optimizer, faster):
+    check_that_it_reaches_the_same_loss(pair, replace(quick, steps=200, **optimizer), faster)
+
+
+@pytest.mark.parametrize("faster", [{"precision": "bfloat16"}, INT8], ids=str)
+def test_products_rounded_in_all_layers_reach_the_same_loss(pair, quick, deep_features, faster):
+    layers = {"content_layers": {"conv4_2": 1.0}, "style_layers": dict.fromkeys(STYLE_LAYERS, 1.0)}
+    check_that_it_reaches_the_same_loss(pair, replace(quick, steps=80, **layers), faster, deep_features)
+
+
+def check_that_it_reaches_the_same_loss(pair, settings, faster, features=None):
+    """Judged in float32 at full size, it ends at most 2 % above."""
+    plain = replace(settings, size=64, color="free", min_structure=0.0)
 
     def loss_after(settings):
-        image = last(stylize(*pair, settings)).image
-        return last(stylize(*pair, replace(plain, steps=1), initial=image)).losses.total
+        image = last(stylize(*pair, settings, features=features)).image
+        return last(stylize(*pair, replace(plain, steps=1), initial=image, features=features)).losses.total
 
     assert loss_after(replace(plain, **faster)) < 1.02 * loss_after(plain)
 
@@ -302,7 +317,7 @@ def test_style_scale_changes_the_brush(pair, quick):
 def test_resolved_says_what_auto_became(pair):
     settings = resolved(StyleSettings())
     assert settings.device in ("cpu", "mps") or settings.device.startswith("cuda")
-    assert settings.precision in ("float32", "bfloat16")
+    assert settings.precision in ("float32", "bfloat16", "int8")
     assert settings.features == "self-taught"
     assert list(settings.content_layers) == ["conv3_1"]
     assert list(settings.style_layers) == ["conv1_1", "conv2_1", "conv3_1"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.devices import cpu_bfloat16, layout_of
+from napari_neural_style.engine.devices import cpu_bfloat16, layout_of, made_by_intel
 from napari_neural_style.engine.direct import Arranged, Convolution, Direct, FromColors
+from napari_neural_style.engine.quantized import Quantized
 from napari_neural_style.engine.winograd import Winograd
 
 _COLORS = 4  # channels of maps that a convolution's way back has too few of to be fast
@@ -24,8 +25,11 @@ def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch
     device : torch.device
         Where to compute.
     dtype : torch.dtype
-        Arithmetic of the products.
+        Arithmetic of the products; with int8 those of colours, which have a sign, are float32.
     """
+    if dtype == torch.int8 and weight.shape[1] > _COLORS:
+        return Quantized(weight, bias)
+    dtype = torch.float32 if dtype == torch.int8 else dtype
     if winograd_pays(weight, device, dtype):
         return Winograd(weight.to(device), bias.to(device, dtype), dtype)
     kind = Direct
@@ -40,15 +44,15 @@ def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> b
     """Tell whether minimal filtering is faster than a direct convolution, as measured with AVX2, AVX-512 and AMX.
 
     It is not with few channels, whose transforms cost more than the products saved, nor in matrix units, whose products
-    cost next to nothing. It takes more channels where AVX-512 makes direct convolutions of float32 cheap. A GPU's
-    library chooses by itself.
+    cost next to nothing. It takes more channels where AVX-512 makes direct convolutions of float32 cheap: on Intel's
+    processors that is so beside matrix units. A GPU's library chooses by itself.
     """
     capability = torch.backends.cpu.get_cpu_capability()
     if device.type != "cpu" or not capability.startswith("AVX") or _in_matrix_units(dtype):
         return False
     if dtype == torch.bfloat16 and not any(cpu_bfloat16()):
         return False
-    cheap = dtype == torch.float32 and capability != "AVX2"
+    cheap = dtype == torch.float32 and capability != "AVX2" and (cpu_bfloat16()[1] or not made_by_intel())
     return min(weight.shape[:2]) >= (256 if cheap else 128)
 
 

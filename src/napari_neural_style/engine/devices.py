@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from napari_neural_style.engine.quantized import exact_and_fast
+
 
 def available_devices() -> dict[str, str]:
     """Return every device that could be named, with an empty string or the reason why it cannot be used."""
@@ -55,10 +57,22 @@ def layout_of(device: torch.device) -> torch.memory_format:
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """Return the arithmetic of the convolutions that a setting means on a device."""
+    """Return the arithmetic of the convolutions that a setting means on a device.
+
+    Raises
+    ------
+    ValueError
+        If it is ``"int8"`` and convolutions of 8-bit integers are not to be had there.
+    """
+    integers = device.type == "cpu" and exact_and_fast()
+    if precision == "int8" and not integers:
+        where = (
+            "this processor and PyTorch do not multiply 8-bit integers" if device.type == "cpu" else "it is for CPUs"
+        )
+        raise ValueError(f"Precision int8 cannot be used on {device}: {where}. Choose auto, bfloat16 or float32.")
     if precision == "auto":
-        return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+        precision = "bfloat16" if _fast_bfloat16(device) else "int8" if integers else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}[precision]
 
 
 def cpu_bfloat16() -> tuple[bool, bool]:
@@ -93,4 +107,6 @@ def made_by_intel() -> bool:
 def _fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and any(cpu_bfloat16())
+    vector, matrix = cpu_bfloat16()
+    # In the vector units of Intel's processors bfloat16 has half the rate of float32, of AMD's twice.
+    return device.type == "cpu" and (matrix or (vector and not made_by_intel()))

@@ -27,6 +27,10 @@ class Convolution(ABC):
         """Return the convolution where it is above 0, and 0 elsewhere."""
         return rectify(self(maps, padding))
 
+    def rectified_mirrored(self, maps: Tensor) -> Tensor:
+        """Return the same of maps that are mirrored by one pixel all around instead of padded with zeros."""
+        return self.rectified(F.pad(maps, (1, 1, 1, 1), mode="reflect"), 0)
+
     @abstractmethod
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return the gradient at those maps, (B, C, H, W), of one at what a call returned."""

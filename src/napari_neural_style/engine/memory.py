@@ -15,9 +15,9 @@ from napari_neural_style.engine.vgg import layers_up_to, pools_before
 from napari_neural_style.settings import LAYERS, SETTINGS, StyleSettings
 
 # Measured by benchmarks/tiling.py --constants, rounded up.
-STEP = {"float32": (1310, 0.45), "bfloat16": (1150, 0.1)}
+STEP = {"float32": (1310, 0.45), "bfloat16": (1150, 0.1), "int8": (1360, 0.1)}
 """Bytes that a step takes for every pixel, and for every activation of the layers up to the deepest, by precision."""
-FORWARD = {"float32": 880, "bfloat16": 490}
+FORWARD = {"float32": 880, "bfloat16": 490, "int8": 770}
 """Bytes for every pixel that a pass without gradient takes: most are conv1_2's, so that depth does not matter."""
 PICTURES = 6
 """Images at the working size that a run holds besides the optimiser's: prepared ones, the optimised one, the one to go
@@ -56,7 +56,7 @@ def step_bytes(pixels: int, layers: Iterable[str], precision: str) -> int:
     layers : iterable of str
         The layers in use.
     precision : str
-        ``"float32"`` or ``"bfloat16"``.
+        ``"float32"``, ``"bfloat16"`` or ``"int8"``.
     """
     fixed, value = STEP[precision]
     return int(pixels * (fixed + value * values_per_pixel(layers)))

@@ -140,7 +140,7 @@ class Trunk:
     device : torch.device
         Where to compute.
     dtype : torch.dtype
-        Arithmetic of the convolutions.
+        Arithmetic of the convolutions; maps are of this dtype as well, or float32 with int8.
 
     References
     ----------
@@ -159,7 +159,7 @@ class Trunk:
         self.layers = frozenset(layers)
         self.pooling = pooling
         self.device = torch.device(device)
-        self.dtype = dtype
+        self.dtype = torch.float32 if dtype == torch.int8 else dtype
         self._reflect = features.border == "reflect"
         self._border = None
         if not isinstance(features.border, str) and any(features.border):
@@ -249,8 +249,7 @@ class Trunk:
         x = x.to(self.dtype, memory_format=layout_of(self.device))
         last = next(reversed(self._convolutions))
         for name, convolve in self._convolutions.items():
-            padded, padding = (F.pad(x, (1, 1, 1, 1), mode="reflect"), 0) if self._reflect else (x, 1)
-            x = activations = convolve.rectified(padded, padding)
+            x = activations = convolve.rectified_mirrored(x) if self._reflect else convolve.rectified(x, 1)
             maxima = None
             if name in POOLED_AFTER and name != last:
                 if self.pooling == "max":
