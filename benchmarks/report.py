@@ -47,7 +47,9 @@ def machine(gpu: bool) -> str:
     import torch
 
     import napari_neural_style
+    from napari_neural_style.engine.devices import resolve_precision
 
+    auto = str(resolve_precision("auto", torch.device("cuda" if gpu else "cpu"))).removeprefix("torch.")
     found = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -56,8 +58,8 @@ def machine(gpu: bool) -> str:
     beside = f"; {torch.cuda.get_device_name()}" if gpu else "; no GPU used"
     return (
         f"{found}, {os.cpu_count()} cores{beside}. {platform.system()}, Python {platform.python_version()}, torch "
-        f"{torch.__version__}, napari-neural-style {napari_neural_style.__version__}, {dt.date.today()}. Other "
-        "machines and other loads give other seconds; ratios are within one run."
+        f"{torch.__version__}, napari-neural-style {napari_neural_style.__version__}, {dt.date.today()}. Precision "
+        f"auto is {auto} here. Other machines and other loads give other seconds; ratios are within one run."
     )
 
 
