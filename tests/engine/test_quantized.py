@@ -71,9 +71,11 @@ def test_what_is_not_finite_stays_so(wrong):
     assert convolve.back(-maps, 1).isnan().all()
 
 
-def test_of_nothing_but_zeros_the_bias_is_left():
-    convolve = Quantized(torch.zeros(8, 8, 3, 3), torch.arange(8.0))
+@pytest.mark.parametrize("least", [0.0, 1e-40])
+def test_of_next_to_nothing_the_bias_is_left(least):
+    convolve = Quantized(torch.full((8, 8, 3, 3), least), torch.arange(8.0))
     maps = torch.zeros(1, 8, 4, 4)
+    maps[..., 1] = least
     torch.testing.assert_close(convolve(maps, 1), torch.arange(8.0).view(1, 8, 1, 1).expand(1, 8, 4, 4))
     assert not convolve.back(maps, 1).any()
 

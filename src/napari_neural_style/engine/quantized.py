@@ -14,6 +14,7 @@ from napari_neural_style.engine.direct import Convolution, strips
 _AT_ONCE = 2**18  # numbers that are rounded at once: what becomes of them stays in a processor's cache
 _MOST = 127  # the largest integer that filters and gradients are rounded to, either way
 _ZERO = 128  # what stands for 0 in a gradient, since oneDNN takes maps without a sign
+_LEAST = 1e-35  # the reciprocal of a smaller value's unit is not finite
 _ONE, _NONE = (1, 1), (0, 0)
 _onednn: Any = torch.ops.onednn
 
@@ -73,7 +74,7 @@ class Filters:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, zero: int) -> None:
         self._units = weight.abs().amax((1, 2, 3)) / _MOST
-        self._units[self._units == 0] = 1
+        self._units[self._units < _LEAST] = 1
         rounded = (weight / self._units.view(-1, 1, 1, 1)).round_().to(torch.int8)
         self._zeros = torch.zeros(len(rounded), dtype=torch.int64)
         self._bias, self._zero = bias, zero
@@ -105,7 +106,8 @@ def exact_and_fast() -> bool:
 
 
 def _unit(largest: float, most: int) -> float:
-    return largest / most if largest else 1.0
+    """Return the unit of which the largest value has so many; not a number for one that is not finite."""
+    return 1.0 if largest < _LEAST else largest / most
 
 
 def _rounded(values: Tensor, unit: float, zero: int, border: int) -> Tensor:
