@@ -194,12 +194,12 @@ def import_seconds() -> float:
 def tables(size: int) -> str:
     """Return the tables; bfloat16 and int8 are left out where a processor would only imitate them."""
     from napari_neural_style.engine.devices import cpu_bfloat16
-    from napari_neural_style.engine.quantized import exact_and_fast
+    from napari_neural_style.engine.quantized import has_int8_products
 
     (plain,) = measured("plain_step", size)
     lines = [f"{size} × {size} px | MB over idle | of plain | bytes a pixel", "--- | --- | --- | ---"]
     lines.append(f"plain autograd, float32, Adam | {plain:.0f} | 1 | {plain * 1e6 / size**2:.0f}")
-    had = {"float32": True, "bfloat16": any(cpu_bfloat16()), "int8": exact_and_fast()}
+    had = {"float32": True, "bfloat16": any(cpu_bfloat16()), "int8": has_int8_products()}
     for precision in (name for name, there in had.items() if there):
         for optimizer in ("adam", "lbfgs"):
             (used,) = measured("our_steps", size, precision, optimizer)

@@ -204,7 +204,7 @@ def test_who_made_the_processor(monkeypatch, tmp_path, system, named, file, expe
 def test_without_onednns_bfloat16_it_is_float32(monkeypatch, operators):
     """Where PyTorch comes without oneDNN, or ONEDNN_MAX_CPU_ISA holds that to AVX2."""
     monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**operators))
-    monkeypatch.setattr(devices, "exact_and_fast", lambda: False)
+    monkeypatch.setattr(devices, "has_int8_products", lambda: False)
     assert resolve_precision("auto", CPU) == torch.float32
 
 
@@ -222,7 +222,7 @@ def test_without_onednns_bfloat16_it_is_float32(monkeypatch, operators):
 def test_the_arithmetic_suits_the_processor(monkeypatch, vector, matrix, intel, integers, expected):
     monkeypatch.setattr(devices, "cpu_bfloat16", lambda: (vector, matrix))
     monkeypatch.setattr(devices, "made_by_intel", lambda: intel)
-    monkeypatch.setattr(devices, "exact_and_fast", lambda: integers)
+    monkeypatch.setattr(devices, "has_int8_products", lambda: integers)
     assert resolve_precision("auto", CPU) == expected
     for name in ("float32", "bfloat16"):
         assert resolve_precision(name, CPU) == getattr(torch, name)
@@ -232,6 +232,6 @@ def test_the_arithmetic_suits_the_processor(monkeypatch, vector, matrix, intel, 
     ("device", "words"), [("cpu", "do not multiply 8-bit"), ("cuda:0", "on cuda:0: it is for CPUs")]
 )
 def test_where_there_are_no_products_of_integers_a_sentence_says_so(monkeypatch, device, words):
-    monkeypatch.setattr(devices, "exact_and_fast", lambda: False)
+    monkeypatch.setattr(devices, "has_int8_products", lambda: False)
     with pytest.raises(ValueError, match=f"{words}.*Choose auto, bfloat16 or float32"):
         resolve_precision("int8", torch.device(device))

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_neural_style.engine import quantized
-from napari_neural_style.engine.quantized import Quantized, exact_and_fast
+from napari_neural_style.engine.quantized import Quantized, has_int8_products
 
 pytestmark = pytest.mark.skipif(
-    not exact_and_fast(), reason="this processor and PyTorch do not multiply 8-bit integers"
+    not has_int8_products(), reason="this processor and PyTorch do not multiply 8-bit integers"
 )
 
 
@@ -81,7 +81,7 @@ def test_of_next_to_nothing_the_bias_is_left(least):
 
 
 def test_a_processor_without_products_of_integers_is_told_by_their_sums():
-    program = "from napari_neural_style.engine.quantized import exact_and_fast; print(exact_and_fast())"
+    program = "from napari_neural_style.engine.quantized import has_int8_products; print(has_int8_products())"
     limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=limited)
     assert done.stdout.strip() == "False"
@@ -89,4 +89,4 @@ def test_a_processor_without_products_of_integers_is_told_by_their_sums():
 
 def test_without_the_operator_there_are_none(monkeypatch):
     monkeypatch.setattr(quantized, "_onednn", SimpleNamespace())
-    assert not exact_and_fast.__wrapped__()
+    assert not has_int8_products.__wrapped__()

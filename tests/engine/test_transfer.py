@@ -16,14 +16,16 @@ from napari_neural_style.engine.color import luminance
 from napari_neural_style.engine.images import denormalize, normalize, resize, to_array, to_rgb, to_tensor
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.preparation import Brush
-from napari_neural_style.engine.quantized import exact_and_fast
+from napari_neural_style.engine.quantized import has_int8_products
 from napari_neural_style.engine.resolving import resolved
 from napari_neural_style.engine.self_taught import learn
 from napari_neural_style.engine.transfer import features_for
 from napari_neural_style.engine.vgg import Trunk
 from napari_neural_style.settings import LAYERS, STYLE_LAYERS
 
-INT8 = pytest.param({"precision": "int8"}, marks=pytest.mark.skipif(not exact_and_fast(), reason="no products of int8"))
+INT8 = pytest.param(
+    {"precision": "int8"}, marks=pytest.mark.skipif(not has_int8_products(), reason="no products of int8")
+)
 
 
 def replace(settings: StyleSettings, **changes) -> StyleSettings:

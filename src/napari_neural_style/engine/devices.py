@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from napari_neural_style.engine.quantized import exact_and_fast
+from napari_neural_style.engine.quantized import has_int8_products
 
 
 def available_devices() -> dict[str, str]:
@@ -64,7 +64,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     ValueError
         If it is ``"int8"`` and convolutions of 8-bit integers are not to be had there.
     """
-    integers = device.type == "cpu" and exact_and_fast()
+    integers = device.type == "cpu" and has_int8_products()
     if precision == "int8" and not integers:
         where = (
             "this processor and PyTorch do not multiply 8-bit integers" if device.type == "cpu" else "it is for CPUs"

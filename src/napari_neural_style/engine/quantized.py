@@ -89,7 +89,7 @@ class Filters:
 
 
 @functools.cache
-def exact_and_fast() -> bool:
+def has_int8_products() -> bool:
     """Tell whether the processor multiplies 8-bit integers and sums the products at once: four times float32's rate.
 
     Where it does not (Intel's and AMD's without VNNI), oneDNN sums pairs of products in 16 bits, which the largest
