@@ -103,8 +103,8 @@ def bare_convolutions(size: int, device: torch.device, dtype: torch.dtype) -> Ca
     cases, before, side = [], 3, size
     for name in layers_up_to(["conv5_1"]):
         if dtype == torch.int8 and before > 3:
-            for kinds, count in ((before, LAYERS[name]), (LAYERS[name], before)):
-                filters = Filters(torch.rand(count, kinds, 3, 3), torch.rand(count), 0)
+            for kinds, count, bias, zero in ((before, LAYERS[name], True, 0), (LAYERS[name], before, False, 128)):
+                filters = Filters(torch.rand(count, kinds, 3, 3), torch.rand(count) if bias else None, zero)
                 maps = torch.randint(0, 128, (1, kinds, side + 2, side + 2), dtype=torch.uint8)
                 maps = maps.contiguous(memory_format=torch.channels_last)
                 integers.append(functools.partial(filters.convolve, maps, 1.0))

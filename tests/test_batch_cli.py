@@ -19,6 +19,7 @@ from PIL import Image
 from napari_neural_style import StyleSettings
 from napari_neural_style.batch import Batch
 from napari_neural_style.cli import main
+from napari_neural_style.engine import devices
 from napari_neural_style.files import read_image, read_made_by
 from napari_neural_style.ledger import NAME
 from napari_neural_style.workers import Here
@@ -217,6 +218,13 @@ def test_bad_input_gets_one_sentence_and_status_2(files, capsys, arguments, word
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
+    assert not (files / "new").exists()
+
+
+def test_a_precision_that_is_not_there_is_told_before_anything_is_made(files, capsys, monkeypatch):
+    monkeypatch.setattr(devices, "has_int8_products", lambda: False)
+    assert main(["batch", "a.png", "--style", "oil.png", "-o", "new", *QUICK, "--precision", "int8"]) == 2
+    assert "Precision int8 cannot be used on cpu" in capsys.readouterr().err
     assert not (files / "new").exists()
 
 

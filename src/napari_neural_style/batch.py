@@ -124,7 +124,7 @@ class Batch:
         if settings.mode == "texture":
             raise ValueError("A texture is made from the style alone: mode texture has no use for a batch.")
         # Which features they are is settled here; device and precision where the work is done.
-        known = resolved(dataclasses.replace(settings, device="cpu"))
+        known = resolved(dataclasses.replace(settings, device="cpu", precision="auto"))
         interval = SETTINGS["preview_interval"].high
         self.settings = dataclasses.replace(
             known, device=settings.device, precision=settings.precision, preview_interval=interval

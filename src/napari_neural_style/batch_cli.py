@@ -58,7 +58,7 @@ def _batch(options: argparse.Namespace) -> int:
 
     from napari_neural_style.batch import Batch
     from napari_neural_style.contents import find
-    from napari_neural_style.engine.devices import resolve_device
+    from napari_neural_style.engine.devices import resolve_device, resolve_precision
     from napari_neural_style.files import first_there
     from napari_neural_style.ledger import alone_in
 
@@ -67,7 +67,7 @@ def _batch(options: argparse.Namespace) -> int:
     contents = find(options.contents)
     batch = Batch(find(options.style), settings, options.chain)
     if options.scheduler is None:
-        resolve_device(settings.device)
+        resolve_precision(settings.precision, resolve_device(settings.device))
     there = first_there(folder)
     if not there.is_dir():
         raise ValueError(f"{str(there)!r} is a file; give a folder with -o.")

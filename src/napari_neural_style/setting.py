@@ -178,7 +178,7 @@ def _checked_changes(value: Any, settings: Mapping[str, Setting], layers: Collec
         for name in turned:
             if name not in live:
                 raise ValueError(f"changes: {brief(name)} cannot change during a run; these can: {', '.join(live)}.")
-            if name in ("tile", "precision") and turned[name] in ("auto", "bfloat16", "int8"):
+            if (name == "tile" and turned[name] == "auto") or (name == "precision" and turned[name] != "float32"):
                 raise ValueError(f"changes: {name} cannot change to {turned[name]} during a run.")
         if turned:
             found[int(number)] = Fixed((name, checked(name, new, settings, layers)) for name, new in turned.items())

@@ -203,15 +203,15 @@ class StyleSettings:
     )
     precision: str = _setting(
         "auto",
-        "Arithmetic of the convolutions: auto is the fastest that the hardware has: bfloat16, int8 (on CPUs), or "
-        "float32. Gram matrices and losses are always float32.",
+        "Arithmetic of the convolutions: auto is bfloat16 where that is fast, else int8 on CPUs that multiply 8-bit "
+        "integers (VNNI), else float32. Gram matrices and losses are always float32.",
         choices=("auto", "float32", "bfloat16", "int8"),
         relief=True,
     )
     tile: int | str = _setting(
         "auto",
         "Side of the tiles in which pictures too large for memory are processed, a multiple of 16; the result is the "
-        "same. auto uses tiles only if the whole picture does not fit, 0 never does.",
+        "same up to the precision's rounding. auto uses tiles only if the whole picture does not fit, 0 never does.",
         high=16384,
         unit="px",
         relief=True,

@@ -228,6 +228,13 @@ def test_the_arithmetic_suits_the_processor(monkeypatch, vector, matrix, intel, 
         assert resolve_precision(name, CPU) == getattr(torch, name)
 
 
+def test_colors_are_not_rounded_to_integers(monkeypatch):
+    monkeypatch.setattr(convolutions, "Quantized", lambda *filters: filters)
+    weight, bias = torch.zeros(64, 64, 3, 3), torch.zeros(64)
+    assert convolution(weight, bias, CPU, torch.int8) == (weight, bias)
+    assert isinstance(convolution(weight[:, :3], bias, CPU, torch.int8), FromColors)
+
+
 @pytest.mark.parametrize(
     ("device", "words"), [("cpu", "do not multiply 8-bit"), ("cuda:0", "on cuda:0: it is for CPUs")]
 )

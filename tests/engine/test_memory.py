@@ -34,6 +34,7 @@ def test_more_takes_more():
         assert step_bytes(1000, [less], "float32") < step_bytes(1000, [more], "float32")
     assert step_bytes(1000, ["conv3_1"], "float32") < step_bytes(1100, ["conv3_1"], "float32")
     assert step_bytes(1000, ["conv3_1"], "bfloat16") < step_bytes(1000, ["conv3_1"], "float32")
+    assert step_bytes(1000, ["conv3_1"], "int8") < step_bytes(1000, ["conv3_1"], "float32")
     assert state_bytes(1000, "adam", 20) < state_bytes(1000, "lbfgs", 20) < state_bytes(1000, "lbfgs", 21)
 
 
@@ -47,7 +48,7 @@ def test_tiles_are_taken_when_the_whole_does_not_fit():
 
 @pytest.mark.parametrize("device", [CPU, CUDA])
 @pytest.mark.parametrize("layers", [["conv3_1"], ["conv5_1"]])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_tiles_are_the_largest_that_fit(device, layers, precision):
     sides = [tile(4000, free * GB, layers, device, precision=precision) for free in (4, 8, 16, 24)]
     assert sides == sorted(sides)

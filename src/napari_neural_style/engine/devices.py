@@ -69,7 +69,10 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
         where = (
             "this processor and PyTorch do not multiply 8-bit integers" if device.type == "cpu" else "it is for CPUs"
         )
-        raise ValueError(f"Precision int8 cannot be used on {device}: {where}. Choose auto, bfloat16 or float32.")
+        raise ValueError(
+            f"Precision int8 cannot be used on {device}: {where}. Choose auto, bfloat16 or float32; "
+            "a recorded picture then comes out a little different."
+        )
     if precision == "auto":
         precision = "bfloat16" if _fast_bfloat16(device) else "int8" if integers else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}[precision]

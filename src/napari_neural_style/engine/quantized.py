@@ -76,9 +76,9 @@ class Filters:
         self._units = weight.abs().amax((1, 2, 3)) / _MOST
         self._units[self._units < _LEAST] = 1
         rounded = (weight / self._units.view(-1, 1, 1, 1)).round_().to(torch.int8)
-        self._zeros = torch.zeros(len(rounded), dtype=torch.int64)
+        self._zeros = torch.zeros(len(rounded), dtype=torch.int64, device=weight.device)
         self._bias, self._zero = bias, zero
-        self._arranged = _onednn.qconv_prepack(rounded, self._units, 1.0, zero, _ONE, _NONE, _ONE, 1, None)
+        self._arranged = _onednn.qconv_prepack(rounded, self._units, 1.0, zero, _ONE, _NONE, _ONE, 1)
 
     def convolve(self, maps: Tensor, unit: float, then: str = "none") -> Tensor:
         """Return the convolution, float32, of maps (B, C, H, W) of integers that count units."""
@@ -99,8 +99,9 @@ def has_int8_products() -> bool:
         return False
     channels = 64
     try:
-        convolve = Quantized(torch.ones(channels, channels, 3, 3), torch.zeros(channels))
-        return bool((convolve(torch.ones(1, channels, 8, 8), 0) - 9 * channels).abs().max() < 1)
+        ones = torch.ones(channels, channels, 3, 3, device="cpu")
+        convolve = Quantized(ones, torch.zeros(channels, device="cpu"))
+        return bool((convolve(ones[:1], 0) - 9 * channels).abs().max() < 1)
     except (AttributeError, RuntimeError):  # an operator that this PyTorch lacks, or that takes something else
         return False
 
@@ -115,7 +116,7 @@ def _rounded(values: Tensor, unit: float, zero: int, border: int) -> Tensor:
     pixels = values.permute(0, 2, 3, 1)
     batch, height, width, channels = pixels.shape
     # To fill all takes less time than to fill the border: during many small operations threads fall asleep.
-    found = torch.full((batch, height + 2 * border, width + 2 * border, channels), zero, dtype=torch.uint8)
+    found = values.new_full((batch, height + 2 * border, width + 2 * border, channels), zero, dtype=torch.uint8)
     within = found[:, border : border + height, border : border + width]
     half = values.new_tensor(zero + 0.5)
     many = next(strips(pixels, _AT_ONCE // channels)).stop

@@ -232,7 +232,7 @@ def go_on(
     Raises
     ------
     ValueError
-        If the device or the features are not there any more, or the features are other ones.
+        If the device, the precision or the features are not there any more, or the features are other ones.
     """
     content, *styles = (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes))
     settings = with_tile(resolved(snapshot.settings, features), size_of(content), [size_of(style) for style in styles])
