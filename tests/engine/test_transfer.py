@@ -13,7 +13,6 @@ import plain
 from napari_neural_style import PRESETS, StyleSettings, stylize
 from napari_neural_style.engine import convolutions
 from napari_neural_style.engine.color import luminance
-from napari_neural_style.engine.devices import cpu_bfloat16
 from napari_neural_style.engine.images import denormalize, normalize, resize, to_array, to_rgb, to_tensor
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.preparation import Brush
@@ -26,11 +25,6 @@ from napari_neural_style.settings import LAYERS, STYLE_LAYERS
 
 INT8 = pytest.param(
     {"precision": "int8"}, marks=pytest.mark.skipif(not has_int8_products(), reason="no products of int8")
-)
-
-
-BFLOAT16 = pytest.param(
-    {"precision": "bfloat16"}, marks=pytest.mark.skipif(not any(cpu_bfloat16()), reason="bfloat16 is imitated: slow")
 )
 
 
@@ -143,24 +137,31 @@ def test_rounded_products_give_about_the_float32_picture(pair, quick, faster):
 @pytest.mark.parametrize("optimizer", [{}, {"optimizer": "adam", "learning_rate": 0.05}], ids=["lbfgs", "adam"])
 @pytest.mark.parametrize("faster", [{"precision": "bfloat16"}, INT8, {"scales": 2}], ids=str)
 def test_faster_ways_reach_the_same_loss(pair, quick, optimizer, faster):
-    check_that_it_reaches_the_same_loss(pair, replace(quick, steps=200, **optimizer), faster)
-
-
-@pytest.mark.parametrize("faster", [BFLOAT16, INT8], ids=str)
-def test_products_rounded_in_all_layers_reach_the_same_loss(pair, quick, deep_features, faster):
-    layers = {"content_layers": {"conv4_2": 1.0}, "style_layers": dict.fromkeys(STYLE_LAYERS, 1.0)}
-    check_that_it_reaches_the_same_loss(pair, replace(quick, steps=80, **layers), faster, deep_features)
-
-
-def check_that_it_reaches_the_same_loss(pair, settings, faster, features=None):
-    """Judged in float32 at full size, it ends at most 2 % above."""
-    plain = replace(settings, size=64, color="free", min_structure=0.0)
+    """Judged in float32 at full size, they end at most 2 % above."""
+    plain = replace(quick, size=64, steps=200, color="free", min_structure=0.0, **optimizer)
 
     def loss_after(settings):
-        image = last(stylize(*pair, settings, features=features)).image
-        return last(stylize(*pair, replace(plain, steps=1), initial=image, features=features)).losses.total
+        image = last(stylize(*pair, settings)).image
+        return last(stylize(*pair, replace(plain, steps=1), initial=image)).losses.total
 
     assert loss_after(replace(plain, **faster)) < 1.02 * loss_after(plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.int8, marks=INT8.marks)])
+def test_rounded_products_give_the_gradient_as_deep_as_conv5_1(pair, deep_features, dtype):
+    """What a run of all layers ends at is chance as well: of many minima some are 5 % higher, in any arithmetic."""
+    content, style = (resize(to_tensor(to_rgb(image)), (64, 64)) for image in pair)
+    layers = dict.fromkeys(STYLE_LAYERS, 1.0)
+    weights = Weights(1.0, 16.0, 0.0, {"conv4_2": 1.0}, layers, "relative")
+
+    def evaluated(dtype):
+        trunk = Trunk(deep_features, ["conv4_2", *layers], "average", dtype=dtype)
+        _, total, gradient = Objective(trunk, content, [Brush(style, 1.0)], weights)(normalize((content + style) / 2))
+        return float(total), gradient
+
+    (exact, exactly), (total, gradient) = evaluated(torch.float32), evaluated(dtype)
+    assert total == pytest.approx(exact, rel=0.01)
+    assert (gradient - exactly).norm() < 0.07 * exactly.norm()
 
 
 def deep(monkeypatch, quick, fast, **changes):
