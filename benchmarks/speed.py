@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from napari_neural_style import PRESETS, Step, StyleSettings, stylize
 from napari_neural_style.engine.allocator import kept_memory
+from napari_neural_style.engine.convolutions import dtype_of_maps
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
 from napari_neural_style.engine.graph import Recorded, fastest_convolutions
 from napari_neural_style.engine.images import normalize, resize, to_tensor
@@ -108,13 +109,12 @@ def bare_convolutions(size: int, device: torch.device, dtype: torch.dtype) -> Ca
                 maps = torch.randint(0, 128, (1, kinds, side + 2, side + 2), dtype=torch.uint8)
                 maps = maps.contiguous(memory_format=torch.channels_last)
                 integers.append(functools.partial(filters.convolve, maps, 1.0))
-            before, side = LAYERS[name], side // 2 if name in POOLED_AFTER else side
-            continue
-        options = {"device": device, "dtype": torch.float32 if dtype == torch.int8 else dtype}
-        x = torch.rand(1, before, side, side, **options).contiguous(memory_format=torch.channels_last)
-        weight = torch.rand(LAYERS[name], before, 3, 3, **options).contiguous(memory_format=torch.channels_last)
-        bias = torch.rand(LAYERS[name], **options)
-        cases.append((x, weight, bias, torch.rand_like(F.conv2d(x, weight, bias, padding=1))))
+        else:
+            options = {"device": device, "dtype": dtype_of_maps(dtype)}
+            x = torch.rand(1, before, side, side, **options).contiguous(memory_format=torch.channels_last)
+            weight = torch.rand(LAYERS[name], before, 3, 3, **options).contiguous(memory_format=torch.channels_last)
+            bias = torch.rand(LAYERS[name], **options)
+            cases.append((x, weight, bias, torch.rand_like(F.conv2d(x, weight, bias, padding=1))))
         before, side = LAYERS[name], side // 2 if name in POOLED_AFTER else side
     one, mask = (1, 1), (True, False, False)
 

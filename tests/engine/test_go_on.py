@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from integers import needs_int8
 from napari_neural_style import StyleSettings, stylize
 from napari_neural_style.engine import feature_cache, self_taught
-from napari_neural_style.engine.quantized import has_int8_products
 from napari_neural_style.engine.recovery import RecoveredWarning
 from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
 from napari_neural_style.engine.steering import Steering
@@ -41,9 +41,7 @@ def snapshot_after(index: int, steps):
         {},
         {"optimizer": "adam", "learning_rate": 0.05},
         {"precision": "bfloat16", "color": "content", "min_structure": 0.95},
-        pytest.param(
-            {"precision": "int8"}, marks=pytest.mark.skipif(not has_int8_products(), reason="no products of int8")
-        ),
+        pytest.param({"precision": "int8"}, marks=needs_int8),
         {"changes": {3: {"color": "free"}, 5: {"style_weight": 90.0}, 12: {"color": "content"}}},
         {"changes": {2: {"content_weight": 0.0}, 4: {"content_weight": 1.0, "style_weight": 0.0}}},
         {"initial": "noise", "min_improvement": 0.2},

@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from integers import needs_int8
 from napari_neural_style.engine import quantized
 from napari_neural_style.engine.quantized import Quantized, has_int8_products
 
-pytestmark = pytest.mark.skipif(
-    not has_int8_products(), reason="this processor and PyTorch do not multiply 8-bit integers"
-)
+pytestmark = needs_int8
 
 
 def near_integers(generator: torch.Generator, low: int, high: int, *shape: int) -> tuple[torch.Tensor, torch.Tensor]:

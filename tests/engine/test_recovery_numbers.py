@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from integers import needs_int8
 from napari_neural_style import stylize
 from napari_neural_style.cli import main
 from napari_neural_style.engine import recovery
 from napari_neural_style.engine.objective import Objective
-from napari_neural_style.engine.quantized import has_int8_products
 from napari_neural_style.engine.recovery import DivergedError, RecoveredWarning, Watch
 from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
 from napari_neural_style.engine.tiling import TiledObjective
@@ -123,10 +123,7 @@ def test_steps_that_explode(pair, large, changes):
     assert_replayed(pair, steps[-1])
 
 
-INT8 = pytest.param("int8", marks=pytest.mark.skipif(not has_int8_products(), reason="no products of int8"))
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", INT8])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", pytest.param("int8", marks=needs_int8)])
 @pytest.mark.parametrize("changes", [{"style_weight": 1e12}, {"changes": {5: {"style_weight": 1e12}}}], ids=str)
 def test_a_loss_that_overflows(pair, large, precision, changes):
     """Filters of a file whose numbers are far too large, and the largest weights that can be set."""

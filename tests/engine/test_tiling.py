@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from integers import needs_int8
 from napari_neural_style import stylize
 from napari_neural_style.engine import convolutions
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.optimizers import LBFGS, Adam
 from napari_neural_style.engine.preparation import Brush
-from napari_neural_style.engine.quantized import has_int8_products
 from napari_neural_style.engine.tiles import halo_of, tiles_of
 from napari_neural_style.engine.tiling import TiledObjective
 from napari_neural_style.engine.transfer import go_on
@@ -104,10 +104,9 @@ def test_tiles_change_nothing(pooling, border, size, side):
     assert_same(one, other, image)
 
 
-INT8 = pytest.param(torch.int8, 0.05, marks=pytest.mark.skipif(not has_int8_products(), reason="no products of int8"))
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.01), INT8])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 0.01), pytest.param(torch.int8, 0.05, marks=needs_int8)]
+)
 def test_tiles_change_little_where_rounding_depends_on_them(monkeypatch, dtype, tolerance):
     """Minimal filtering's, and that of 8-bit integers, whose units are each tile's own."""
     monkeypatch.setattr(convolutions, "winograd_pays", lambda weight, *_: min(weight.shape[:2]) >= 128)

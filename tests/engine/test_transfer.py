@@ -10,22 +10,20 @@ import torch
 from safetensors.torch import save_file
 
 import plain
+from integers import needs_int8
 from napari_neural_style import PRESETS, StyleSettings, stylize
 from napari_neural_style.engine import convolutions
 from napari_neural_style.engine.color import luminance
 from napari_neural_style.engine.images import denormalize, normalize, resize, to_array, to_rgb, to_tensor
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.preparation import Brush
-from napari_neural_style.engine.quantized import has_int8_products
 from napari_neural_style.engine.resolving import resolved
 from napari_neural_style.engine.self_taught import learn
 from napari_neural_style.engine.transfer import features_for
 from napari_neural_style.engine.vgg import Trunk
 from napari_neural_style.settings import LAYERS, STYLE_LAYERS
 
-INT8 = pytest.param(
-    {"precision": "int8"}, marks=pytest.mark.skipif(not has_int8_products(), reason="no products of int8")
-)
+INT8 = pytest.param({"precision": "int8"}, marks=needs_int8)
 
 
 def replace(settings: StyleSettings, **changes) -> StyleSettings:
@@ -147,7 +145,7 @@ def test_faster_ways_reach_the_same_loss(pair, quick, optimizer, faster):
     assert loss_after(replace(plain, **faster)) < 1.02 * loss_after(plain)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.int8, marks=INT8.marks)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.int8, marks=needs_int8)])
 def test_rounded_products_give_the_gradient_as_deep_as_conv5_1(pair, deep_features, dtype):
     """What a run of all layers ends at is chance as well: of many minima some are 5 % higher, in any arithmetic."""
     content, style = (resize(to_tensor(to_rgb(image)), (64, 64)) for image in pair)

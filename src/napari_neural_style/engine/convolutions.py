@@ -29,7 +29,7 @@ def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch
     """
     if dtype == torch.int8 and weight.shape[1] > _COLORS:
         return Quantized(weight, bias)
-    dtype = torch.float32 if dtype == torch.int8 else dtype
+    dtype = dtype_of_maps(dtype)
     if winograd_pays(weight, device, dtype):
         return Winograd(weight.to(device), bias.to(device, dtype), dtype)
     kind = Direct
@@ -38,6 +38,11 @@ def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch
     elif device.type == "cpu" and weight.shape[1] <= _COLORS:
         kind = FromColors
     return kind(weight.to(device, dtype, memory_format=layout_of(device)), bias.to(device, dtype))
+
+
+def dtype_of_maps(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of maps and gradients between convolutions whose products are of some dtype."""
+    return torch.float32 if dtype == torch.int8 else dtype
 
 
 def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> bool:

@@ -64,8 +64,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     ValueError
         If it is ``"int8"`` and convolutions of 8-bit integers are not to be had there.
     """
-    integers = device.type == "cpu" and has_int8_products()
-    if precision == "int8" and not integers:
+    if precision == "int8" and not _fast_int8(device):
         where = (
             "this processor and PyTorch do not multiply 8-bit integers" if device.type == "cpu" else "it is for CPUs"
         )
@@ -74,8 +73,9 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
             "a recorded picture then comes out a little different."
         )
     if precision == "auto":
-        precision = "bfloat16" if _fast_bfloat16(device) else "int8" if integers else "float32"
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}[precision]
+        precision = "bfloat16" if _fast_bfloat16(device) else "int8" if _fast_int8(device) else "float32"
+    dtype: torch.dtype = getattr(torch, precision)
+    return dtype
 
 
 def cpu_bfloat16() -> tuple[bool, bool]:
@@ -105,6 +105,10 @@ def made_by_intel() -> bool:
         return "GenuineIntel" in Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         return False
+
+
+def _fast_int8(device: torch.device) -> bool:
+    return device.type == "cpu" and has_int8_products()
 
 
 def _fast_bfloat16(device: torch.device) -> bool:

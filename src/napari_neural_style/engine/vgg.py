@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_neural_style.engine.convolutions import convolution
+from napari_neural_style.engine.convolutions import convolution, dtype_of_maps
 from napari_neural_style.engine.devices import layout_of
 from napari_neural_style.engine.relu import mask
 from napari_neural_style.settings import LAYERS
@@ -159,7 +159,7 @@ class Trunk:
         self.layers = frozenset(layers)
         self.pooling = pooling
         self.device = torch.device(device)
-        self.dtype = torch.float32 if dtype == torch.int8 else dtype
+        self.dtype = dtype_of_maps(dtype)
         self._reflect = features.border == "reflect"
         self._border = None
         if not isinstance(features.border, str) and any(features.border):
