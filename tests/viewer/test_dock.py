@@ -8,9 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QLabel
+from qtpy.QtWidgets import QApplication, QLabel, QStyle, QStyleOptionComboBox
 
 from napari_neural_style import StyleSettings, store
 from napari_neural_style.viewer.native import lay_out_now
@@ -192,9 +193,19 @@ def test_the_keyboard_reaches_every_control(viewer, widget):
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_nothing_is_cut_off_on_a_small_screen(viewer, widget, theme):
+@pytest.mark.parametrize(("theme", "points"), [("dark", 9), ("light", 12)])
+def test_nothing_is_cut_off_on_a_small_screen(viewer, widget, theme, points):
+    """The window writes in 9 points, on macOS in 12."""
     viewer.theme = theme
+    appearance = get_settings().appearance
+    appearance.font_size, before = points, appearance.font_size
+    try:
+        _check_a_small_screen(viewer, widget)
+    finally:
+        appearance.font_size = before
+
+
+def _check_a_small_screen(viewer, widget):
     viewer.window._qt_window.resize(1280, 720)
     for section in widget._sections.values():
         section.open()
@@ -207,6 +218,14 @@ def test_nothing_is_cut_off_on_a_small_screen(viewer, widget, theme):
     for label in widget.native.findChildren(QLabel):
         if label.isVisible() and not label.wordWrap() and label.text():
             assert label.width() >= label.sizeHint().width() - 1, label.text()
+    box = widget.features.native
+    option = QStyleOptionComboBox()
+    box.initStyleOption(option)
+    option.rect = box.rect()
+    parts = QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, box
+    room = box.style().subControlRect(*parts).width()
+    for text in ("auto (self-taught)", "pretrained (missing)", "pretrained (on disk)"):
+        assert room >= box.fontMetrics().horizontalAdvance(text), text
 
 
 OPENING = """

@@ -426,7 +426,7 @@ def test_download_from_the_dock(widget, monkeypatch, server, whole_file, fault):
     label = widget.features.native.currentText()
     if fault:
         assert "not the expected file" in widget.message.value
-        assert label == "pretrained (not on disk)"
+        assert label == "pretrained (missing)"
         assert not widget.run.enabled
     else:
         assert widget.message.value == "Done."

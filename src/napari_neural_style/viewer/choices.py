@@ -18,7 +18,7 @@ def features_choices(widget: Any = None) -> list[tuple[str, str]]:
     now = "pretrained" if on_disk else "self-taught"
     return [
         (f"auto ({now})", "auto"),
-        (f"pretrained ({'on disk' if on_disk else 'not on disk'})", "pretrained"),
+        (f"pretrained ({'on disk' if on_disk else 'missing'})", "pretrained"),
         ("self-taught", "self-taught"),
         ("file…", "file"),
     ]

@@ -65,7 +65,7 @@ def put_in(group: Container, place: int, widgets: Iterable[ValueWidget[Any]]) ->
         if isinstance(widget, ComboBox):
             # Long layer names and reasons must not widen the dock.
             widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            widget.native.setMinimumContentsLength(10)
+            widget.native.setMinimumContentsLength(13)  # "pretrained (on disk)" in any size
             show_whole_choices(widget.native)
         elif isinstance(widget, (SpinBox, Slider)):
             let_type(widget.native)
