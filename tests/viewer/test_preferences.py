@@ -72,11 +72,13 @@ def test_cancel_keeps_the_earlier_preferences(dialog):
     ("text", "folder"),
     [("", None), ("relative/folder", None), ("~nobody-of-this-name/x", None), ("~/x", Path.home() / "x")],
 )
-def test_only_a_full_path_is_a_folder(text, folder):
+def test_only_a_full_path_is_a_folder(widget, text, folder):
     page = get_plugin_settings(NAME)
     page.features.cache_folder = text
     try:
         assert use_preferences().cache_folder == folder
+        widget.steps.value += 1  # whatever is done in the dock
+        assert (f"{text!r}, is no full path" in widget.message.value) == (bool(text) and folder is None)
     finally:
         page.reset()
 

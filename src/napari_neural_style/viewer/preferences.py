@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ class Preferences:
         As in :class:`StyleSettings`; ``"auto"`` is no preference.
     cache_folder : Path, optional
         Where features are kept; None means the user's own cache folder.
+    overlooked : str
+        What was chosen and cannot be used, in a sentence.
     """
 
     preset: str = LAST_USED
     device: str = "auto"
     precision: str = "auto"
     cache_folder: Path | None = None
+    overlooked: str = field(default="", compare=False)
 
     def first_settings(self, last: StyleSettings | None) -> StyleSettings:
         """Return what the dock starts with, given the settings used last."""
@@ -58,13 +62,16 @@ def _read() -> Preferences:
         start, folder = page.start, page.features.cache_folder
     except Exception:  # a damaged file, or another plugin's fault: the dock opens all the same
         return Preferences()
-    return Preferences(start.preset, start.device, start.precision, _folder(folder))
+    return Preferences(start.preset, start.device, start.precision, *_folder(folder))
 
 
-def _folder(text: str) -> Path | None:
-    """Return the folder that a full path names, or None."""
-    try:
-        folder = Path(text.strip()).expanduser()
-    except RuntimeError:  # ~ of somebody unknown
-        return None
-    return folder if folder.is_absolute() else None
+def _folder(text: str) -> tuple[Path | None, str]:
+    """Return the folder that a full path names, or None with why it names none."""
+    text = text.strip()
+    if not text:
+        return None, ""
+    with contextlib.suppress(RuntimeError):  # ~ of somebody unknown
+        folder = Path(text).expanduser()
+        if folder.is_absolute():
+            return folder, ""
+    return None, f"The cache folder in Preferences, {text!r}, is no full path: features are kept in the usual one."

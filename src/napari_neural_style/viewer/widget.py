@@ -237,7 +237,7 @@ class StyleTransferWidget(Container):
 
     def _update(self) -> None:
         """Enable what can be pressed now, and say why something cannot."""
-        use_preferences()
+        overlooked = use_preferences().overlooked
         if not hasattr(self, "run"):
             return
         self._inputs.plane_choice.follow()
@@ -267,7 +267,7 @@ class StyleTransferWidget(Container):
         if running:
             self._say_running(self._runner.words)
         else:
-            self._say(" ".join(dict.fromkeys(filter(None, (self._told, reason)))))
+            self._say(" ".join(dict.fromkeys(filter(None, (self._told, overlooked, reason)))))
 
     def _on_change(self) -> None:
         """Forget how the last run ended: what counts now is the present choice."""
