@@ -362,6 +362,11 @@ def test_what_are_no_settings_get_a_sentence(pair, settings):
         stylize(*pair, settings)
 
 
+def test_autocast_gets_a_sentence(pair, quick):
+    with torch.autocast("cpu"), pytest.raises(ValueError, match=r"outside torch\.autocast"):
+        stylize(*pair, quick)
+
+
 def test_scales_that_a_small_style_cannot_follow_are_left_out(pair, quick):
     style = pair[1][:20, :20]
     steps = list(stylize(pair[0], style, replace(quick, size=64, scales=4, steps=8, features="self-taught")))

@@ -32,7 +32,7 @@ def resolved(settings: StyleSettings, features: Features | None = None) -> Style
     ------
     ValueError
         If they or the features are none, the device or the features that they name are not there, or the features
-        given do not have all layers that are used.
+        given do not have all layers that are used, or PyTorch was told to choose the precision by itself.
     """
     if not isinstance(settings, StyleSettings):
         raise ValueError(f"settings must be StyleSettings, such as PRESETS['fast'], not {brief(settings)}.")
@@ -42,6 +42,10 @@ def resolved(settings: StyleSettings, features: Features | None = None) -> Style
             "settings.features."
         )
     device = resolve_device(settings.device)
+    if torch.is_autocast_enabled(device.type) or torch.is_autocast_enabled("cpu"):
+        raise ValueError(
+            "Call this outside torch.autocast, which rounds what must not be: settings.precision is for that."
+        )
     source = resolve_source(settings.features) if features is None else features.source
     auto = AUTO_LAYERS["self-taught" if source == "self-taught" else "trained"]
     settings = dataclasses.replace(
