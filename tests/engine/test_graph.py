@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +10,8 @@ import torch
 
 from napari_neural_style.engine import graph
 from napari_neural_style.engine.graph import Recorded
+from napari_neural_style.engine.losses import Losses
+from napari_neural_style.engine.recovery import RecoveredWarning
 
 
 class Doubling:
@@ -23,6 +25,10 @@ class Doubling:
 
     def weigh(self, *weights):
         self.weights, self.varies = weights, weights[2] != 0
+
+    def __call__(self, image):
+        values, gradient = self.evaluate(image)
+        return Losses(self.names, values), values.sum(), gradient
 
     def evaluate(self, image):
         self.evaluations += 1
@@ -85,3 +91,19 @@ def test_where_recording_fails_the_next_call_records_again(objective, recorded_b
     objective.fails = False
     assert total_at(recorded, 3.0) == (216.0, 6.0)
     assert not torch.backends.cudnn.benchmark
+
+
+def test_what_cannot_be_recorded_is_done_all_the_same(objective, monkeypatch):
+    @contextmanager
+    def refused(graph, **_):
+        yield
+        raise RuntimeError("operation not permitted when stream is capturing\nCompile with ...")
+
+    monkeypatch.setattr(graph.torch.cuda, "graph", refused)
+    recorded = Recorded(objective)
+    with pytest.warns(RecoveredWarning, match="could not be recorded, .*: operation not permitted when .* capturing$"):
+        assert total_at(recorded, 1.0) == (24.0, 2.0)
+    before = objective.evaluations
+    recorded.weigh(5.0, 0.0, 1.0)
+    assert total_at(recorded, 1.0) == (72.0, 6.0)
+    assert objective.evaluations == before + 1  # nobody tries again

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.objective import Objective
+from napari_neural_style.engine.recovery import is_out_of_memory, warned
 
 _WARM_UPS = 3
 
@@ -29,7 +30,7 @@ class Recorded:
     """An objective on a CUDA device whose work is recorded at the first call and replayed after.
 
     α, β and γ are read from the device, so they can be changed between two calls; only when γ becomes or stops
-    being 0 is the work recorded again.
+    being 0 is the work recorded again. Work that cannot be recorded, whatever the driver's reason, is done unrecorded.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ class Recorded:
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
         self._recording: _Recording | None = None
+        self._records = True
         self._varies = objective.varies
 
     def weigh(self, content: float, style: float, variation: float) -> None:
@@ -48,10 +50,19 @@ class Recorded:
 
     def __call__(self, image: Tensor) -> tuple[Losses, Tensor, Tensor]:
         """Return the losses at an image, their total and the total's gradient; nothing waits for the GPU."""
-        if self._recording is None or self._varies != self._objective.varies:
+        if self._records and (self._recording is None or self._varies != self._objective.varies):
             self._recording = None  # there may be no room for two
             self._varies = self._objective.varies
-            self._recording = self._record(image.detach().clone())
+            try:
+                self._recording = self._record(image.detach().clone())
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                self._records = False
+                reason = str(error).partition("\n")[0]
+                warned(f"The GPU's work could not be recorded, so that steps may take longer: {reason}")
+        if self._recording is None:
+            return self._objective(image)
         self._recording.image.copy_(image)
         self._recording.graph.replay()
         values, gradient = self._recording.values.clone(), self._recording.gradient.clone()
