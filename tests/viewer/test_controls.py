@@ -210,6 +210,15 @@ def test_the_gpu_of_a_result_is_chosen_where_it_is_there(widget, monkeypatch, th
     assert widget.settings.device == chosen
 
 
+def test_gpus_that_cannot_be_used_say_why(widget, monkeypatch):
+    gpus = {"cuda:0": "too old", "cuda:1": "", "cuda:2": "too old"}
+    monkeypatch.setattr("napari_neural_style.viewer.choices._known", lambda: {**gpus, "mps": "no Mac", "cpu": ""})
+    widget.device.reset_choices()
+    box = widget.device.native
+    labels = [box.itemText(number) for number in range(box.count())]
+    assert labels == ["auto", "cpu", "cuda", "mps (no Mac)", "cuda:1", "cuda:2 (too old)"]
+
+
 def test_what_does_not_count_in_a_mode_cannot_be_chosen(widget):
     more = opened(widget, "more")._inputs.more
     fields = (more.content_regions, more.area, more.start_from, more.rows[0].weight, more.add)

@@ -12,10 +12,14 @@ from napari_neural_style.engine.quantized import has_int8_products
 
 
 def available_devices() -> dict[str, str]:
-    """Return every device that could be named, with an empty string or the reason why it cannot be used."""
+    """Return every device that could be named, with an empty string or the reason why it cannot be used.
+
+    Which generation a GPU is of is known once PyTorch uses GPUs.
+    """
     found = {}
     if torch.cuda.is_available():
-        found.update({f"cuda:{i}": "" for i in range(torch.cuda.device_count())})
+        known = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        found.update({f"cuda:{i}": _why_not(i) if known else "" for i in range(torch.cuda.device_count())})
     elif torch.version.cuda is None and torch.version.hip is None:
         found["cuda"] = "this PyTorch was built without CUDA"
     else:
@@ -38,16 +42,36 @@ def resolve_device(name: str) -> torch.device:
     ValueError
         If there is no such device here; the message says why.
     """
+    if name.startswith(("auto", "cuda")) and torch.cuda.is_available():
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     found = available_devices()
-    if name == "auto":
-        return torch.device(next(device for device, reason in found.items() if not reason))
     usable = [device for device, reason in found.items() if not reason]
-    wanted = "cuda:0" if name == "cuda" and "cuda:0" in found else name
+    if name == "auto":
+        return torch.device(usable[0])
+    wanted = next((device for device in usable if name == "cuda" and device.startswith("cuda:")), name)
     if wanted in usable:
         return torch.device(wanted)
-    reason = found.get(wanted.partition(":")[0], "")
+    kind = name.partition(":")[0]
+    reason = found.get(name) or found.get(kind) or (found.get("cuda:0", "") if name == "cuda" else "")
     because = f": {reason}" if reason else ""
     raise ValueError(f"Device {name!r} cannot be used{because}. Choose auto or one of {', '.join(usable)}.")
+
+
+def _why_not(gpu: int) -> str:
+    """Return why this PyTorch cannot use a GPU, or nothing; the newest no longer hold code for old ones."""
+    codes = torch.cuda.get_arch_list()
+    if torch.version.hip is not None or not codes:
+        return ""
+    major, minor = torch.cuda.get_device_capability(gpu)
+    for code in codes:
+        kind, _, number = code.partition("_")
+        version = int("".join(filter(str.isdigit, number)))
+        # Machine code is for one generation and what came later in it, PTX for all that came later.
+        if kind == "compute" and version <= 10 * major + minor:
+            return ""
+        if kind == "sm" and version // 10 == major and version % 10 <= minor:
+            return ""
+    return f"this PyTorch is not built for its generation, sm_{major}{minor}"
 
 
 def layout_of(device: torch.device) -> torch.memory_format:

@@ -27,11 +27,10 @@ def features_choices(widget: Any = None) -> list[tuple[str, str]]:
 def device_choices(widget: Any = None) -> list[tuple[str, str]]:
     """Return (label, value) of the devices, with why one cannot be used."""
     found = [("auto", "auto"), ("cpu", "cpu")]
-    for device in ("cuda", "mps"):
-        reason = why_not(device)
-        found.append((f"{device} ({reason})" if reason else device, device))
-    further = [name for name in _known() or () if name.startswith("cuda:") and name != "cuda:0"]
-    return found + [(name, name) for name in further]
+    reasons = {device: why_not(device) for device in ("cuda", "mps")}
+    known = _known() or {}
+    reasons |= {name: known[name] for name in known if name.startswith("cuda:") and name != "cuda:0"}
+    return found + [(f"{name} ({reason})" if reason else name, name) for name, reason in reasons.items()]
 
 
 def offered(device: str) -> str:
@@ -47,7 +46,7 @@ def why_not(device: str) -> str:
     found = _known()
     if found is None:
         return _probed(device)
-    return str(found.get(device, "" if any(name.startswith(f"{device}:") for name in found) else "not there"))
+    return min((reason for name, reason in found.items() if name.partition(":")[0] == device), default="not there")
 
 
 def _known() -> dict[str, str] | None:
