@@ -316,6 +316,16 @@ def test_stops_on_a_plateau(pair, quick):
     assert steps[-1].image is not None
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_step_that_lbfgs_takes_back_is_no_plateau(pair, quick, seed):
+    """From noise about one step in twenty is."""
+    settings = replace(quick, steps=300, min_improvement=1e-3, initial="noise", seed=seed, color="free")
+    settings = replace(settings, min_structure=0, content_layers="auto", style_layers="auto")
+    losses = [step.losses.total for step in stylize(*pair, settings)]
+    assert 11 < len(losses) < 300
+    assert min(losses[-11:]) > 0.99 * losses[-11]
+
+
 def test_style_scale_changes_the_brush(pair, quick):
     small, large = (next(stylize(*pair, replace(quick, style_scale=s))).losses.layers for s in (0.5, 2.0))
     assert small != large

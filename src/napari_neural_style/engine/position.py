@@ -172,8 +172,9 @@ class Position:
         least = self._now.min_improvement
         if not least or len(self._recent) <= PLATEAU:
             return False
-        first, last = float(self._recent[0]), float(self._recent[-1])
-        return first - last < least * PLATEAU * first
+        losses = [float(loss) for loss in self._recent]
+        # Not the last: L-BFGS may be about to take that step back.
+        return losses[0] - min(losses) < least * PLATEAU * losses[0]
 
     def _done(self) -> float:
         """Return the share of the work that is done: a step's grows with the pixels of its scale."""
