@@ -75,6 +75,19 @@ def test_each_label_takes_the_style_of_the_same_label(pair, quick):
     assert right[0] > right[2] + 0.3
 
 
+def test_a_region_that_pooling_leaves_out_has_no_say_in_deep_layers(pair, quick, halves):
+    """Its Gram matrix there is 0; nothing is that far from it."""
+    halves[halves == 0] = 1
+    style = pair[1][:63, :63]
+    labels = np.ones(style.shape[:2], int)
+    labels[-1] = 7
+    settings = dataclasses.replace(quick, size=63, style_layers={"conv1_1": 1.0, "conv3_1": 1.0})
+    step = next(stylize(pair[0], style, settings, content_regions=halves, style_regions=labels))
+    whole = next(stylize(pair[0], style, settings))
+    assert step.losses.style < 10 * whole.losses.style
+    assert set(step.losses.layers) == set(whole.losses.layers)
+
+
 def test_one_region_over_everything_is_as_good_as_none(pair, quick):
     everywhere = np.ones(pair[0].shape[:2], int)
     # k-means of pictures that differ in their last bits can find other filters: both runs get the same.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from napari_neural_style.engine.images import bands, size_of
 from napari_neural_style.engine.losses import add_gram_gradient, gram_matrix
-from napari_neural_style.engine.regions import length, pooled
+from napari_neural_style.engine.regions import SHORTEST, length, pooled
 from napari_neural_style.engine.tiles import Tile, tiles_of
 from napari_neural_style.engine.vgg import Trunk, pools_before
 
@@ -54,6 +54,11 @@ class GramSums:
             if guide is not None
             for layer in layers
         }
+
+    def sees(self, layer: str, label: int) -> bool:
+        """Tell whether a layer has a position in a region: pooling leaves out the last rows and columns."""
+        found = self._lengths.get((layer, label))
+        return found is None or bool(found > SHORTEST)
 
     @torch.no_grad()
     def of(self, trunk: Trunk, picture: Tensor, see: Callable[[Tensor], Tensor]) -> Grams:

@@ -21,6 +21,8 @@ EVERYWHERE = 0
 MOST_REGIONS = 64
 FEATHER = 1 / 256
 """Standard deviation of the soft edge in units of the longer side."""
+SHORTEST = 1e-12
+"""Length of a pooled guide that leaves nothing to see."""
 
 
 def checked_labels(labels: npt.ArrayLike, shape: tuple[int, int], name: str) -> npt.NDArray[np.int64]:
@@ -84,4 +86,4 @@ def pooled(guide: Tensor, layer: str) -> Tensor:
 
 def length(guide: Tensor) -> Tensor:
     """Return what a pooled guide is divided by so that its squares sum to 1 (equation 6 of the same)."""
-    return guide.norm().clamp_min(1e-12)
+    return guide.norm().clamp_min(SHORTEST)
