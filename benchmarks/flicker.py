@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_neural_style import PRESETS, StyleSettings
+from napari_neural_style.planes import planes_of
 from napari_neural_style.shared import share
-from napari_neural_style.stack import planes_of, result_size, stylize_stack
+from napari_neural_style.stack import result_size, stylize_stack
 from napari_neural_style.viewer.samples import painting, photograph
 
 Stack = npt.NDArray[np.uint8]

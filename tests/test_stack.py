@@ -9,8 +9,9 @@ import zarr
 
 from napari_neural_style import StyleSettings, stylize
 from napari_neural_style.engine.images import UnusedRangeWarning, to_uint8
+from napari_neural_style.planes import planes_of
 from napari_neural_style.shared import share
-from napari_neural_style.stack import planes_of, result_size, stylize_stack
+from napari_neural_style.stack import result_size, stylize_stack
 
 
 @pytest.fixture
@@ -46,6 +47,15 @@ def test_only_the_plane_asked_for_is_read():
     assert read == []
     np.testing.assert_array_equal(planes.read((1, 2)), values[1, 2])
     assert read == [(1, 2)]
+
+
+def test_planes_that_are_seen_in_other_places_share_features(pair, small):
+    """A picture with a band of every plane would be transparent everywhere."""
+    stack = np.zeros((2, 32, 32, 4), np.uint8)
+    stack[..., :3] = pair[0][20:52, 10:42]
+    stack[0, 16:, :, 3] = stack[1, :16, :, 3] = 255
+    shared = share(planes_of(stack, (0,), channels=True), pair[1], small)
+    assert shared.features.source == "self-taught"
 
 
 def test_any_axes_are_planes():

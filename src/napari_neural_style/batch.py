@@ -22,9 +22,10 @@ from napari_neural_style.engine.transfer import stylize, trained_features
 from napari_neural_style.engine.vgg import Features
 from napari_neural_style.files import read_image, stem_of, write_image
 from napari_neural_style.ledger import Ledger
+from napari_neural_style.planes import Index
 from napari_neural_style.settings import SETTINGS, StyleSettings
 from napari_neural_style.shared import Shared, share
-from napari_neural_style.stack import Index, before, chains, result_size, stylize_plane
+from napari_neural_style.stack import before, chains, result_size, stylize_plane
 from napari_neural_style.stack_store import StackStore
 from napari_neural_style.workers import Watch, Workers, last_of, outcome_of
 

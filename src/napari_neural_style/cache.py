@@ -1,4 +1,4 @@
-"""Where features and stopped runs are kept."""
+"""Where features, stopped runs and stacks are kept."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _preferred: Path | None = None
 
 
 def prefer_folder(folder: Path | None) -> None:
-    """Keep features in a folder from now on; None means the user's own cache folder."""
+    """Keep them in a folder from now on; None means the user's own cache folder."""
     global _preferred
     _preferred = folder
 
 
 def cache_folder() -> Path:
-    """Return the folder that features are kept in; it need not exist.
+    """Return the folder that they are kept in; it need not exist.
 
     The environment variable ``NAPARI_NEURAL_STYLE_CACHE`` comes first, then what :func:`prefer_folder` was told,
     then the user's own cache folder.

@@ -34,7 +34,7 @@ def settings_from(values: Mapping[str, Any], preset: str) -> StyleSettings:
     Raises
     ------
     ValueError
-        If a value is none that its setting can have.
+        If a setting cannot have its value.
     """
     given = {name: from_text(name, values[name]) for name in SETTINGS if values.get(name) is not None}
     return dataclasses.replace(PRESETS[preset], **given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,16 +49,11 @@ def _is_report(path: Path) -> bool:
         return False
 
 
-def _row(index: int, scale: int, losses: Losses, seconds: float) -> dict[str, float]:
-    return {
-        "step": index,
-        "scale": scale,
-        "total": losses.total,
-        "content": losses.content,
-        "style": losses.style,
-        "variation": losses.variation,
-        "seconds": round(seconds, 4),
-    }
+def _row(index: int, scale: int, losses: Losses, seconds: float) -> dict[str, float | None]:
+    terms = {name: getattr(losses, name) for name in ("total", "content", "style", "variation")}
+    # JSON knows no numbers that are not finite, which a step holds after which a run went back.
+    told = {name: term if math.isfinite(term) else None for name, term in terms.items()}
+    return {"step": index, "scale": scale, **told, "seconds": round(seconds, 4)}
 
 
 def write_report(path: Path, step: Step, seen: Sequence[Seen], seconds: float) -> None:
@@ -79,8 +75,8 @@ def write_report(path: Path, step: Step, seen: Sequence[Seen], seconds: float) -
     from napari_neural_style.engine.provenance import peak_memory_bytes, versions
 
     rows = [_row(*each) for each in seen]
-    first = rows[0]["seconds"]
-    per_step = (rows[-1]["seconds"] - first) / (len(rows) - 1) if len(rows) > 1 else first
+    (*_, first), (*_, last) = seen[0], seen[-1]
+    per_step = (last - first) / (len(seen) - 1) if len(seen) > 1 else first
     report = {
         "settings": step.settings.to_dict(),
         "device": step.settings.device,
@@ -95,4 +91,4 @@ def write_report(path: Path, step: Step, seen: Sequence[Seen], seconds: float) -
         "peak_memory_bytes": peak_memory_bytes(step.settings.device),
     }
     with whole_file(path) as part:
-        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")

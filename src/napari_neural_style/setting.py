@@ -51,7 +51,8 @@ class Setting:
     live : bool
         Can be turned while a job runs, see ``changes``.
     relief : bool
-        A job turns it itself where memory runs out or numbers go wrong.
+        A job turns it itself where memory runs out or numbers go wrong; the weights, which are live, can be turned so
+        too.
     """
 
     default: Any
@@ -71,9 +72,7 @@ class Setting:
             return f"{self.help} One of: {', '.join(self.choices)}."
         if isinstance(self.default, bool) or not isinstance(self.default, (int, float)):
             return self.help
-        if math.isfinite(self.high):
-            return f"{self.help} {self.range}."
-        return f"{self.help} {self.low:g} or more{', in ' + self.unit if self.unit else ''}."
+        return f"{self.help} {self.range}."
 
     @property
     def range(self) -> str:

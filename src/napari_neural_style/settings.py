@@ -197,14 +197,14 @@ class StyleSettings:
     )
     device: str = _setting(
         "auto",
-        "Where to compute: auto, cpu, cuda, cuda:1 and so on, or mps. auto takes the first GPU, or the CPU if there is "
-        "none.",
+        "Where to compute: auto, cpu, cuda, cuda:1 and so on, or mps. auto takes the first GPU that can be used, or "
+        "the CPU if there is none.",
         basic=True,
     )
     precision: str = _setting(
         "auto",
         "Arithmetic of the convolutions: auto is bfloat16 where that is fast, else int8 on CPUs that multiply 8-bit "
-        "integers (VNNI), else float32. Gram matrices and losses are always float32.",
+        "integers (VNNI), else float32. Losses and the optimiser are always float32.",
         choices=("auto", "float32", "bfloat16", "int8"),
         relief=True,
     )
@@ -221,7 +221,8 @@ class StyleSettings:
         {},
         "Settings that change during the run, with the step from which they hold, such as "
         "100:style_weight=40,color=content;200:color=free. Changing a control during a run adds to it, and so does "
-        "the run itself if memory runs out (tile, history) or numbers go wrong (optimizer, learning_rate, precision).",
+        "the run itself if memory runs out (tile, history) or numbers go wrong (precision, "
+        "learning_rate, optimizer, or the three weights divided by the largest).",
     )
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ def from_text(name: str, text: Any) -> Any:
     Raises
     ------
     ValueError
-        If the text is none that the setting can have; the message says which form it has.
+        If the setting cannot have that value; the message says which form it has.
     """
     default = SETTINGS[name].default
     if name.endswith("_layers") and isinstance(text, str):

@@ -64,12 +64,18 @@ def share(
         value_range = _range_of(sample)
     elif value_range is None and kind.kind in "biu":  # a plane may be dark
         value_range = range_of_dtype(kind)
-    edges = np.linspace(0, planes.size[0], len(sample) + 1).round().astype(int)
-    bands = [plane[top:bottom] for plane, top, bottom in zip(sample, edges, edges[1:], strict=False)]
-    content = np.concatenate(bands)
     if features is None:
+        content = _of_all(sample)
         features = features_for(content, style, settings, value_range=value_range, progress=progress)
     return Shared(features, value_range)
+
+
+def _of_all(sample: list[Pixels]) -> Pixels:
+    """Return a picture that has a band of every plane, or the first plane where all of those are transparent."""
+    edges = np.linspace(0, sample[0].shape[0], len(sample) + 1).round().astype(int)
+    bands = [plane[top:bottom] for plane, top, bottom in zip(sample, edges, edges[1:], strict=False)]
+    pictures = [np.concatenate(bands), *sample]
+    return next((picture for picture in pictures if seen_colors(picture).size), pictures[0])
 
 
 def _sample(planes: Planes) -> list[Pixels]:

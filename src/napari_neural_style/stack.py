@@ -19,20 +19,9 @@ from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
 from napari_neural_style.engine.transfer import Progress, content_for, stylize
 from napari_neural_style.motion import carried
-from napari_neural_style.planes import Index, PlaneError, Planes, planes_of, read_plane
+from napari_neural_style.planes import Index, PlaneError, Planes, read_plane
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.shared import Range, Shared, share
-
-__all__ = [
-    "Index",
-    "PlaneError",
-    "PlaneStep",
-    "Planes",
-    "planes_of",
-    "result_size",
-    "stylize_plane",
-    "stylize_stack",
-]
 
 
 def stylize_plane(

@@ -126,6 +126,16 @@ def test_when_nothing_fits_it_says_what_would_and_keeps_what_there_is(pair, larg
     assert end.settings.changes == {}
 
 
+def test_images_that_do_not_fit_are_told_where_a_run_goes_on_too(pair, quick, monkeypatch):
+    from napari_neural_style.engine import transfer
+
+    steps = stylize(*pair, quick)
+    snapshot = next(steps).snapshot()
+    monkeypatch.setattr(transfer, "prepare", lambda *_: (_ for _ in ()).throw(NO_MEMORY[1]))
+    with pytest.raises(OutOfMemoryError, match="memory runs out"):
+        go_on(snapshot)
+
+
 def test_what_fits():
     settings = StyleSettings(precision="float32")
     sizes = [fitting_size((4000, 6000), ["conv5_1"], settings, free) for free in (10**6, 10**9, 10**10, 10**11)]

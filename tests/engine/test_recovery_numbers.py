@@ -15,11 +15,13 @@ from integers import needs_int8
 from napari_neural_style import stylize
 from napari_neural_style.cli import main
 from napari_neural_style.engine import recovery
+from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.objective import Objective
 from napari_neural_style.engine.recovery import DivergedError, RecoveredWarning, Watch
 from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
 from napari_neural_style.engine.tiling import TiledObjective
 from napari_neural_style.engine.transfer import features_for, go_on
+from napari_neural_style.report import write_report
 from replay import assert_replayed
 
 
@@ -97,6 +99,25 @@ def test_a_gradient_that_stays_wrong_ends_in_a_sentence(pair, large, monkeypatch
     assert seen[-1].saved
     assert np.isfinite(seen[-1].image).all()
     assert 0.05 < seen[-1].image.mean() < 0.95
+
+
+def test_where_the_first_step_goes_wrong_nothing_is_kept(pair, large, monkeypatch):
+    """The picture that there is then is the one that it started from."""
+    spoil(monkeypatch, Objective, "evaluate", set(range(2, 99)), float("nan"))
+    seen = []
+    with pytest.warns(RecoveredWarning), pytest.raises(DivergedError):
+        for step in stylize(*pair, large):
+            seen.append(step.index)
+    assert seen == [1]
+
+
+def test_a_report_tells_losses_that_are_no_numbers_as_null(pair, large, tmp_path):
+    step = next(stylize(*pair, large))
+    path = tmp_path / "report.json"
+    wrong = Losses(["content conv1_1", "style conv1_1"], torch.tensor([float("nan"), 1.0]))
+    write_report(path, step, [(1, 1, step.losses, 0.1), (2, 1, wrong, 0.2)], 0.3)
+    rows = json.loads(path.read_text(), parse_constant=pytest.fail)["steps"]
+    assert (rows[1]["total"], rows[1]["content"], rows[1]["style"]) == (None, None, 1.0)
 
 
 def test_a_gpus_numbers_are_looked_at_now_and_then(pair, large, monkeypatch):
@@ -184,15 +205,6 @@ def test_a_recovered_run_can_be_stopped_and_gone_on_with(pair, large, monkeypatc
     assert rest[-1].notes == step.notes
     assert rest[-1].settings == step.settings
     np.testing.assert_array_equal(rest[-1].image, step.image)
-
-
-def test_a_file_of_before_failures_were_kept_is_gone_on_with(pair, large, tmp_path):
-    steps = stylize(*pair, large)
-    snapshot = dataclasses.replace(next(steps).snapshot(), watched=None)
-    *_, end = steps
-    write_snapshot(tmp_path / "run.safetensors", snapshot)
-    *_, again = go_on(read_snapshot(tmp_path / "run.safetensors"))
-    np.testing.assert_array_equal(again.image, end.image)
 
 
 @pytest.mark.filterwarnings("default::napari_neural_style.engine.recovery.RecoveredWarning")

@@ -82,7 +82,7 @@ def test_the_halo_is_what_the_layers_see():
 def test_tiles_cover_a_picture_once_and_begin_on_the_grid(size, side):
     covered = torch.zeros(1, *size)
     for tile in tiles_of(size, side, ["conv5_1"]):
-        tile.own_of(tile.seen_of(covered)).add_(1)
+        tile.own_at(tile.seen_of(covered), "conv1_1").add_(1)
         for span in (tile.rows, tile.columns):
             assert span.stop - span.start <= side
             assert span.start % 16 == span.first % 16 == 0

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_neural_style.viewer.stopped import runs_folder
 from napari_neural_style.viewer.worker import Job
-from window import endless, press, run_to_the_end, wait_until
+from window import endless, press, result_of, run_to_the_end, wait_until
 
 
 def test_closing_the_dock_stops_the_run(viewer, widget):
@@ -47,6 +47,17 @@ def test_closing_the_dock_in_the_moment_of_a_start(viewer, widget, monkeypatch):
     monkeypatch.setattr("napari_neural_style.viewer.runner.progress", closing)
     widget.run.native.click()
     assert not progress._all_instances
+
+
+def test_a_download_asked_for_in_the_moment_of_a_start_waits_for_nobody(viewer, widget, monkeypatch):
+    def clicking(**described):
+        widget._download()
+        return progress(**described)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("napari_neural_style.viewer.runner.progress", clicking)
+        run_to_the_end(widget)
+    assert result_of(viewer).name.endswith("step 6")
 
 
 def test_a_saved_step_that_is_not_yet_added_is_kept(viewer, widget, monkeypatch):

@@ -184,6 +184,13 @@ def test_tab_goes_from_top_to_bottom(widget):
     assert names[-2:] == ["Advanced", "Run"]
 
 
+def test_a_slider_keeps_what_it_cannot_show(widget):
+    widget.settings = StyleSettings(style_scale=1.033)
+    assert widget.settings.style_scale == 1.033
+    widget._fields["style_scale"].value = 1.5
+    assert widget.settings.style_scale == 1.5
+
+
 def test_a_seed_of_any_size(widget):
     opened(widget, "advanced")
     settings = StyleSettings(seed=2**62 + 1)

@@ -23,7 +23,7 @@ def available_devices() -> dict[str, str]:
     elif torch.version.cuda is None and torch.version.hip is None:
         found["cuda"] = "this PyTorch was built without CUDA"
     else:
-        found["cuda"] = "no NVIDIA GPU or driver was found"
+        found["cuda"] = "no GPU or driver was found"
     if torch.backends.mps.is_available():
         found["mps"] = ""
     elif not torch.backends.mps.is_built():

@@ -93,13 +93,10 @@ class Arranged(Direct):
 
     def __call__(self, maps: Tensor, padding: int) -> Tensor:
         """Return the convolution."""
-        # Autograd knows nothing of oneDNN's own.
-        return super().__call__(maps, padding) if maps.requires_grad else self._convolve(maps, padding)
+        return self._convolve(maps, padding)
 
     def rectified(self, maps: Tensor, padding: int) -> Tensor:
         """Return the convolution where it is above 0, and 0 elsewhere."""
-        if maps.requires_grad:
-            return super().rectified(maps, padding)
         return self._convolve(maps, padding, then="relu")
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:

@@ -40,8 +40,8 @@ class InverseHessian:
 
     H g = γ g + S w - γ Y u, where u = R⁻¹ Sᵀ g and w = R⁻ᵀ ((D + γ YᵀY) u - γ Yᵀ g).
 
-    A product reads all pairs twice and in one piece, where the two-loop recursion goes through them one by one. What
-    is decided by numbers stays on the device: nothing waits for a GPU.
+    A product reads all pairs twice, in one piece where they are kept in full; the two-loop recursion goes through them
+    one by one. What is decided by numbers stays on the device: nothing waits for a GPU.
 
     Parameters
     ----------
@@ -143,10 +143,8 @@ class InverseHessian:
         """Return all that it remembers."""
         if self._rows is None:
             return {}
-        # A pair whose changed gradient has not come yet is left out.
-        count = self.count if self._added is None else self.count - self._added.counts
         return {
-            "places": torch.stack([self._first, count]),
+            "places": torch.stack([self._first, self.count]),
             "pairs": self._rows[: self._written].clone(),
             "products": torch.cat([self._met, self._across, self._along], 1),
             "scale": self._scale,

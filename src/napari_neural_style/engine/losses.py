@@ -57,13 +57,13 @@ def gram_matrix(features: Tensor, guide: Tensor | None = None, near: Tensor | No
     if guide is not None:
         by_position = by_position * guide[:, None].to(by_position)
     count = by_position.shape[0] if guide is None else 1
-    if by_position.dtype not in (torch.bfloat16, torch.float16):
+    if by_position.dtype != torch.bfloat16:
         return by_position.T @ by_position / count
     # For AMD's GPUs, which count as cuda, not every PyTorch has it.
     if by_position.is_cuda and torch.version.hip is None and hasattr(torch.ops.aten.mm, "dtype"):
         return torch.mm(by_position.T, by_position, out_dtype=torch.float32) / count
     # Products of bfloat16 on a CPU are summed in float32 and then rounded.
-    rounded_at_the_end = by_position.is_cpu and by_position.dtype == torch.bfloat16
+    rounded_at_the_end = by_position.is_cpu
     if rounded_at_the_end and near is not None:
         expected = (near if guide is None else near * guide.square().sum()).to(torch.bfloat16)
         difference = torch.addmm(expected, by_position.T, by_position, beta=-1, alpha=1 / count)

@@ -210,7 +210,7 @@ class Optimization(Position):
         if last is None:
             return None
         index = min(self._index, last.index)
-        if last.saved and last.index == index:
+        if not index or (last.saved and last.index == index):
             return None
         try:
             shown = self.picture()

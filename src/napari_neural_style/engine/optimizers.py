@@ -119,7 +119,7 @@ class LBFGS:
     _FIRST_STEP = 0.045
     """Mean change of a pixel by the first step, before any curvature is known: 1 % of the range of values."""
     _LONGEST_STEP = 0.5
-    """Largest root mean square change of a pixel by one step, in units of the normalised image."""
+    """Largest root mean square change of a pixel by one step of learning rate 1, in units of the normalised image."""
     _TOLERANCE = 1e-3
     """Relative rise of the loss that still counts as none: bfloat16 does not know better."""
     _MOST_TRIALS = 6

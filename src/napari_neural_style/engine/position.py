@@ -123,10 +123,7 @@ class Position:
         self._boost.factor = snapshot.boost
         self._recent.clear()
         self._recent.extend(torch.tensor(loss, dtype=torch.float32) for loss in snapshot.recent)
-        if snapshot.watched is None:
-            self._keep(self._index, self._boost.factor)
-        else:
-            self._watch.restore(snapshot.watched, device)
+        self._watch.restore(snapshot.watched, device)
 
     def _recolor(self, now: StyleSettings) -> None:
         """Go on in other colours: the picture keeps what is painted, the targets are new."""

@@ -10,7 +10,6 @@ import torch
 
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
 from napari_neural_style.engine.memory import check_room, chosen_tile, free_bytes, held_apart, state_bytes
-from napari_neural_style.engine.objective import weights_of
 from napari_neural_style.engine.vgg import Features, layers_up_to, pools_before
 from napari_neural_style.engine.weights import resolve_source
 from napari_neural_style.settings import AUTO_LAYERS, StyleSettings
@@ -31,8 +30,9 @@ def resolved(settings: StyleSettings, features: Features | None = None) -> Style
     Raises
     ------
     ValueError
-        If they or the features are none, the device or the features that they name are not there, or the features
-        given do not have all layers that are used, or PyTorch was told to choose the precision by itself.
+        If `settings` are no StyleSettings or `features` no Features, the device or the features that they name are not
+        there, the features given do not have all layers that are used, or PyTorch was told to choose the precision by
+        itself.
     """
     if not isinstance(settings, StyleSettings):
         raise ValueError(f"settings must be StyleSettings, such as PRESETS['fast'], not {brief(settings)}.")
@@ -82,9 +82,7 @@ def home_of(settings: StyleSettings, size: tuple[int, int]) -> torch.device:
 
 def layers_of(settings: StyleSettings) -> set[str]:
     """Return the layers that resolved settings use, those of a term whose weight is 0 too: it can be turned up."""
-    weights = weights_of(settings)
-    layers = {"content": weights.content_layers, "style": weights.style_layers}
-    return {layer for term in settings.terms for layer in layers[term]}
+    return {layer for term in settings.terms for layer in getattr(settings, f"{term}_layers")}
 
 
 def smallest_side(settings: StyleSettings) -> int:

@@ -42,8 +42,8 @@ class Snapshot:
         The normalised image that is optimised.
     optimizer : dict
         The optimiser's memory.
-    watched : Watched or None
-        What is known of numbers that went wrong; None in a file of before this was kept.
+    watched : Watched
+        What is known of numbers that went wrong.
     notes : tuple of str
         What the run turned by itself so far, in sentences.
     """
@@ -58,8 +58,8 @@ class Snapshot:
     sources: Sources
     image: Tensor
     optimizer: Mapping[str, Tensor] = field(repr=False)
-    watched: Watched | None = None
-    notes: tuple[str, ...] = ()
+    watched: Watched
+    notes: tuple[str, ...]
 
 
 _NUMBERS = ("fingerprint", "index", "scale", "scale_step", "boost", "recent")
@@ -85,9 +85,8 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     state: dict[str, Any] = {name: getattr(snapshot, name) for name in _NUMBERS}
     state["format"] = FORMAT
     state["notes"] = snapshot.notes
-    if snapshot.watched is not None:
-        state["watched"] = vars(snapshot.watched) | {"kept": vars(snapshot.watched.kept) | {"image": None}}
-        tensors["kept"] = snapshot.watched.kept.image
+    state["watched"] = vars(snapshot.watched) | {"kept": vars(snapshot.watched.kept) | {"image": None}}
+    tensors["kept"] = snapshot.watched.kept.image
     state["settings"] = snapshot.settings.to_dict()
     state["weights"] = [brush.weight for brush in sources.brushes]
     # Distinct memory for every name: safetensors refuses tensors that share it.
@@ -123,8 +122,8 @@ def read_snapshot(path: Path) -> Snapshot:
             sources=sources,
             image=tensors["image"],
             optimizer=_starting_with(tensors, "optimizer "),
-            watched=_watched(state["watched"], tensors["kept"]) if "watched" in state else None,
-            notes=tuple(state.get("notes", ())),
+            watched=_watched(state["watched"], tensors["kept"]),
+            notes=tuple(state["notes"]),
             **{name: state[name] for name in _NUMBERS},
         )
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:

@@ -31,7 +31,7 @@ class Step:
     losses : Losses
         The weighted terms before the step's update.
     saved : bool
-        True on every ``save_every``-th step, on the last, and where it was asked for.
+        True on every ``save_every``-th step, on the last, where it was asked for, and where the run gave up.
     done : float
         Share of the whole work that is done, 0..1: a step's work grows with the pixels of its scale.
     settings : StyleSettings

@@ -22,6 +22,8 @@ _FULL_ON_WINDOWS = {39, 112}
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write contiguous tensors that share no memory, as safetensors; the folder is made if it is not there.
 
+    One writer at a time for a path.
+
     Raises
     ------
     OSError

@@ -56,13 +56,10 @@ class Tile:
         """Return what the tile sees of a whole picture (..., H, W), a view of it."""
         return picture[..., self.rows.seen, self.columns.seen]
 
-    def own_of(self, features: Tensor, pools: int = 0) -> Tensor:
-        """Return the tile's own part of features (..., h, w) of what it sees."""
-        return features[..., self.rows.own(pools), self.columns.own(pools)]
-
     def own_at(self, features: Tensor, layer: str) -> Tensor:
-        """Return the tile's own part of a layer's features of what it sees."""
-        return self.own_of(features, pools_before(layer))
+        """Return the tile's own part of a layer's features (..., h, w) of what it sees."""
+        pools = pools_before(layer)
+        return features[..., self.rows.own(pools), self.columns.own(pools)]
 
 
 def spans(length: int, side: int, layers: Iterable[str]) -> list[Span]:

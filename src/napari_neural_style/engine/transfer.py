@@ -87,6 +87,10 @@ def stylize(
     ValueError
         If an image or a setting cannot be used; the message says what is wrong and what to do. Raised by the
         call itself, before the first step, except for what only a features file can tell.
+    MemoryError
+        If memory runs out and nothing smaller fits; after a step with the last picture, if there is one.
+    ArithmeticError
+        If numbers go wrong and no safer way helps; likewise.
 
     References
     ----------
@@ -134,6 +138,12 @@ def features_for(
     ----------
     content, style, settings, value_range, progress
         As for :func:`stylize`.
+
+    Returns
+    -------
+    Features
+        The filters of VGG-19 up to the deepest layer in use; in units of their mean activations over the images if
+        ``settings.rescale_features``.
 
     Raises
     ------
@@ -236,10 +246,10 @@ def go_on(
     """
     content, *styles = (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes))
     settings = with_tile(resolved(snapshot.settings, features), size_of(content), [size_of(style) for style in styles])
-    sources = moved(snapshot, home_of(settings, size_of(content)))
-    return _run(
-        sources, _images(prepare(sources, settings), settings), settings, features, progress, steering, snapshot
-    )
+    with saying_what_fits(partial(_too_large, size_of(content), settings)):
+        sources = moved(snapshot, home_of(settings, size_of(content)))
+        images = _images(prepare(sources, settings), settings)
+    return _run(sources, images, settings, features, progress, steering, snapshot)
 
 
 def _too_large(size: tuple[int, int], settings: StyleSettings) -> str:

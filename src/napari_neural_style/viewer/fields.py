@@ -19,6 +19,7 @@ from napari_neural_style.viewer.native import let_scroll, let_type, show_whole_c
 
 _DEFAULT = next(iter(PRESETS.values()))
 _MOST = 2**31 - 1  # of Qt's spin boxes
+_ROUNDING = 1e-5  # of superqt's sliders
 _CHANGING = {"features": features_choices, "device": device_choices}
 
 
@@ -175,10 +176,10 @@ class Fields:
         Raises
         ------
         ValueError
-            If a field holds no value that its setting can have; the message says which.
+            If a setting cannot have what its field holds; the message says which.
         """
         values: dict[str, Any] = {name: getattr(self._kept, name) for name in SETTINGS}
-        values |= {name: from_text(name, widget.value) for name, widget in self._of.items()}
+        values |= {name: from_text(name, widget.value) for name, widget in self._of.items() if not self._keeps(widget)}
         kept_width = self._kept.size[1] if isinstance(self._kept.size, tuple) else 0
         width = self.width.value if "advanced" in self.__dict__ else kept_width
         if width:
@@ -189,6 +190,10 @@ class Fields:
                 raise ValueError("Choose a features file, or other features.")
             values["features"] = str(path)
         return StyleSettings(**values)
+
+    def _keeps(self, widget: ValueWidget[Any]) -> bool:
+        """Tell whether a slider shows what was written, which it rounds."""
+        return isinstance(widget, FloatSlider) and abs(widget.value - getattr(self._kept, widget.name)) < _ROUNDING
 
     def write(self, settings: StyleSettings) -> None:
         """Let the fields hold settings."""

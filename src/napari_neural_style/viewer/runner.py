@@ -127,7 +127,9 @@ class Runner:
         return True
 
     def download(self, owner: QWidget) -> None:
-        """Fetch the pretrained features."""
+        """Fetch the pretrained features, unless something else is under way."""
+        if self.job is not None:
+            return
         self._owner = owner
 
         def work(report: Report) -> Generator[Step]:

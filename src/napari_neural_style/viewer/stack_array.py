@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from napari_neural_style.planes import Index
     from napari_neural_style.stack_store import StackStore
     from napari_neural_style.viewer.stacks import Stack
 
-Index = tuple[int, ...]
 UInt8 = npt.NDArray[np.uint8]
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_neural_style.stack import Index
+    from napari_neural_style.planes import Index
 
 MOST_NAMED = 8
 """Failed planes of one reason that are named; the layer's metadata hold all."""

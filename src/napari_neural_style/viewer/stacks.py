@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_neural_style.engine.losses import Losses
+    from napari_neural_style.planes import Index, Planes
     from napari_neural_style.shared import Shared
-    from napari_neural_style.stack import Index, Planes, PlaneStep
+    from napari_neural_style.stack import PlaneStep
     from napari_neural_style.viewer.stack_array import StackArray
 
 KEPT_DAYS = 30

@@ -121,6 +121,7 @@ class Job:
         self._awaited: queue.Queue[AnyStep] = queue.Queue(maxsize=2)
         self._latest: AnyStep | None = None
         self._preview: AnyStep | None = None
+        self._swap = threading.Lock()  # held while these two are exchanged
         self._added = threading.Event()
         self._unsettled: Callable[[], None] | None = None
         self._adds_at = self._rests_until = 0.0
@@ -208,14 +209,17 @@ class Job:
                     if step.saved or first:  # a layer is added
                         self._hand_over(step)
                     else:
-                        self._preview = step if step.image is not None else self._preview
-                        self._latest = step
+                        with self._swap:
+                            self._preview = step if step.image is not None else self._preview
+                            self._latest = step
                     self._hold()
                     if self._left:
                         steps.throw(Stopped())  # nothing is written of it: nobody could go on with it
                     if self._stop.is_set():
                         # What is kept is the very step that the run can be gone on with from.
-                        self._latest = self._preview = step.pictured()
+                        pictured_step = step.pictured()
+                        with self._swap:
+                            self._latest = self._preview = pictured_step
                         self._read_losses()
                         break
         except Stopped:
@@ -323,8 +327,9 @@ class Job:
             self._added.set()
         else:
             draw_later(self._owner, 2 * TURN_MS)  # both parts at once
-        if self._latest is not None and self._latest.index <= step.index:
-            self._latest = self._preview = None
+        with self._swap:
+            if self._latest is not None and self._latest.index <= step.index:
+                self._latest = self._preview = None
 
     def _settle(self, settle: Callable[[], None]) -> None:
         self._unsettled = None
@@ -341,8 +346,9 @@ class Job:
 
     def _show_latest(self) -> None:
         """Deliver the last preview and the last step."""
-        latest, preview = self._latest, self._preview
-        self._latest = self._preview = None
+        with self._swap:
+            latest, preview = self._latest, self._preview
+            self._latest = self._preview = None
         self._rest()
         if preview is not None and preview is not latest:
             self._callbacks.step(preview)
@@ -402,11 +408,11 @@ def _show_warning(warning: tuple[Any, ...]) -> None:
 
 def _sentence(error: Exception) -> str:
     """Return what to tell users of a fault that is not theirs; the log gets the traceback."""
-    from napari_neural_style.engine.recovery import DivergedError, OutOfMemoryError
+    from napari_neural_style.engine.recovery import DivergedError, OutOfMemoryError, is_out_of_memory
 
     if isinstance(error, (DivergedError, OutOfMemoryError)):
         return str(error)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         return "There is not enough memory for this size. Choose a smaller size, or another device."
     log.error("Style transfer failed", exc_info=error)
     return f"Something unexpected went wrong ({type(error).__name__}: {error}). The log holds the details."
