@@ -7,7 +7,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Shapes
 
 from napari_neural_style.engine.images import resize, to_array, to_rgb, to_tensor
-from napari_neural_style.viewer.areas import WHOLE, labels_reader, shapes_reader, window_of
+from napari_neural_style.viewer.areas import WHOLE, area_choices, labels_reader, part_under, shapes_reader, window_of
 from napari_neural_style.viewer.layers import Plane, image_of, placed_like
 from window import KEY, press, result_of, run_to_the_end, wait_until
 
@@ -55,6 +55,53 @@ def test_labels_of_one_plane_serve_a_stack():
     np.testing.assert_array_equal(labels_reader(Labels(BLOCKS), stack, plane)(), np.ones((15, 20)))
     per_plane = Labels(np.stack([BLOCKS * k for k in range(5)]))
     np.testing.assert_array_equal(labels_reader(per_plane, stack, plane)(), np.full((15, 20), 3))
+
+
+def test_labels_and_shapes_with_more_axes_count_where_the_sliders_stand():
+    viewer = ViewerModel()
+    image = viewer.add_image(PICTURE)
+    labels = viewer.add_labels(np.stack([np.roll(BLOCKS, k, axis=1) for k in range(4)]), scale=(2, 1, 1))
+    box = np.array([[2, 10, 20], [2, 10, 40], [2, 30, 40], [2, 30, 20]], float)
+    shapes = viewer.add_shapes([box, box - (1, 5, 5)], scale=(2, 1, 1), shape_type="polygon")
+    for step, window in ((1, (5, 15, 26, 36)), (2, (10, 20, 31, 41))):
+        viewer.dims.set_point(0, 2 * step)
+        found = labels_reader(labels, image, PLANE, viewer.dims)()
+        np.testing.assert_array_equal(found, np.roll(BLOCKS, step, axis=1))
+        assert window_of(shapes, image, PLANE, viewer) == window
+    viewer.dims.set_point(0, 0)
+    with pytest.raises(ValueError, match="no shape with an area here"):
+        window_of(shapes, image, PLANE, viewer)
+
+
+def test_labels_are_those_of_the_press_whatever_is_painted_later():
+    labels = Labels(BLOCKS.copy())
+    read = labels_reader(labels, Image(PICTURE), PLANE)
+    labels.data[:] = 5
+    np.testing.assert_array_equal(read(), BLOCKS)
+
+
+def test_the_part_of_another_layer_that_lies_in_an_area():
+    viewer = ViewerModel()
+    image = viewer.add_image(PICTURE, scale=(2, 2))
+    plane = Plane((0, 1), (0, 0), (10, 20, 30, 50))
+    whole = viewer.add_image(np.zeros((20, 30)), scale=(4, 4), translate=(1, 1), name="earlier")
+    assert part_under(image, plane, whole, PLANE, viewer.dims) == Plane((0, 1), (0, 0), (5, 10, 15, 25))
+    data, place = placed_like(image, plane, np.zeros((7, 9, 3), np.uint8))
+    own = viewer.add_image(data, **place)
+    assert part_under(image, plane, own, PLANE, viewer.dims).window == (0, 0, 7, 9)
+    for place in (
+        {"translate": (30, 1)},
+        {"rotate": 90, "translate": (1, 119)},
+        {"scale": (-4, 4), "translate": (77, 1)},
+    ):
+        other = viewer.add_image(np.zeros((40, 60)), name="other", **{"scale": (4, 4), **place})
+        with pytest.raises(ValueError, match=r"'other.*' does not cover the area"):
+            part_under(image, plane, other, PLANE, viewer.dims)
+
+
+def test_layers_named_like_choices_are_told_apart():
+    layers = [Shapes(name="whole layer"), Shapes(name="cells")]
+    assert [label for label, _ in area_choices(layers)] == ["whole layer", "field of view", "'whole layer'", "cells"]
 
 
 def test_shapes_give_a_window_and_a_mask():

@@ -121,6 +121,26 @@ def test_a_style_without_weight_has_no_run_of_its_own(viewer, widget, pair):
     assert widget.message.value == "Done."
 
 
+def test_the_next_style_moves_up_where_the_first_ones_layer_goes(viewer, widget, pair):
+    viewer.add_image(255 - pair[1], name="night", rgb=True)
+    widget.style.value = viewer.layers["waves"]
+    press(opened(widget, "more")._inputs.more.add)
+    first, second = widget._inputs.more.rows
+    first.weight.value, second.weight.value = 2, 3
+    viewer.layers.remove("waves")
+    assert widget._inputs.more.rows == [first]
+    assert (first.layer.value.name, first.weight.value) == ("night", 3)
+
+
+def test_a_style_that_does_not_count_is_not_named(viewer, widget, pair):
+    viewer.add_image(255 - pair[1], name="night", rgb=True)
+    widget.style.value = viewer.layers["waves"]
+    press(opened(widget, "more")._inputs.more.add)
+    widget._inputs.more.rows[0].weight.value = 0
+    run_to_the_end(widget)
+    assert result_of(viewer).name == "cat × night · step 6"
+
+
 def test_runs_wait_in_a_queue(viewer, widget, pair):
     viewer.add_image(255 - pair[1], name="night", rgb=True)
     widget.style.value = viewer.layers["waves"]

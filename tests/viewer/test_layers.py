@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
+from napari.utils import Colormap
 
-from napari_neural_style.viewer.layers import Plane, image_of, placed_like, shown_plane, source_name
+from napari_neural_style.viewer.layers import Plane, image_of, placed_like, shown_plane, source_name, style_name
 
 RANDOM = np.random.default_rng(0)
 
@@ -105,6 +106,12 @@ def test_a_single_channel_is_taken_as_it_is_seen():
     np.testing.assert_allclose(image_of(layer)[0], [[0, 0, 0], [0, 0, 0], [0, 0.25, 0], [0, 1, 0]], atol=0.01)
 
 
+def test_a_colormap_that_is_transparent_shows_the_canvas():
+    fading = Colormap([[0, 0, 0, 0], [1, 0, 0, 1]], name="fading")
+    layer = Image(np.full((2, 2), 0.5, np.float32), contrast_limits=(0, 1), colormap=fading)
+    np.testing.assert_allclose(image_of(layer)[0, 0], [0.25, 0, 0], atol=0.01)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_rgb_and_rgba(dtype):
     top = 1 if dtype is np.float32 else np.iinfo(dtype).max
@@ -144,3 +151,8 @@ def test_the_name_of_a_result_does_not_grow():
     result = Image(np.zeros((4, 4)), name="cells × waves · step 100")
     result.metadata["napari-neural-style"] = {"sources": {"content": "cells", "style": "waves"}}
     assert source_name(result) == "cells"
+    assert style_name(content) == "cells"
+    assert style_name(result) == "(cells × waves)"
+    result.name = "tissue × (cells × waves) · step 5"
+    result.metadata["napari-neural-style"] = {"sources": {"content": result.name}}
+    assert source_name(result) == "tissue"

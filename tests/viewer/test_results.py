@@ -234,6 +234,28 @@ def test_a_saved_step_leaves_the_selection_as_it_is(viewer, widget):
     assert [index.data() for index in view.selectedIndexes()] == [kept.name]
 
 
+def test_what_is_being_drawn_on_stays_selected(viewer, widget):
+    labels = viewer.add_labels(np.zeros((80, 120), int))
+    labels.mode = "paint"
+    run_to_the_end(widget)
+    assert result_of(viewer).name.endswith("step 6")
+    assert viewer.layers.selection.active is labels
+    assert labels.mode == "paint"
+
+
+def test_saved_steps_have_the_unit_of_the_axis_that_they_share(viewer, widget):
+    """With another napari would show all layers without units."""
+    units = ("um", "um", "um")
+    viewer.add_image(np.zeros((5, 20, 20)), name="stack", units=units)
+    for layer in viewer.layers:
+        layer.units = units[-layer.ndim :]
+    opened(widget, "results")._results.steps_as.value = "one layer"
+    run_to_the_end(widget)
+    saved = next(layer for layer in viewer.layers if "saved steps" in layer.name)
+    assert saved.ndim == 3
+    assert viewer.dims.units is not None
+
+
 def test_more_saved_steps_than_foreseen_go_to_one_layer(viewer, widget):
     widget.steps.value = 200
     widget.save_every.value = 100

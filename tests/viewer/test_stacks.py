@@ -14,7 +14,7 @@ from napari_neural_style import stack
 from napari_neural_style.viewer.layers import pixels_reader_of, shown_plane
 from napari_neural_style.viewer.stack_array import StackArray
 from napari_neural_style.viewer.stacks import chain_of, stacks_folder
-from window import KEY, opened, press, run_to_the_end, wait_until
+from window import KEY, endless, opened, press, run_to_the_end, wait_until
 
 SIDE = 32
 COUNT = 20
@@ -193,6 +193,46 @@ def test_planes_of_data_that_were_mended_are_run_again(viewer, dock, movie):
     press(opened(dock, "results")._results.missing)
     wait_until(lambda: dock._job is None)
     assert viewer.layers[-1].data[1].any()
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_mended_planes_look_as_the_others_did_and_lie_where_they_lay(viewer, dock, movie, levels):
+    data = movie.frames[:3, ..., 0] / 255
+    data = data.repeat(levels, axis=1).repeat(levels, axis=2)
+    whole = data.copy()
+    data[1] = np.nan
+
+    def given(data):
+        return [data, data[:, ::2, ::2]] if levels == 2 else data
+
+    place = {"scale": (1, 1 / levels, 1 / levels)}
+    layer = viewer.add_image(given(data), name="movie", multiscale=levels == 2, contrast_limits=(0, 1), **place)
+    dock.content.value, dock.planes.value, dock.chained.value = layer, (0,), False
+    dock._fields["color"].value = "content"
+    run_to_the_end(dock)
+    result = viewer.layers[-1]
+    layer.data, layer.colormap, layer.translate = given(whole), "magma", (0, 100, 0)
+    press(opened(dock, "results")._results.missing)
+    wait_until(lambda: dock._job is None)
+    assert dock.message.value == "Done: 3 of 3 planes done."
+    assert np.ptp(result.data[1][..., :3].mean((0, 1))) < 10 < result.data[1][..., :3].mean()
+
+
+def test_a_stack_that_waits_lies_where_its_content_lay(viewer, dock, movie):
+    layer = add(viewer, dock, movie)
+    dock.planes.value = ()
+    endless(dock)
+    press(dock.run)
+    dock.planes.value, dock.steps.value, dock.save_every.value = (0,), 3, 3
+    press(dock.run)
+    place = layer.extent.world.copy()
+    layer.translate = (0, 500, 0)
+    wait_until(lambda: any("live" in each.name for each in viewer.layers))
+    press(dock.stop)
+    wait_until(lambda: len(viewer.layers) > 4)
+    np.testing.assert_allclose(viewer.layers[-1].extent.world[:, 1:], place[:, 1:], atol=1)
+    press(dock.stop)
+    wait_until(lambda: dock._job is None)
 
 
 def test_along_one_of_two_axes_and_across_others(viewer, dock, pair):

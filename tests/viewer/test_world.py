@@ -59,7 +59,7 @@ def test_labels_count_where_they_are_seen():
     half[15:] = 1
     labels = viewer.add_layer(Labels(half, scale=(100, 100), units=("nm", "nm")))
     plane = shown_plane(image, viewer.dims)
-    np.testing.assert_array_equal(labels_reader(labels, image, plane, viewer.dims.units)(), half)
+    np.testing.assert_array_equal(labels_reader(labels, image, plane, viewer.dims)(), half)
     box = np.array([[10, 10], [10, 20], [20, 20], [20, 10]])
     shapes = viewer.add_layer(Shapes([box], scale=(100, 100), units=("nm", "nm")))
     assert window_of(shapes, image, plane, viewer) == (10, 10, 21, 21)
@@ -95,6 +95,16 @@ def test_a_style_without_the_axes_that_are_shown_gives_its_own():
     viewer.dims.order = (1, 0, 2)
     assert style_plane(style, viewer.dims).axes == (0, 1)
     assert image_of(style, style_plane(style, viewer.dims)).shape == (30, 40, 3)
+
+
+def test_the_field_of_view_in_a_grid_with_spacing(make_napari_viewer):
+    viewer = make_napari_viewer(show=True)
+    first, _ = (viewer.add_image(np.random.default_rng(0).random((300, 300))) for _ in range(2))
+    viewer.canvas.grid.enabled, viewer.canvas.grid.spacing = True, 0.5
+    viewer.reset_view()
+    viewer.scene.camera.zoom *= 6
+    window = np.array(window_of(VIEW, first, shown_plane(first, viewer.dims), viewer))
+    wait_until(lambda: np.abs(window - [*first.corner_pixels[0], *(first.corner_pixels[1] + 1)]).max() <= 2, 10)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

@@ -136,6 +136,18 @@ def test_what_cannot_keep_the_settings_is_saved_without_them(manager, tmp_path, 
     assert "stack.tif does not keep the settings of 'a × b · step 800': only a single" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_stack_is_no_picture_and_what_was_there_stays(manager, tmp_path, suffix):
+    manager.activate(NAME)
+    path = tmp_path / f"stack.{suffix}"
+    for before in (None, b"mine"):
+        with pytest.raises(OSError, match=f"stack.{suffix} cannot hold all of .*: save it as TIFF"):
+            result(pixels(3, 40, 60)).save(str(path))
+        assert path.exists() == (before is not None)
+        path.write_bytes(b"mine")
+    assert path.read_bytes() == b"mine"
+
+
 def test_a_folder_that_is_not_there(manager, tmp_path):
     manager.activate(NAME)
     with pytest.raises(OSError, match="no folder"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import Container, FloatSpinBox, PushButton
 from napari.layers import Image, Labels
 
-from napari_neural_style.viewer.areas import WHOLE, area_choices
+from napari_neural_style.viewer.areas import WHOLE, area_choices, told_apart
 from napari_neural_style.viewer.fields import Choices, labelled
 from napari_neural_style.viewer.plane_choice import PlaneChoice
 
@@ -148,10 +148,15 @@ class MoreInputs:
             self._remove(self.rows[-1])
 
     def follow(self) -> None:
-        """Follow the viewer's layer list: the style of a layer that is gone goes too, all but the first."""
+        """Follow the viewer's layer list: the style of a layer that is gone goes too; there is always a first one."""
         for row in self.rows[1:]:
             if row.layer.value is not None and row.layer.value not in self._viewer.layers:
                 self._remove(row)
+        first, *others = self.rows
+        if others and first.layer.value not in self._viewer.layers:
+            for name in ("layer", "weight", "regions"):
+                getattr(first, name).value = getattr(others[0], name).value
+            self._remove(others[0])
         self.body.reset_choices()
 
     def suit(self, mode: str) -> None:
@@ -256,7 +261,7 @@ def _layer_field(
     """Return a choice among the layers of a kind; magicgui's own loses a layer that is renamed."""
 
     def choices(widget: Any) -> list[tuple[str, Layer]]:
-        return [(layer.name, layer) for layer in viewer.layers if isinstance(layer, kind)]
+        return [(told_apart(layer, [Choices.null_string]), layer) for layer in viewer.layers if isinstance(layer, kind)]
 
     return Choices(name=name, label=label, choices=choices, tooltip=tooltip, nullable=nullable)
 

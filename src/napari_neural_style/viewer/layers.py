@@ -25,7 +25,9 @@ Window = tuple[int, int, int, int]
 """Top, left, bottom and right of a part of a plane in pixels; it may reach over the edges."""
 SMOOTH = "linear"
 """How results are enlarged on the canvas: their pixels are paint, not measurements."""
-_OF_RESULTS = re.compile(r"( × .*| · content.*) · (step \d+|planes|live|saved steps)( \[\d+\])?$")
+_STATE = re.compile(r" · (step \d+|planes|live|saved steps)( \[\d+\])?$")
+"""What the name of a result ends with."""
+_OF_RESULTS = re.compile(r"( × .*| · content.*)" + _STATE.pattern)
 """What the name of a result has behind its content's."""
 
 
@@ -138,6 +140,25 @@ def insert(viewer: ViewerModel, index: int, layer: Image) -> None:
     layer.visible = visible
 
 
+def insert_unselected(viewer: ViewerModel, index: int, layer: Image) -> None:
+    """Insert a layer and leave the selection as it is.
+
+    Napari selects what is inserted, and shows its controls: a quarter of the time that inserting takes.
+    """
+    selected = set(viewer.layers.selection)
+    with viewer.layers.selection.events.blocker_all():
+        insert(viewer, index, layer)
+        viewer.layers.selection = selected
+
+
+def add(viewer: ViewerModel, layer: Image) -> None:
+    """Add a layer and select it, unless another is being drawn on."""
+    if getattr(viewer.layers.selection.active, "mode", "pan_zoom") == "pan_zoom":
+        viewer.add_layer(layer)
+    else:
+        insert_unselected(viewer, len(viewer.layers), layer)
+
+
 def image_of(layer: Image, plane: Plane | None = None) -> FloatImage:
     """Return what is seen of a layer.
 
@@ -181,30 +202,46 @@ def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatIma
     return read_image
 
 
-def pixels_reader_of(layer: Image, plane: Plane) -> Callable[[Sequence[int]], npt.NDArray[Any]]:
-    """Return a function that reads a plane like another, given where it lies along every axis of the layer.
-
-    It returns RGB or RGBA as they are, and a single channel in its colours, 0..1. Safe to call on another thread; what
-    the layer looks like now is noted at once.
-    """
-    data, name, (down, across), window = pixels_of(layer), layer.name, plane.axes, plane.window
+def pixels_reader_of(layer: Image, plane: Plane) -> PixelsReader:
+    """Return what reads planes of a layer like one of it; what the layer looks like now is noted at once."""
     look = None if layer.rgb else _Look(tuple(layer.contrast_limits), layer.gamma, layer.colormap)
+    return PixelsReader(pixels_of(layer), str(layer.name), plane, look)
 
-    def read(index: Sequence[int]) -> npt.NDArray[Any]:
+
+@dataclass(frozen=True)
+class PixelsReader:
+    """Reads planes of some data, on any thread.
+
+    Attributes
+    ----------
+    data : array
+        Of all planes; lazy data are read when a plane is.
+    name : str
+        Of the layer that shows them.
+    plane : Plane
+        Which axes are shown, and which part.
+    """
+
+    data: Any
+    name: str
+    plane: Plane
+    _look: _Look | None
+
+    def __call__(self, index: Sequence[int]) -> npt.NDArray[Any]:
+        """Return the plane that lies there along every axis: RGB as it is, one channel in its colours, 0..1."""
         from napari_neural_style.engine.images import check_finite
 
+        (down, across), window = self.plane.axes, self.plane.window
         at = tuple(slice(None) if axis in (down, across) else i for axis, i in enumerate(index))
-        array = np.asarray(data[at])
+        array = np.asarray(self.data[at])
         if down > across:
             array = array.swapaxes(0, 1)
         if window is not None:
             array = array[window[0] : window[2], window[1] : window[3]]
-        if look is None:
+        if self._look is None:
             return array
-        check_finite(array, f"layer {name!r}")
-        return look.through(array)
-
-    return read
+        check_finite(array, f"layer {self.name!r}")
+        return self._look.through(array)
 
 
 @dataclass(frozen=True)
@@ -224,7 +261,7 @@ class _Look:
         for rows in bands(pixels.shape):
             unit = (pixels[rows].astype(np.float64) - low) / ((high - low) or 1.0)
             colors = np.asarray(self.colormap.map((np.clip(unit, 0, 1) ** self.gamma).ravel()))
-            found[rows] = colors[:, :3].reshape(*unit.shape, 3)
+            found[rows] = (colors[:, :3] * colors[:, 3:]).reshape(*unit.shape, 3)  # on black, as a lone layer is seen
         return found
 
 
@@ -286,3 +323,8 @@ def source_name(layer: Image) -> str:
     name = sources_of(layer).get("content")
     # The content of a result may be another result; that of which is in its name, whether it is open or not.
     return _OF_RESULTS.sub("", name) if isinstance(name, str) and name else str(layer.name)
+
+
+def style_name(layer: Image) -> str:
+    """Return what titles call a style: its name, or for a result that of its run, in brackets."""
+    return f"({_STATE.sub('', layer.name)})" if sources_of(layer) else str(layer.name)

@@ -13,12 +13,13 @@ from napari.layers import Image
 
 from napari_neural_style.files import KEY
 from napari_neural_style.viewer.large import from_disk
-from napari_neural_style.viewer.layers import SMOOTH, Plane, Spot, insert, placed_like, spot_of
+from napari_neural_style.viewer.layers import SMOOTH, Plane, Spot, add, insert_unselected, placed_like, spot_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_neural_style.engine.step import Step
+    from napari_neural_style.viewer.world import Units
 
 STEPS_AS = ("auto", "layers", "one layer")
 MOST_LAYERS = 8
@@ -94,7 +95,7 @@ class Outputs:
         data, place = placed_like(self._place.layer, self._place.plane, to_uint8(step.image))
         if self._live is None:
             self._live = Image(data, name=f"{self._place.title} · live", interpolation2d=SMOOTH, **place)
-            self._viewer.add_layer(self._live)
+            add(self._viewer, self._live)
             self._live_name = self._live.name  # with a number where another has it
         else:
             self._live.data = data
@@ -112,7 +113,7 @@ class Outputs:
 
     def _keep(self, step: Step, data: npt.NDArray[np.uint8], place: dict[str, Any]) -> None:
         if self._stack is None and self._wants_one_layer(step):
-            self._stack = _Stack(f"{self._place.title} · saved steps", place)
+            self._stack = _Stack(f"{self._place.title} · saved steps", place, self._viewer.dims.units)
         if self._stack is not None:
             self._stack.add(data, self._made_by(step)[KEY])
             if self._stack.layer is not None and self._stack.layer not in self._viewer.layers:
@@ -132,11 +133,7 @@ class Outputs:
 
     def _insert_below_live(self, kept: Image) -> None:
         layers = self._viewer.layers
-        selected = set(layers.selection)
-        # napari selects what is inserted, and shows its controls: a quarter of the time that inserting takes.
-        with layers.selection.events.blocker_all():
-            insert(self._viewer, layers.index(self._live) if self._live in layers else len(layers), kept)
-            layers.selection = selected
+        insert_unselected(self._viewer, layers.index(self._live) if self._live in layers else len(layers), kept)
         if self._live is not None:
             kept.thumbnail = self._live.thumbnail  # the same picture; napari makes none of a hidden layer
 
@@ -156,7 +153,7 @@ class Outputs:
         if self._place.stopped:
             self._live.metadata[KEY] |= {"run": self._place.run, "run_axes": list(self._place.plane.axes)}
         if self._live not in self._viewer.layers:
-            self._viewer.add_layer(self._live)
+            add(self._viewer, self._live)
         self._viewer.update_status_from_cursor()  # napari's line holds the layer's name from before
 
     def words(self, step: Step) -> list[str]:
@@ -182,9 +179,9 @@ class Outputs:
 class _Stack:
     """Saved steps in one layer, with a slider over them."""
 
-    def __init__(self, name: str, place: dict[str, Any]) -> None:
+    def __init__(self, name: str, place: dict[str, Any], units: Units) -> None:
         self._name = name
-        self._place = place
+        self._place = _with_steps(place, units)
         self._pictures = np.empty(0, np.uint8)
         self._made_by: list[dict[str, Any]] = []
         self.layer: Image | None = None
@@ -201,16 +198,18 @@ class _Stack:
         self._made_by.append(made_by)
         data = self._pictures[: count + 1]
         if self.layer is None:
-            place = _with_steps(self._place)
-            self.layer = Image(data, name=self._name, visible=False, interpolation2d=SMOOTH, **place)
+            self.layer = Image(data, name=self._name, visible=False, interpolation2d=SMOOTH, **self._place)
         else:
             self.layer.data = data
             self.layer.affine = self.layer.affine  # else the viewer's slider does not hear of a hidden layer's steps
         self.layer.metadata = {KEY: {**self._made_by[-1], "steps": [each["step"] for each in self._made_by]}}
 
 
-def _with_steps(place: dict[str, Any]) -> dict[str, Any]:
-    """Return a place with an axis of saved steps before the others."""
+def _with_steps(place: dict[str, Any], units: Units) -> dict[str, Any]:
+    """Return a place with an axis of saved steps before the others.
+
+    Where the viewer has an axis there already, it has that one's unit: with others napari would show all without any.
+    """
     probe = Image(np.zeros((1,) * len(place["scale"]) + (3,), np.uint8), **place)
     count = probe.ndim
     points = [np.zeros(count), *np.eye(count)]
@@ -218,9 +217,10 @@ def _with_steps(place: dict[str, Any]) -> dict[str, Any]:
     affine = np.eye(count + 2)
     affine[1:-1, 1:-1] = (corners[1:] - corners[0]).T
     affine[1:-1, -1] = corners[0]
+    unit = "pixel" if units is None or len(units) <= count else units[-count - 1]
     return {
         "rgb": True,
         "affine": affine,
-        "units": ("pixel", *place["units"]),
+        "units": (unit, *place["units"]),
         "axis_labels": ("saved step", *place["axis_labels"]),
     }

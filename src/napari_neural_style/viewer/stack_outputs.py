@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image
 
 from napari_neural_style.files import KEY
-from napari_neural_style.viewer.layers import SMOOTH, place_on, shown_plane
+from napari_neural_style.viewer.layers import SMOOTH, add, place_on, shown_plane
 from napari_neural_style.viewer.stack_array import StackArray
 from napari_neural_style.viewer.stacks import Stack, StackStep
 
@@ -84,11 +84,11 @@ class StackOutputs:
         return tuple(plane.index[axis] for axis in self._stack.axes) if plane.axes == self._stack.plane.axes else None
 
     def _add(self, array: StackArray, step: StackStep) -> None:
-        place = place_on(self._stack.layer, self._stack.plane, array.planes.shape[-3:-1])
+        place = place_on(self._stack.spot, self._stack.plane, array.planes.shape[-3:-1])
         name = f"{self._title} · live"
         self._layer = Image(array, name=name, multiscale=False, interpolation2d=SMOOTH, **place)
         self._note(step)
-        self._viewer.add_layer(self._layer)
+        add(self._viewer, self._layer)
         self._live_name = self._layer.name  # with a number where another has it
 
     def _note(self, step: StackStep) -> None:
@@ -179,7 +179,7 @@ class StackOutputs:
         if layer.name == self._live_name:  # else a user has given it another
             layer.name = f"{self._title} · planes"
         if layer not in self._viewer.layers:
-            self._viewer.add_layer(layer)
+            add(self._viewer, layer)
         layer.refresh(extent=False)
         self._viewer.update_status_from_cursor()  # napari's line holds the layer's name from before
         if stack.done == stack.total:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import shutil
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.settings import StyleSettings
-from napari_neural_style.viewer.layers import Plane, pixels_of, pixels_reader_of, size_of
+from napari_neural_style.viewer.layers import PixelsReader, Plane, pixels_of, pixels_reader_of, size_of, spot_of
 from napari_neural_style.viewer.worker import Report, load_pytorch
 
 if TYPE_CHECKING:
@@ -95,8 +96,10 @@ class Stack:
 
     Parameters
     ----------
-    layer : napari.layers.Image
+    whole : napari.layers.Image
         The content.
+    layer : napari.layers.Image
+        The level of it that is read, or itself.
     plane : Plane
         How its planes are shown, and where the sliders are.
     axes : sequence of int
@@ -122,6 +125,7 @@ class Stack:
 
     def __init__(
         self,
+        whole: Image,
         layer: Image,
         plane: Plane,
         axes: Sequence[int],
@@ -131,19 +135,19 @@ class Stack:
         regions: Callable[[], Any] | None,
         settings: StyleSettings,
     ) -> None:
-        self._data: Any = pixels_of(layer)
         self.axes = tuple(axes)
         self.names = [str(names[axis]) for axis in axes]
-        self.shape: Index = tuple(int(self._data.shape[axis]) for axis in axes)
+        self.shape: Index = tuple(int(pixels_of(layer).shape[axis]) for axis in axes)
         at = [0 if axis in axes else i for axis, i in enumerate(plane.index)]
         self.plane = Plane(plane.axes, tuple(at), plane.window)
-        self.layer = layer
+        self.spot = spot_of(layer)
         self.settings = settings
         self.chain = chain_of(self.names) if chained else None
         self.array: StackArray | None = None
         self.path: Path | None = None
         self.failures: dict[Index, str] = {}
-        self._read: Callable[[Sequence[int]], Any] | None = pixels_reader_of(layer, self.plane)
+        self._whole: Image | None = whole
+        self._read: PixelsReader | None = pixels_reader_of(layer, self.plane)
         self._size = size_of(layer, plane)
         self._scale = [float(layer.scale[axis]) for axis in (*axes, *plane.axes)]
         self._styles, self._regions = styles, regions
@@ -161,13 +165,15 @@ class Stack:
 
     def look_again(self) -> None:
         """Read the content's data that the layer has by now, where they are as large: planes of them may be mended."""
-        data = pixels_of(self.layer)
-        if self._read is not None and data is not self._data and data.shape == self._data.shape:
-            self._data, self._read = data, pixels_reader_of(self.layer, self.plane)
+        if self._whole is None or self._read is None:
+            return
+        levels = self._whole.data if self._whole.multiscale else [self._whole.data]
+        data = next((level for level in levels if level.shape == self._read.data.shape), self._read.data)
+        self._read = dataclasses.replace(self._read, data=data)
 
     def release(self) -> None:
         """Let go of the content and the features: every plane is there."""
-        self._data = self._read = None
+        self._whole = self._read = None
         self._styles, self._regions, self._shared = [], None, None
         if self.array is not None:
             self.array.stack = None

@@ -13,7 +13,7 @@ from napari_neural_style.command import settings_of
 from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.settings_text import to_text
-from napari_neural_style.viewer.areas import labels_reader, shapes_reader, window_of
+from napari_neural_style.viewer.areas import labels_reader, part_under, shapes_reader, window_of
 from napari_neural_style.viewer.inputs import Inputs, StyleChoice
 from napari_neural_style.viewer.layers import (
     Plane,
@@ -23,6 +23,7 @@ from napari_neural_style.viewer.layers import (
     shown_plane,
     size_of,
     source_name,
+    style_name,
     style_plane,
 )
 from napari_neural_style.viewer.levels import at_level
@@ -34,13 +35,11 @@ from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
 from napari_neural_style.viewer.stacks import Stack, StackStep
 from napari_neural_style.viewer.stopped import KEPT_RUNS, new_run, runs_folder, to_go_on
 from napari_neural_style.viewer.worker import Report, load_pytorch
-from napari_neural_style.viewer.world import Units
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
+    from napari.components import Dims, ViewerModel
     from napari.layers import Image
 
-    from napari_neural_style.engine.sizes import Size
     from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.step import Step
     from napari_neural_style.viewer.worker import AnyStep
@@ -132,23 +131,20 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
         sources["area"] = list(plane.window)
     called = axis_names(content, viewer.dims)
     # From here on, the content is the level of it that is read.
-    content, plane = at_level(content, plane, partial(working_size, settings=settings))
+    whole, (content, plane) = content, at_level(content, plane, partial(working_size, settings=settings))
     read_content = reader_of(content, plane)
-    read_regions = _regions_reader(inputs, content, plane, viewer.dims.units, axes)
-    read_start = (
-        None if start is None else _start_reader(viewer, start, working_size(size_of(content, plane), settings))
-    )
+    read_regions = _regions_reader(inputs, content, plane, viewer.dims, axes)
+    read_start = None if start is None else _start_reader(viewer, start, content, plane, settings)
     read_styles = [_style_readers(viewer, style, settings) for style in styles]
     if inputs.more.content_regions.value is not None:
         sources["content_regions"] = name_of(inputs.more.content_regions.value)
     if start is not None:
         sources["initial"] = name_of(start)
-    names = " + ".join(source_name(style.layer) for style in styles)
     layers = "" if settings.content_layers == "auto" else f" {to_text('content_layers', settings.content_layers)}"
-    title = f"{named} × {names}" if styles else f"{named} · content{layers}"
+    title = f"{named} × {_names(styles)}" if styles else f"{named} · content{layers}"
     if axes:
         chained = bool(inputs.plane_choice.chained.value)
-        stack = Stack(content, plane, axes, called, chained, read_styles, read_regions, settings)
+        stack = Stack(whole, content, plane, axes, called, chained, read_styles, read_regions, settings)
         return _stack_task(stack, title, sources, inputs.plane_choice.address)
     place = Place(content, plane, title, sources, new_run())
 
@@ -170,11 +166,11 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
 
 
 def _regions_reader(
-    inputs: Inputs, content: Image, plane: Plane, units: Units, along: tuple[int, ...]
+    inputs: Inputs, content: Image, plane: Plane, dims: Dims, along: tuple[int, ...]
 ) -> Callable[[], Any] | None:
     """Return what reads the content's regions, 0 outside of the area; None where there are neither."""
-    read_regions = labels_reader(inputs.more.content_regions.value, content, plane, units)
-    read_shapes = shapes_reader(inputs.more.area.value, content, plane, units, along)
+    read_regions = labels_reader(inputs.more.content_regions.value, content, plane, dims)
+    read_shapes = shapes_reader(inputs.more.area.value, content, plane, dims, along)
     if read_regions is None or read_shapes is None:
         return read_regions or read_shapes
 
@@ -223,7 +219,7 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
     used = min(max(height, width), max(size)) * settings.style_scale / max(height, width)
     left = round(width * 1.05)
     window = (0, left, round(size[0] / used), left + round(size[1] / used))
-    title = " + ".join(source_name(style.layer) for style in styles) + " · texture"
+    title = f"{_names(styles)} · texture"
     sources = _style_sources(styles) | shown_as([style.layer for style in styles], viewer.dims)
     place = Place(first, dataclasses.replace(plane, window=window), title, sources, new_run())
     read_styles = [_style_readers(viewer, style, settings) for style in styles]
@@ -295,12 +291,23 @@ def _outputs_at(place: Place) -> Callable[[ViewerModel, str], Outputs]:
 def _style_readers(viewer: ViewerModel, style: StyleChoice, settings: StyleSettings) -> tuple[Any, float, Any]:
     plane = style_plane(style.layer, viewer.dims)
     layer, plane = at_level(style.layer, plane, partial(style_size, settings=settings))
-    return reader_of(layer, plane), style.weight, labels_reader(style.regions, layer, plane, viewer.dims.units)
+    return reader_of(layer, plane), style.weight, labels_reader(style.regions, layer, plane, viewer.dims)
 
 
-def _start_reader(viewer: ViewerModel, layer: Image, size: Size) -> Callable[[], Any]:
-    """Return what reads a picture to start from, which becomes of the working size."""
-    return reader_of(*at_level(layer, style_plane(layer, viewer.dims), lambda _: size))
+def _start_reader(
+    viewer: ViewerModel, layer: Image, content: Image, plane: Plane, settings: StyleSettings
+) -> Callable[[], Any]:
+    """Return what reads a picture to start from, or the part in the area, which becomes of the working size."""
+    there = style_plane(layer, viewer.dims)
+    if plane.window is not None:
+        there = part_under(content, plane, layer, there, viewer.dims)
+    size = working_size(size_of(content, plane), settings)
+    return reader_of(*at_level(layer, there, lambda _: size))
+
+
+def _names(styles: list[StyleChoice]) -> str:
+    """Return the names of the styles that count."""
+    return " + ".join(style_name(style.layer) for style in styles if style.weight)
 
 
 def _style_sources(styles: list[StyleChoice]) -> dict[str, Any]:

@@ -47,9 +47,8 @@ def slider_positions(layer: Layer, dims: Dims) -> dict[int, float]:
 
 def view_of(viewer: ViewerModel, layer: Layer, axes: Sequence[int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return the first and last place in a layer's data, along two displayed axes, that the canvas shows."""
-    canvas, camera = viewer.canvas, viewer.scene.camera
-    cells = canvas.grid.actual_shape(viewer.layers)
-    half = np.divide(canvas.size, cells) / (2 * camera.zoom)
+    camera = viewer.scene.camera
+    half = np.array(viewer.canvas.viewbox_size(viewer.layers)) / (2 * camera.zoom)
     corners = np.array(camera.center[-2:]) + half * [[-1, -1], [-1, 1], [1, -1], [1, 1]]
     found = to_world(layer, viewer.dims.units).set_slice(list(axes)).inverse(corners)
     return found.min(0), found.max(0)

@@ -56,6 +56,10 @@ def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         target = target.with_name(f"{target.name}.tif")
     full = data[0] if meta.get("multiscale") else data
     picture = _one_picture(full, meta)
+    cannot = f"{target.name} cannot hold all of {meta.get('name')!r}: save it as TIFF."
+    many = sum(n > 1 for n in np.shape(full)[: -1 if meta.get("rgb") else None]) > 2
+    if many and target.suffix.lower() in {".png", ".jpg", ".jpeg"}:  # napari's writer begins the file before it fails
+        raise OSError(cannot)
     if picture is None or target.suffix.lower() not in SUFFIXES:
         from napari.utils.notifications import show_info
 
@@ -65,8 +69,8 @@ def write_image_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         )
         try:
             return _write_as_without_us(path, data, meta)
-        except TypeError as error:
-            raise OSError(f"{target.name} cannot hold all of {meta.get('name')!r}: save it as TIFF.") from error
+        except (TypeError, KeyError) as error:
+            raise OSError(cannot) from error
     try:
         write_image(target, picture, made_by, pixels_per_cm=_pixels_per_cm(np.shape(full), meta))
     except ValueError as error:  # npe2 would take it to mean that nobody can write such a file
