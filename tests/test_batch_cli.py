@@ -209,16 +209,24 @@ def test_names_that_cannot_be_printed_end_nothing(files, pair):
         (["none.png", "--style", "oil.png", "-o", "new"], "names no image"),
         (["a.png", "--style", "none.png", "-o", "new"], "names no image"),
         (["a.png", "--style", "oil.png", "-o", "oil.png"], "is a file"),
+        (["nothing", "--style", "oil.png", "-o", "new"], "'nothing' holds no image"),
         (["a.png", "--style", "oil.png", "-o", "new", "--mode", "texture"], "no use for a batch"),
         (["a.png", "--style", "oil.png", "-o", "new", "--device", "cuda:77"], "cannot be used"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_status_2(files, capsys, arguments, words):
+    (files / "nothing").mkdir()
     assert main(["batch", *arguments, *(QUICK if "--device" not in arguments else QUICK[:6])]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
     assert not (files / "new").exists()
+
+
+def test_an_image_that_fails_with_every_style_is_told_once(files, capsys):
+    tifffile.imwrite("odd.tif", np.zeros((32, 40), np.complex64))
+    assert main(["batch", "odd.tif", "--style", "oil.png", "a.png", "-o", "new", *QUICK]) == 1
+    assert capsys.readouterr().err.count("odd.tif: The content image has dtype complex64") == 1
 
 
 def test_a_precision_that_is_not_there_is_told_before_anything_is_made(files, capsys, monkeypatch):

@@ -134,6 +134,7 @@ def test_a_stretched_range_is_told_in_a_sentence(files, pair, capsys):
         (["content.png", "style.jpg", "--device", "cuda:77"], "cannot be used"),
         (["content.png", "style.jpg", "--preset", "written"], "features download"),
         (["content.png", "style.jpg", "--features", "none.pth"], "no features file"),
+        (["content.png", "style.jpg", "--style-layers", ","], "is not of the form conv4_2=1"),
         (["broken.png", "style.jpg"], "no image that can be read"),
     ],
 )
@@ -171,6 +172,56 @@ def test_a_step_that_cannot_be_kept_does_not_end_the_run(files, capsys, monkeypa
     assert main(["stylize", "content.png", "style.jpg", "-o", "out.png", "--steps-dir", "steps", *QUICK]) == 1
     assert capsys.readouterr().err.count("no steps are kept from step 2 on") == 1
     assert read_image("out.png").shape[1] == 48
+
+
+def test_a_picture_that_cannot_be_written_is_kept_elsewhere(files, capsys, monkeypatch):
+    write, named = write_image, monkeypatch.setattr
+
+    def full(path, *args, **kwargs):
+        if path.name == "out.tif":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, *args, **kwargs)
+
+    named("napari_neural_style.files.write_image", full)
+    named("tempfile.tempdir", str(files / "elsewhere"))
+    (files / "elsewhere").mkdir()
+    arguments = ["stylize", "content.png", "style.jpg", "-o", "out.tif", *QUICK]
+    assert main(arguments) == 1
+    (kept,) = (files / "elsewhere").rglob("*.png")
+    assert (
+        f"'out.tif' cannot be written: No space left on device. It is kept as {str(kept)!r}" in capsys.readouterr().err
+    )
+    assert read_image(kept).shape[1] == 48
+    assert read_made_by(kept)["sources"]["content"] == "content.png"
+    named("tempfile.tempdir", str(files / "nowhere"))
+    assert main(arguments) == 1
+    assert "Nor can it be kept" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_in_words(files, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("napari_neural_style.report.write_report", full)
+    assert main(["stylize", "content.png", "style.jpg", "--report", "r.json", *QUICK]) == 1
+    assert "The disk is full. Free some space, and run the same command again." in capsys.readouterr().err
+
+
+def test_a_path_that_is_nothing_is_told(files, capsys):
+    with pytest.raises(SystemExit):
+        main(["stylize", "content.png", "style.jpg", "--report", "", *QUICK])
+    assert "argument --report: a path is expected, not nothing" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of POSIX")
+def test_links_and_pipes_that_are_no_files(files, capsys):
+    Path("a.png").symlink_to("b.png")
+    Path("b.png").symlink_to("a.png")
+    os.mkfifo("pipe.png")
+    assert main(["stylize", "content.png", "style.jpg", "-o", "a.png", *QUICK]) == 2
+    assert "'a.png' is a link that leads to itself" in capsys.readouterr().err
+    assert main(["stylize", "pipe.png", "style.jpg", *QUICK]) == 2
+    assert "'pipe.png' is a pipe or a device" in capsys.readouterr().err
 
 
 def test_a_home_folder_that_no_shell_has_put_there(files, monkeypatch):

@@ -168,6 +168,35 @@ def test_grey_and_alpha_of_a_tiff(tmp_path, image, planar):
     np.testing.assert_array_equal(look_at(tmp_path / "la.tif").planes().read(()), expected)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_colours_that_were_multiplied_with_alpha(tmp_path, kind):
+    full = 1 if kind is np.float32 else np.iinfo(kind).max
+    seen = np.full((4, 5, 3), (0.8, 0.4, 0.2)) * full
+    alpha = np.linspace(0, 1, 20).reshape(4, 5, 1)
+    stored = np.dstack([seen * alpha, alpha * full]).astype(kind)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extrasamples=["assocalpha"])
+    back = read_image(tmp_path / "a.tif")
+    assert back.dtype == kind
+    np.testing.assert_array_equal(back[..., 3], stored[..., 3])
+    np.testing.assert_allclose(back[alpha[..., 0] > 0.5, :3] / full, [[0.8, 0.4, 0.2]] * 10, atol=0.01)
+    assert not back[0, 0].any()
+
+
+def test_ycbcr_of_a_tiff(tmp_path, image):
+    Image.fromarray(image).convert("YCbCr").save(tmp_path / "y.tif")
+    np.testing.assert_allclose(read_image(tmp_path / "y.tif"), image, atol=3)
+    stack = np.stack([image, image])
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="ycbcr")
+    with pytest.raises(ValueError, match="Its colours are YCbCr"):
+        look_at(tmp_path / "stack.tif")
+
+
+def test_another_image_that_is_called_a_tiff(tmp_path, image):
+    Image.fromarray(image).save(tmp_path / "x.tif", format="PNG")
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), image)
+    assert not look_at(tmp_path / "x.tif").stacked
+
+
 def test_alpha_and_palette(tmp_path, image):
     rgba = np.dstack([image, np.full(image.shape[:2], 7, np.uint8)])
     Image.fromarray(rgba).save(tmp_path / "alpha.png")

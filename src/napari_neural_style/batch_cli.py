@@ -138,7 +138,8 @@ def _listed(failed: list[Outcome]) -> list[str]:
     for outcome in failed:
         planes.setdefault((outcome.content, outcome.failure), []).append(",".join(map(str, outcome.index)))
     lines = []
-    for (content, reason), numbers in planes.items():
+    for (content, reason), indices in planes.items():
+        numbers = [index for index in indices if index]  # a single image has none
         some = ", ".join(numbers[:5]) + (f" and {len(numbers) - 5} more" if numbers[5:] else "")
         lines.append(f"{content}{f', plane {some}' if some else ''}: {reason}")
     return lines

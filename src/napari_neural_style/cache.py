@@ -25,7 +25,7 @@ def cache_folder() -> Path:
     then the user's own cache folder.
     """
     named = os.environ.get("NAPARI_NEURAL_STYLE_CACHE")
-    return Path(named) if named else _preferred or user_cache_path("napari-neural-style", appauthor=False)
+    return Path(named).expanduser() if named else _preferred or user_cache_path("napari-neural-style", appauthor=False)
 
 
 def pretrained_path() -> Path:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import logging
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,9 +33,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 for a fault, 2 for bad input, 130 if interrupted."""
     have_streams()
-    parser = _parser()
-    options = parser.parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"napari-neural-style: {message}", file=sys.stderr)
             return int(options.run(options) or 0)
@@ -41,13 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"napari-neural-style: {error}", file=sys.stderr)
         return 2
     except (OSError, MemoryError, ArithmeticError) as error:
-        print(f"napari-neural-style: {error or 'out of memory; choose a smaller --size'}", file=sys.stderr)
+        print(f"napari-neural-style: {_said(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         # Writing that was broken off is told by asyncio at exit, with a traceback; the next run writes it again.
         logging.getLogger("asyncio").disabled = True
         print("napari-neural-style: stopped", file=sys.stderr)
         return 130
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        named = f", on which {error.filename!r} is to be" if error.filename else ""
+        return f"The disk is full{named}. Free some space, and run the same command again."
+    return str(error) or "out of memory; choose a smaller --size"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -226,13 +234,30 @@ def _run(
         if step is None or (given_up and not step.saved):
             raise given_up[0]
         spacing = None if whole is None else whole.spacing_at(pixels.shape[:2])
-        write_image(output, pixels, made_by(step, sources), spacing=spacing)
+        try:
+            write_image(output, pixels, made_by(step, sources), spacing=spacing)
+        except OSError as error:
+            raise OSError(_kept_elsewhere(output, pixels, made_by(step, sources), error)) from error
         tell(f"Stopped at step {step.index} of {step.total}; wrote {output}." if stopped else f"Wrote {output}")
         if report is not None:
             write_report(report, step, seen, time.perf_counter() - started)
         if given_up:
             raise given_up[0]
         return 130 if stopped else int(bool(unkept))
+
+
+def _kept_elsewhere(output: Path, pixels: npt.NDArray[Any], made_by: dict[str, Any], error: OSError) -> str:
+    """Write a result that cannot be written where it should be among temporary files; return a sentence."""
+    from napari_neural_style.files import stem_of, write_image
+
+    why = f"{str(output)!r} cannot be written: {error.strerror or error}."
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="napari-neural-style-"))
+        kept = folder / f"{stem_of(output)}.png"
+        write_image(kept, pixels, made_by)
+    except OSError:
+        return f"{why} Nor can it be kept among temporary files."
+    return f"{why} It is kept as {str(kept)!r} instead."
 
 
 def _until_given_up(steps: Iterator[Step], given_up: list[Exception]) -> Iterator[Step]:

@@ -116,6 +116,8 @@ def find(words: Iterable[str]) -> list[Path]:
             every = (Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207
             matches = sorted(p for p in every if p.is_file() or is_zarr(p))
         if not matches:
+            if path.is_dir():
+                raise ValueError(f"{word!r} holds no image.")
             raise ValueError(f"{word!r} names no image: there is no such file, or no file matches the pattern.")
         found |= dict.fromkeys(Path(os.path.abspath(match)) for match in matches)  # noqa: PTH100
     return list(found)
@@ -156,6 +158,8 @@ def look_at(path: Path, used: SizeOf | None = None) -> Content:
             content = _serving([content, *(_level(path, number)[0] for number in range(1, levels))], used)
     except NoImageError:
         raise
+    except _NoTiffError:  # another kind of image may be called so
+        return Content(str(path), (), (), ())
     except Exception as error:  # a damaged file makes the readers fail in any way
         raise ValueError(f"It cannot be read: {error or type(error).__name__}") from error
     if not content.stacked and path.is_file():
@@ -196,6 +200,10 @@ def _serving(levels: Sequence[Content], used: SizeOf) -> Content:
     return replace(level, spacing=tuple(spacing[name] for name in level.axes))
 
 
+class _NoTiffError(Exception):
+    """A file that is called a TIFF is none."""
+
+
 @contextmanager
 def _opened(path: str, level: int = 0) -> Iterator[Opened]:
     """Open a stack, or a level of one."""
@@ -206,7 +214,11 @@ def _opened(path: str, level: int = 0) -> Iterator[Opened]:
     elif Path(path).suffix.lower() in _TIFFS:
         import tifffile
 
-        with tifffile.TiffFile(path) as file:
+        try:
+            opened = tifffile.TiffFile(path)
+        except tifffile.TiffFileError as error:
+            raise _NoTiffError from error
+        with opened as file:
             series = file.series[0]
             array: Any = zarr.open(series.aszarr(level=0), mode="r")
             bits = getattr(file.pages[0], "bitspersample", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -73,10 +74,13 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
     if path.is_dir():
         return _read_zarr(path, used)
     if not path.is_file():
+        if path.exists():
+            raise ValueError(f"{str(path)!r} is a pipe or a device: save the image to a file first.")
         raise ValueError(f"There is no image file {str(path)!r}.")
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
-            return tiff_pixels(path)
+            with contextlib.suppress(tifffile.TiffFileError):  # another kind of image may be called so
+                return tiff_pixels(path)
         with pillow_image(path) as image:
             shape = image.height, image.width, len(image.getbands())
             check_unpacked(path, shape, math.prod(shape))
@@ -87,7 +91,7 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
                     "frame of it; `napari-neural-style batch` repaints stacks."
                 )
             return pillow_pixels(ImageOps.exif_transpose(image))
-    except (UnidentifiedImageError, tifffile.TiffFileError) as error:
+    except UnidentifiedImageError as error:
         raise ValueError(f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can).") from error
     except NotOneImageError:
         raise
@@ -148,7 +152,10 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
 
 def check_folder_of(path: Path) -> Path:
     """Return the file that a path leads to; raise a ValueError if its name is too long, or it has no folder."""
-    path = path.resolve()  # of a link, what it leads to is replaced
+    try:
+        path = path.resolve()  # of a link, what it leads to is replaced
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"{str(path)!r} is a link that leads to itself: choose another name.") from error
     if len(os.fsencode(part_of(path).name)) > _LONGEST_NAME:
         raise ValueError(f"The name {path.name!r} is too long to be written: choose a shorter one.")
     if not path.parent.is_dir():

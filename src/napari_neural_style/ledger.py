@@ -173,8 +173,14 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    lock = FileLock(folder / f".{NAME}.lock", timeout=0)
     try:
-        with FileLock(folder / f".{NAME}.lock", timeout=0):
-            yield
+        lock.acquire()
     except Timeout as error:
         raise ValueError(f"Another batch is at work in {folder}. Wait for it, or choose another folder.") from error
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written to: {error.strerror or error}. Choose another folder.") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 
 def typed(text: str) -> str:
-    """Return a path of the command line with a home folder in place of ``~``, which not every shell has put there."""
+    """Return a path of the command line with a home folder in place of ``~``, which not every shell has put there.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is empty, as a variable may be that was never set.
+    """
+    if not text:
+        raise ArgumentTypeError("a path is expected, not nothing")
     return str(path_named(text)) if text.startswith("~") else text
 
 

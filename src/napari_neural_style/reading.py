@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_neural_style.tiff_colors import CIELAB, CMYK, WHITE_IS_0, colors_of
+from napari_neural_style.tiff_colors import CIELAB, CMYK, WHITE_IS_0, YCBCR, colors_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -116,6 +116,7 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
         if colors == CIELAB:
             raise ValueError("its colours are CIELAB. Save it as RGB.")
         bits = getattr(page, "bitspersample", None)
+        extra = tuple(getattr(page, "extrasamples", ()))
         axes, array = series.axes, series.asarray()
     alone = tuple(axis for axis, name in enumerate(axes) if name not in "YXS" and array.shape[axis] == 1)
     array, axes = array.squeeze(alone), "".join(name for axis, name in enumerate(axes) if axis not in alone)
@@ -127,12 +128,16 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
         array = np.moveaxis(np.asarray(palette)[:, array], 0, -1).astype(np.uint16)
     if axes.startswith("S") and len(axes) == 3:
         array = np.moveaxis(array, 0, -1)
+    if colors == YCBCR:
+        array = _rgb_of_ycbcr(array)
     if colors == CMYK and "S" in axes and array.ndim == 3:
         array = _rgb_of_cmyk(array, profile)
     elif profile and array.ndim == 3 and array.shape[-1] in (3, 4) and array.dtype == np.uint8:
         array = np.asarray(_in_srgb(Image.fromarray(array), profile))
-    if "S" in axes and array.ndim == 3 and array.shape[-1] == 2 and any(getattr(page, "extrasamples", ())):
+    if "S" in axes and array.ndim == 3 and array.shape[-1] == 2 and any(extra):
         array = array[..., [0, 0, 0, 1]]  # grey and alpha
+    if extra[:1] == (tifffile.EXTRASAMPLE.ASSOCALPHA,) and array.ndim == 3 and array.shape[-1] == 4:
+        array = _unmultiplied(array)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
         raise NotOneImageError(
             f"{str(path)!r} holds a stack of shape {array.shape}, not one image. Give a single plane of "
@@ -147,6 +152,25 @@ def in_full_range(array: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
     if full <= most:
         return array
     return ((array.astype(np.uint64) * full + most // 2) // most).astype(array.dtype)
+
+
+def _unmultiplied(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return RGBA whose colours were multiplied with its alpha as it was before."""
+    full = float(np.iinfo(array.dtype).max) if array.dtype.kind == "u" else 1.0
+    alpha = array[..., 3:] / full
+    colors = np.divide(array[..., :3], alpha, out=np.zeros((*array.shape[:2], 3)), where=alpha > 0)
+    if array.dtype.kind == "u":
+        colors = colors.round().clip(0, full)
+    return np.concatenate([colors.astype(array.dtype), array[..., 3:]], axis=2)
+
+
+def _rgb_of_ycbcr(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    from PIL import Image
+
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
+        raise ValueError("its colours are YCbCr of an unusual kind. Save it as RGB.")
+    pixels = np.ascontiguousarray(array).tobytes()
+    return np.asarray(Image.frombytes("YCbCr", array.shape[1::-1], pixels).convert("RGB"))
 
 
 def _rgb_of_cmyk(array: npt.NDArray[Any], profile: bytes | None) -> npt.NDArray[Any]:

@@ -49,6 +49,8 @@ def _layers_from_text(name: str, text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for entry in text.split(","):
         layer, equals, weight = (part.strip() for part in entry.partition("="))
+        if not layer:
+            raise ValueError(f"{name}: {text!r} is not of the form conv4_2=1,conv3_1=0.5.")
         if layer in weights:
             raise ValueError(f"{name}: {layer} is named twice.")
         try:

@@ -21,7 +21,7 @@ def config_folder() -> Path:
     The environment variable ``NAPARI_NEURAL_STYLE_CONFIG`` names another than the user's own.
     """
     named = os.environ.get("NAPARI_NEURAL_STYLE_CONFIG")
-    return Path(named) if named else user_config_path("napari-neural-style", appauthor=False)
+    return Path(named).expanduser() if named else user_config_path("napari-neural-style", appauthor=False)
 
 
 def own_presets() -> dict[str, StyleSettings]:

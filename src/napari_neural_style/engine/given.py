@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
 import numpy.typing as npt
 
 from napari_neural_style.engine.images import to_rgb
@@ -22,6 +23,8 @@ Weighted = list[tuple[npt.ArrayLike, float]]
 def _weighted(style: Styles) -> Weighted:
     """Return style images with their weights; a single image weighs 1."""
     pairs = isinstance(style, (list, tuple)) and all(isinstance(e, tuple) and len(e) == 2 for e in style)
+    if isinstance(style, (list, tuple)) and any(np.ndim(each) == 3 for each in style if isinstance(each, np.ndarray)):
+        raise ValueError("style: give several images as a list of (image, weight).")
     if not pairs:
         return [(cast("npt.ArrayLike", style), 1.0)]
     try:

@@ -22,6 +22,8 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of R, G and B in the luminance Y of YIQ (ITU-R BT.601)."""
 GRAY_MEAN = 0.449
 GRAY_STD = 0.226
+_OTHER_MODES = ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa", "RGBX")
+"""Of Pillow's images, those whose numbers are no grey, RGB or RGBA."""
 BAND = 2**20
 """Pixels that are worked on at a time where a whole picture in between would take memory."""
 
@@ -57,9 +59,11 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
     """
     if np.ma.is_masked(image):
         raise ValueError(f"The {name} has masked values. Fill them first, or give an alpha channel that is 0 there.")
+    if (mode := getattr(image, "mode", "RGB")) in _OTHER_MODES:
+        raise ValueError(f"The {name} is an image of Pillow's with mode {mode}. Give image.convert('RGB').")
     try:
         array = np.asarray(image)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's is a RuntimeError
         raise ValueError(f"The {name} is no array of numbers: {error}") from error
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ValueError(

@@ -33,12 +33,14 @@ def checked_labels(labels: npt.ArrayLike, shape: tuple[int, int], name: str) -> 
     ValueError
         If they are no whole numbers, of another shape than the image, or none is above 0.
     """
+    if np.ma.is_masked(labels):
+        raise ValueError(f"{name} has masked labels. Fill them first, with 0 where nothing is to be painted.")
     array = np.asarray(labels)
     if array.dtype.kind not in "bui":
         raise ValueError(f"{name} must hold whole numbers (labels), not {array.dtype}.")
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; its image is {shape[0]} × {shape[1]} pixels.")
-    found = np.maximum(array.astype(np.int64), 0)
+    found = np.clip(array, 0, np.iinfo(np.int64).max).astype(np.int64)
     if not found.any():
         raise ValueError(f"{name} holds no label above 0: there is no region to paint.")
     return found

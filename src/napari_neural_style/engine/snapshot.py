@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,7 @@ class Snapshot:
 _NUMBERS = ("fingerprint", "index", "scale", "scale_step", "boost", "recent")
 
 
-def write_snapshot(path: Path, snapshot: Snapshot) -> None:
+def write_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
     """Write a snapshot as safetensors; the file appears whole or not at all.
 
     Raises
@@ -91,10 +92,10 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     state["weights"] = [brush.weight for brush in sources.brushes]
     # Distinct memory for every name: safetensors refuses tensors that share it.
     numbers = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    write_tensors(path, numbers, {"state": json.dumps(state)})
+    write_tensors(Path(path), numbers, {"state": json.dumps(state)})
 
 
-def read_snapshot(path: Path) -> Snapshot:
+def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     """Read what :func:`write_snapshot` wrote.
 
     Raises
@@ -102,6 +103,7 @@ def read_snapshot(path: Path) -> Snapshot:
     ValueError
         If there is no such file, it is damaged, or another version wrote it.
     """
+    path = Path(path)
     if not path.is_file():
         raise ValueError(f"There is no run to go on with: {path} does not exist.")
     try:
