@@ -110,9 +110,7 @@ def checked(name: str, value: Any, settings: Mapping[str, Setting], layers: Coll
         return value if value == "auto" else _checked_tile(value, details)
     if name == "size" and isinstance(value, (tuple, list)):
         if len(value) != 2:
-            raise ValueError(
-                f"size must be one number or height and width, as in 384x512 or (384, 512), not {brief(value)}."
-            )
+            raise ValueError(f"size must be one number or (height, width), 384x512 as text, not {brief(value)}.")
         return tuple(_checked_number(name, side, int, details) for side in value)
     if isinstance(details.default, bool):
         if not isinstance(value, bool):

@@ -160,15 +160,15 @@ def part_under(layer: Image, plane: Plane, other: Image, there: Plane, dims: Dim
     assert plane.window is not None
     origin, (down, across) = np.array(plane.index, dtype=float), plane.axes
     points = np.stack([origin] * 3)
-    top, left, bottom, right = np.array(plane.window) - 0.5
-    points[:, down], points[:, across] = (top, top, bottom), (left, right, right)
+    edges = np.array(plane.window) - 0.5
+    points[:, down], points[:, across] = edges[[0, 0, 2]], edges[[1, 3, 3]]
     first, corner, last = _between(points, layer, other, dims)[:, list(there.axes)] + 0.5
     size = np.array(plane_shape(other, there))
     straight = np.abs(corner - (first[0], last[1])).max() < _OFF
     if not straight or (first < -_OFF).any() or (last > size + _OFF).any() or (last - first < 1).any():
         raise ValueError(f"{other.name!r} does not cover the area: start from another, or paint the whole layer.")
-    (high, wide), (low, far) = np.clip(np.round([first, last]), 0, size).astype(int).tolist()
-    return dataclasses.replace(there, window=(high, wide, low, far))
+    (top, left), (bottom, right) = np.clip(np.round([first, last]), 0, size).astype(int).tolist()
+    return dataclasses.replace(there, window=(top, left, bottom, right))
 
 
 def _path(layer: Image, other: Layer, plane: Plane, dims: Dims | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
