@@ -210,6 +210,7 @@ def test_names_that_cannot_be_printed_end_nothing(files, pair):
         (["a.png", "--style", "none.png", "-o", "new"], "names no image"),
         (["a.png", "--style", "oil.png", "-o", "oil.png"], "is a file"),
         (["nothing", "--style", "oil.png", "-o", "new"], "'nothing' holds no image"),
+        (["a.png", "--style", "", "-o", "new"], "An empty name names no image"),
         (["a.png", "--style", "oil.png", "-o", "new", "--mode", "texture"], "no use for a batch"),
         (["a.png", "--style", "oil.png", "-o", "new", "--device", "cuda:77"], "cannot be used"),
     ],

@@ -79,7 +79,7 @@ def serial(files, settings):
 
 def test_two_workers_give_the_same_files_as_none(files, tiny):
     batch = begun(files, tiny, "out")
-    with local_cluster(2, 0) as workers:
+    with local_cluster(2, []) as workers:
         assert set(workers._client.run(torch.get_num_threads).values()) == {max(1, os.cpu_count() // 2)}
         workers._client.run(torch.set_num_threads, 1)
         outcomes = list(batch.run(workers))
@@ -89,7 +89,7 @@ def test_two_workers_give_the_same_files_as_none(files, tiny):
 
 def test_a_worker_that_is_killed_loses_nothing(files, tiny):
     batch = begun(files, tiny, "out")
-    with local_cluster(1, 0) as workers:
+    with local_cluster(1, []) as workers:
         (before,) = workers._client.run(os.getpid).values()
         outcomes = []
         for outcome in batch.run(workers):
@@ -106,7 +106,7 @@ def test_a_worker_that_is_killed_loses_nothing(files, tiny):
 def test_a_picture_that_fails_on_a_worker_is_told(files, tiny):
     (files / "1.png").write_bytes(b"broken")
     batch = begun(files, tiny, "out")
-    with local_cluster(1, 0) as workers:
+    with local_cluster(1, []) as workers:
         failures = [outcome for outcome in batch.run(workers) if outcome.failure]
     assert len(failures) == 1
     assert "1.png" in failures[0].failure
@@ -201,8 +201,9 @@ def test_ctrl_c_in_a_terminal_ends_the_workers_too(files):
 
 
 def test_each_worker_has_a_gpu_of_its_own():
-    with local_cluster(2, 2) as workers:
+    with local_cluster(2, [0, 1]) as workers:
         names = workers._client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
     assert sorted(names.values()) == ["0", "1"]
-    assert [gpu_of(number, 2, None) for number in range(4)] == ["0", "1", "0", "1"]
-    assert [gpu_of(number, 2, "3,5") for number in range(3)] == ["3", "5", "3"]
+    assert [gpu_of(number, [0, 1], None) for number in range(4)] == ["0", "1", "0", "1"]
+    assert [gpu_of(number, [0, 1], "3,5") for number in range(3)] == ["3", "5", "3"]
+    assert [gpu_of(number, [1, 2], "3,5,7") for number in range(3)] == ["5", "7", "5"]  # the first is too old

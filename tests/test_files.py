@@ -168,7 +168,7 @@ def test_grey_and_alpha_of_a_tiff(tmp_path, image, planar):
     np.testing.assert_array_equal(look_at(tmp_path / "la.tif").planes().read(()), expected)
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int16, np.float32])
 def test_colours_that_were_multiplied_with_alpha(tmp_path, kind):
     full = 1 if kind is np.float32 else np.iinfo(kind).max
     seen = np.full((4, 5, 3), (0.8, 0.4, 0.2)) * full
@@ -180,11 +180,34 @@ def test_colours_that_were_multiplied_with_alpha(tmp_path, kind):
     np.testing.assert_array_equal(back[..., 3], stored[..., 3])
     np.testing.assert_allclose(back[alpha[..., 0] > 0.5, :3] / full, [[0.8, 0.4, 0.2]] * 10, atol=0.01)
     assert not back[0, 0].any()
+    tifffile.imwrite(tmp_path / "s.tif", np.stack([stored] * 2), photometric="rgb", extrasamples=["assocalpha"])
+    with pytest.raises(ValueError, match="multiplied with its alpha"):
+        look_at(tmp_path / "s.tif")
+
+
+def test_alpha_beside_other_colours(tmp_path, image):
+    """It is taken off before a profile's colours are changed, and is not turned over with grey."""
+    alpha = np.full((6, 9, 1), 128, np.uint8)
+    image //= 2
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = srgb.replace(b"bXYZ", b"????").replace(b"wtpt", b"bXYZ").replace(b"????", b"wtpt")  # its blue is white
+    for kind, color in (("unassalpha", image), ("assocalpha", (image * (alpha / 255)).round().astype(np.uint8))):
+        pixels = np.dstack([color, alpha])
+        tifffile.imwrite(tmp_path / f"{kind}.tif", pixels, photometric="rgb", extrasamples=[kind], iccprofile=profile)
+    found = [read_image(tmp_path / f"{kind}.tif").astype(int) for kind in ("unassalpha", "assocalpha")]
+    np.testing.assert_allclose(*found, atol=3)
+    white = np.dstack([image[..., 0], np.full((6, 9), 255, np.uint8)])
+    kept = {"photometric": "miniswhite", "planarconfig": "contig", "extrasamples": ["unassalpha"]}
+    tifffile.imwrite(tmp_path / "w.tif", white, **kept)
+    seen = read_image(tmp_path / "w.tif")
+    np.testing.assert_array_equal(seen[..., 3], 255)
+    np.testing.assert_array_equal(seen[..., 0], 255 - image[..., 0])
 
 
 def test_ycbcr_of_a_tiff(tmp_path, image):
-    Image.fromarray(image).convert("YCbCr").save(tmp_path / "y.tif")
-    np.testing.assert_allclose(read_image(tmp_path / "y.tif"), image, atol=3)
+    for packed in ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate"):
+        Image.fromarray(image).convert("YCbCr").save(tmp_path / "y.tif", compression=packed)
+        np.testing.assert_allclose(read_image(tmp_path / "y.tif"), image, atol=3)
     stack = np.stack([image, image])
     tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="ycbcr")
     with pytest.raises(ValueError, match="Its colours are YCbCr"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -163,9 +164,9 @@ class Batch:
         if self._features is not None:  # of the same name they can be others
             made_with["features"] = self._features.fingerprint
         self._ledger.begin(made_with)
-        outputs = {path.resolve() for path in self._ledger.outputs()}
+        outputs = {os.path.realpath(path) for path in self._ledger.outputs()}
         for path in contents:
-            if path.resolve() not in outputs:
+            if os.path.realpath(path) not in outputs:
                 self._plan(path, folder)
         self.total = sum(job.left for job in self._jobs) + len(self._unusable)
 

@@ -97,11 +97,11 @@ def _workers(options: argparse.Namespace, settings: StyleSettings, bar: Any) -> 
         with cluster_at(options.scheduler) as cluster:
             yield cluster
         return
-    usable = [name for name, reason in available_devices().items() if not reason]
-    gpus = sum(name.startswith("cuda:") for name in usable) if settings.device in ("auto", "cuda") else 0
-    count = options.workers or max(1, gpus if find_spec("distributed") else 1)
-    if options.workers is None and count < gpus:
-        bar.write(f"One of {gpus} GPUs is used; to use all: python -m pip install 'napari-neural-style[cluster]'")
+    devices = available_devices() if settings.device in ("auto", "cuda") else {}
+    gpus = [int(name[5:]) for name, reason in devices.items() if name.startswith("cuda:") and not reason]
+    count = options.workers or max(1, len(gpus) if find_spec("distributed") else 1)
+    if options.workers is None and count < len(gpus):
+        bar.write(f"One of {len(gpus)} GPUs is used; to use all: python -m pip install 'napari-neural-style[cluster]'")
     if count > 1:
         from napari_neural_style.cluster import local_cluster
 

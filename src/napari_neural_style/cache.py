@@ -9,6 +9,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from napari_neural_style.paths import path_named
+
 _preferred: Path | None = None
 
 
@@ -25,7 +27,7 @@ def cache_folder() -> Path:
     then the user's own cache folder.
     """
     named = os.environ.get("NAPARI_NEURAL_STYLE_CACHE")
-    return Path(named).expanduser() if named else _preferred or user_cache_path("napari-neural-style", appauthor=False)
+    return path_named(named) if named else _preferred or user_cache_path("napari-neural-style", appauthor=False)
 
 
 def pretrained_path() -> Path:

@@ -236,7 +236,7 @@ def _run(
         spacing = None if whole is None else whole.spacing_at(pixels.shape[:2])
         try:
             write_image(output, pixels, made_by(step, sources), spacing=spacing)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter where the folder is gone
             raise OSError(_kept_elsewhere(output, pixels, made_by(step, sources), error)) from error
         tell(f"Stopped at step {step.index} of {step.total}; wrote {output}." if stopped else f"Wrote {output}")
         if report is not None:
@@ -246,16 +246,17 @@ def _run(
         return 130 if stopped else int(bool(unkept))
 
 
-def _kept_elsewhere(output: Path, pixels: npt.NDArray[Any], made_by: dict[str, Any], error: OSError) -> str:
+def _kept_elsewhere(output: Path, pixels: npt.NDArray[Any], made_by: dict[str, Any], error: Exception) -> str:
     """Write a result that cannot be written where it should be among temporary files; return a sentence."""
     from napari_neural_style.files import stem_of, write_image
 
-    why = f"{str(output)!r} cannot be written: {error.strerror or error}."
+    reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+    why = f"{str(output)!r} cannot be written: {reason}."
     try:
         folder = Path(tempfile.mkdtemp(prefix="napari-neural-style-"))
         kept = folder / f"{stem_of(output)}.png"
         write_image(kept, pixels, made_by)
-    except OSError:
+    except (OSError, ValueError):
         return f"{why} Nor can it be kept among temporary files."
     return f"{why} It is kept as {str(kept)!r} instead."
 

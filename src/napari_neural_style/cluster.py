@@ -199,15 +199,15 @@ def _why_none(error: BaseException, worker: str) -> str:
 
 
 @contextlib.contextmanager
-def local_cluster(count: int, gpus: int) -> Iterator[Cluster]:
+def local_cluster(count: int, gpus: Sequence[int]) -> Iterator[Cluster]:
     """Start worker processes on this machine and end them afterwards.
 
     Parameters
     ----------
     count : int
         How many; the cores are shared out among them.
-    gpus : int
-        GPUs, each worker in turn gets one.
+    gpus : sequence of int
+        Numbers of the GPUs that can be used; each worker in turn gets one.
     """
     distributed = _distributed()
     threads = str(max(1, (os.cpu_count() or 1) // count))
@@ -278,7 +278,7 @@ def _distributed() -> Any:
     return distributed
 
 
-def _of_this_machine(gpus: int) -> Any:
+def _of_this_machine(gpus: Sequence[int]) -> Any:
     """Return what prepares each of the worker processes of this machine, again if it is started again."""
     from distributed import WorkerPlugin
 
@@ -288,14 +288,14 @@ def _of_this_machine(gpus: int) -> Any:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             # As the process ends, distributed's client may find its loop closed, and tells nobody but the terminal.
             sys.unraisablehook = lambda _: None
-            if gpus > 1:  # before PyTorch looks
+            if gpus:  # before PyTorch looks
                 visible = os.environ.get("CUDA_VISIBLE_DEVICES")
                 os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(int(worker.name), gpus, visible)
 
     return OfThisMachine()
 
 
-def gpu_of(number: int, gpus: int, visible: str | None) -> str:
+def gpu_of(number: int, gpus: Sequence[int], visible: str | None) -> str:
     """Return the GPU of a worker, as CUDA_VISIBLE_DEVICES names it."""
-    names = visible.split(",") if visible else [str(gpu) for gpu in range(gpus)]
-    return names[number % len(names)]
+    gpu = gpus[number % len(gpus)]
+    return visible.split(",")[gpu] if visible else str(gpu)

@@ -105,6 +105,8 @@ def find(words: Iterable[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for word in words:
+        if not word:
+            raise ValueError("An empty name names no image.")
         path = path_named(word)
         if path.is_file() or is_zarr(path):
             matches = [path]
@@ -174,6 +176,8 @@ def _check_colors(path: Path) -> None:
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         colors = "those of a palette" if getattr(page, "colormap", None) is not None else colors_of(page)
+        if tuple(getattr(page, "extrasamples", ()))[:1] == (tifffile.EXTRASAMPLE.ASSOCALPHA,):
+            raise NoImageError("Its colours are multiplied with its alpha. Save it with unassociated alpha, or as RGB.")
     if colors:
         raise NoImageError(f"Its colours are {colors}. Save it as RGB, or as grey with 0 as black.")
 
@@ -217,7 +221,7 @@ def _opened(path: str, level: int = 0) -> Iterator[Opened]:
         try:
             opened = tifffile.TiffFile(path)
         except tifffile.TiffFileError as error:
-            raise _NoTiffError from error
+            raise _NoTiffError(str(error)) from error
         with opened as file:
             series = file.series[0]
             array: Any = zarr.open(series.aszarr(level=0), mode="r")

@@ -152,12 +152,11 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
 
 def check_folder_of(path: Path) -> Path:
     """Return the file that a path leads to; raise a ValueError if its name is too long, or it has no folder."""
-    try:
-        path = path.resolve()  # of a link, what it leads to is replaced
-    except (RuntimeError, OSError) as error:
-        raise ValueError(f"{str(path)!r} is a link that leads to itself: choose another name.") from error
+    path = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
     if len(os.fsencode(part_of(path).name)) > _LONGEST_NAME:
         raise ValueError(f"The name {path.name!r} is too long to be written: choose a shorter one.")
+    if path.is_symlink():
+        raise ValueError(f"{str(path)!r} is a link that leads round in a circle: choose another name.")
     if not path.parent.is_dir():
         raise ValueError(f"There is no folder {str(path.parent)!r} to write {path.name!r} to.")
     return path

@@ -122,22 +122,24 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
     array, axes = array.squeeze(alone), "".join(name for axis, name in enumerate(axes) if axis not in alone)
     if palette is None and isinstance(bits, int) and array.dtype.kind == "u":
         array = in_full_range(array, bits)
-    if colors == WHITE_IS_0 and array.dtype.kind in "bu":
-        array = ~array
     if palette is not None and array.ndim == 2:
         array = np.moveaxis(np.asarray(palette)[:, array], 0, -1).astype(np.uint16)
     if axes.startswith("S") and len(axes) == 3:
         array = np.moveaxis(array, 0, -1)
+    if colors == WHITE_IS_0 and array.dtype.kind in "bu":
+        grey = (..., slice(1)) if extra else ...
+        array = array.copy()
+        array[grey] = ~array[grey]
+    if "S" in axes and array.ndim == 3 and array.shape[-1] == 2 and any(extra):
+        array = array[..., [0, 0, 0, 1]]  # grey and alpha
+    if extra[:1] == (tifffile.EXTRASAMPLE.ASSOCALPHA,) and array.ndim == 3 and array.shape[-1] == 4:
+        array = _unmultiplied(array)
     if colors == YCBCR:
         array = _rgb_of_ycbcr(array)
     if colors == CMYK and "S" in axes and array.ndim == 3:
         array = _rgb_of_cmyk(array, profile)
     elif profile and array.ndim == 3 and array.shape[-1] in (3, 4) and array.dtype == np.uint8:
         array = np.asarray(_in_srgb(Image.fromarray(array), profile))
-    if "S" in axes and array.ndim == 3 and array.shape[-1] == 2 and any(extra):
-        array = array[..., [0, 0, 0, 1]]  # grey and alpha
-    if extra[:1] == (tifffile.EXTRASAMPLE.ASSOCALPHA,) and array.ndim == 3 and array.shape[-1] == 4:
-        array = _unmultiplied(array)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
         raise NotOneImageError(
             f"{str(path)!r} holds a stack of shape {array.shape}, not one image. Give a single plane of "
@@ -156,12 +158,18 @@ def in_full_range(array: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
 
 def _unmultiplied(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return RGBA whose colours were multiplied with its alpha as it was before."""
-    full = float(np.iinfo(array.dtype).max) if array.dtype.kind == "u" else 1.0
-    alpha = array[..., 3:] / full
-    colors = np.divide(array[..., :3], alpha, out=np.zeros((*array.shape[:2], 3)), where=alpha > 0)
-    if array.dtype.kind == "u":
-        colors = colors.round().clip(0, full)
-    return np.concatenate([colors.astype(array.dtype), array[..., 3:]], axis=2)
+    from napari_neural_style.engine.images import bands
+
+    whole = array.dtype.kind in "iu"
+    full = np.iinfo(array.dtype).max if whole else 1
+    if (array[..., 3] == full).all():
+        return array
+    found = array.copy()
+    for rows in bands(array.shape):
+        colors, alpha = array[rows, :, :3].astype(np.float64), array[rows, :, 3:]
+        np.divide(colors * full, alpha, out=colors, where=alpha > 0)
+        found[rows, :, :3] = colors.round().clip(0, full) if whole else colors
+    return found
 
 
 def _rgb_of_ycbcr(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

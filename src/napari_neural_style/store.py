@@ -11,6 +11,7 @@ from typing import Any
 
 from platformdirs import user_config_path
 
+from napari_neural_style.paths import path_named
 from napari_neural_style.settings import PRESETS, StyleSettings
 from napari_neural_style.whole import whole_file
 
@@ -21,7 +22,7 @@ def config_folder() -> Path:
     The environment variable ``NAPARI_NEURAL_STYLE_CONFIG`` names another than the user's own.
     """
     named = os.environ.get("NAPARI_NEURAL_STYLE_CONFIG")
-    return Path(named).expanduser() if named else user_config_path("napari-neural-style", appauthor=False)
+    return path_named(named) if named else user_config_path("napari-neural-style", appauthor=False)
 
 
 def own_presets() -> dict[str, StyleSettings]:

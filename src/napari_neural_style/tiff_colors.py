@@ -11,16 +11,12 @@ def colors_of(page: Any) -> str:
     """Return one of the words above for a page of tifffile's, or nothing."""
     import tifffile
 
-    kinds, packed = tifffile.PHOTOMETRIC, tifffile.COMPRESSION
+    kinds = tifffile.PHOTOMETRIC
     photometric = getattr(page, "photometric", None)
-    # What makes RGB of it is the decoder of JPEG and its like.
-    if photometric == kinds.YCBCR and page.compression in (
-        packed.NONE,
-        packed.LZW,
-        packed.ADOBE_DEFLATE,
-        packed.DEFLATE,
-    ):
-        return YCBCR
+    if photometric == kinds.YCBCR:
+        # These decoders make RGB of it.
+        packed = getattr(page.compression, "name", "")
+        return "" if any(word in packed for word in ("JPEG", "JP2000", "WEBP")) else YCBCR
     words = {kinds.MINISWHITE: WHITE_IS_0, kinds.SEPARATED: CMYK} | dict.fromkeys(
         (kinds.CIELAB, kinds.ICCLAB, kinds.ITULAB), CIELAB
     )

@@ -80,6 +80,15 @@ def test_labels_are_those_of_the_press_whatever_is_painted_later():
     np.testing.assert_array_equal(read(), BLOCKS)
 
 
+@pytest.mark.parametrize("top", range(8))
+def test_labels_in_an_area_are_a_part_of_those_of_the_whole(top):
+    """Where labels are twice as coarse, every other place lies between two."""
+    image, labels = Image(PICTURE), Labels(BLOCKS[::2, ::2], scale=(2, 2))
+    whole = labels_reader(labels, image, PLANE)()
+    part = labels_reader(labels, image, Plane((0, 1), (0, 0), (top, top, top + 20, top + 20)))()
+    np.testing.assert_array_equal(part, whole[top : top + 20, top : top + 20])
+
+
 def test_the_part_of_another_layer_that_lies_in_an_area():
     viewer = ViewerModel()
     image = viewer.add_image(PICTURE, scale=(2, 2))
@@ -89,6 +98,9 @@ def test_the_part_of_another_layer_that_lies_in_an_area():
     data, place = placed_like(image, plane, np.zeros((7, 9, 3), np.uint8))
     own = viewer.add_image(data, **place)
     assert part_under(image, plane, own, PLANE, viewer.dims).window == (0, 0, 7, 9)
+    # A window that grew to whole pixels of a coarser level.
+    coarse = viewer.add_image(PICTURE[::8, ::8], scale=(16, 16), translate=(7, 7))
+    assert part_under(coarse, Plane((0, 1), (0, 0), (1, 2, 4, 7)), own, PLANE, viewer.dims).window == (0, 0, 7, 9)
     for place in (
         {"translate": (30, 1)},
         {"rotate": 90, "translate": (1, 119)},

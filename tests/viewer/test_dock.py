@@ -132,6 +132,16 @@ def test_the_next_style_moves_up_where_the_first_ones_layer_goes(viewer, widget,
     assert (first.layer.value.name, first.weight.value) == ("night", 3)
 
 
+def test_a_second_style_before_there_is_any_image(make_napari_viewer, pair):
+    viewer = make_napari_viewer()
+    _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
+    press(opened(widget, "more")._inputs.more.add)
+    for name, picture in zip(("cat", "waves"), pair, strict=True):
+        viewer.add_image(picture, name=name, rgb=True)
+    assert [row.layer.value.name for row in widget._inputs.more.rows if row.layer.value is not None]
+    assert widget.run.enabled
+
+
 def test_a_style_that_does_not_count_is_not_named(viewer, widget, pair):
     viewer.add_image(255 - pair[1], name="night", rgb=True)
     widget.style.value = viewer.layers["waves"]

@@ -14,7 +14,7 @@ from napari_neural_style.engine.quantized import has_int8_products
 def available_devices() -> dict[str, str]:
     """Return every device that could be named, with an empty string or the reason why it cannot be used.
 
-    Which generation a GPU is of is known once PyTorch uses GPUs.
+    Which generation a GPU is of is known once PyTorch uses GPUs; until then all count as usable.
     """
     found = {}
     if torch.cuda.is_available():

@@ -59,7 +59,8 @@ class Recorded:
                 if is_out_of_memory(error):
                     raise
                 self._records = False
-                reason = str(error).partition("\n")[0]
+                # Behind the error that ends the recording is that of what cannot be recorded.
+                reason = str(error.__context__ or error).partition("\n")[0]
                 warned(f"The GPU's work could not be recorded, so that steps may take longer: {reason}")
         if self._recording is None:
             return self._objective(image)
@@ -80,7 +81,11 @@ class Recorded:
             graph = torch.cuda.CUDAGraph()
             # On a stream of its own: PyTorch's is one for all graphs, on the device of the first. Threads of other
             # plugins may go on using the GPU meanwhile.
-            with torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
+            # Where it fails, PyTorch's own context leaves the stream that it captured on the current one.
+            with (
+                torch.cuda.stream(beside),
+                torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"),
+            ):
                 values, gradient = self._objective.evaluate(image)
         return _Recording(graph, image, values, gradient, beside)
 

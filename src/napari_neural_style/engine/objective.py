@@ -136,7 +136,7 @@ class Objective:
                 for layer, weight in weights.style_layers.items():
                     gram = grams[layer, label]
                     factor = weight * style_constant(gram, weights.normalization) * share
-                    factor *= sums.sees(layer, label)
+                    factor *= sums.sees(layer, label) and self._sums.sees(layer, label)
                     self._style.append(Target(layer, gram, factor, label))
                     self._sums.near[layer, label] = gram
 

@@ -170,7 +170,7 @@ class Position:
         if not least or len(self._recent) <= PLATEAU:
             return False
         losses = [float(loss) for loss in self._recent]
-        # Not the last: L-BFGS may be about to take that step back.
+        # The least, not the last: L-BFGS may be about to take that step back.
         return losses[0] - min(losses) < least * PLATEAU * losses[0]
 
     def _done(self) -> float:

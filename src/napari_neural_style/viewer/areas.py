@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WHOLE, VIEW = "whole layer", "field of view"
 _LEAST = 8
 _OFF = 1.0
-"""Pixels by which a picture may miss the edge of what it is to cover."""
+"""Pixels, the larger ones of two pictures, by which one may miss the edge of what it is to cover."""
 _CHUNK = 256
 
 Labels2D = npt.NDArray[np.int64]
@@ -116,12 +116,13 @@ def labels_reader(labels: Labels | None, layer: Image, plane: Plane, dims: Dims 
     there = f"over {layer.name!r}" + ("" if plane.window is None else ", in the area")
     (height, width), (top, left) = _window_shape(layer, plane)
     start, steps = _path(layer, labels, plane, dims)
+    first = np.zeros(len(start), int)
     if isinstance(data, np.ndarray):
         ends = [(row, column) for row in (top, top + height) for column in (left, left + width)]
         corners = np.array([start + row * steps[0] + column * steps[1] for row, column in ends])
         bounds = np.floor(corners.min(0)), np.ceil(corners.max(0)) + 1
         first, last = (np.clip(bound, 0, data.shape).astype(int) for bound in bounds)
-        data, start = data[tuple(map(slice, first, last))].copy(), start - first
+        data = data[tuple(map(slice, first, last))].copy()
 
     def read() -> Labels2D:
         found = np.zeros((height, width), np.int64)
@@ -129,7 +130,7 @@ def labels_reader(labels: Labels | None, layer: Image, plane: Plane, dims: Dims 
         for row in range(0, height, _CHUNK):
             rows = np.arange(row, min(row + _CHUNK, height))
             grid = start + (rows + top)[:, None, None] * steps[0] + columns[None, :, None] * steps[1]
-            index = np.round(grid).astype(np.int64)
+            index = np.round(grid).astype(np.int64) - first
             inside = ((index >= 0) & (index < data.shape)).all(-1)
             part = np.zeros(inside.shape, np.int64)
             if inside.any():
@@ -164,8 +165,9 @@ def part_under(layer: Image, plane: Plane, other: Image, there: Plane, dims: Dim
     points[:, down], points[:, across] = edges[[0, 0, 2]], edges[[1, 3, 3]]
     first, corner, last = _between(points, layer, other, dims)[:, list(there.axes)] + 0.5
     size = np.array(plane_shape(other, there))
-    straight = np.abs(corner - (first[0], last[1])).max() < _OFF
-    if not straight or (first < -_OFF).any() or (last > size + _OFF).any() or (last - first < 1).any():
+    off = np.maximum(_OFF, (last - first) / size_of(layer, plane))
+    straight = (np.abs(corner - (first[0], last[1])) < off).all()
+    if not straight or (first < -off).any() or (last > size + off).any() or (last - first < 1).any():
         raise ValueError(f"{other.name!r} does not cover the area: start from another, or paint the whole layer.")
     (top, left), (bottom, right) = np.clip(np.round([first, last]), 0, size).astype(int).tolist()
     return dataclasses.replace(there, window=(top, left, bottom, right))

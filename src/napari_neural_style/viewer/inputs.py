@@ -153,7 +153,7 @@ class MoreInputs:
             if row.layer.value is not None and row.layer.value not in self._viewer.layers:
                 self._remove(row)
         first, *others = self.rows
-        if others and first.layer.value not in self._viewer.layers:
+        if others and first.layer.value is not None and first.layer.value not in self._viewer.layers:
             for name in ("layer", "weight", "regions"):
                 getattr(first, name).value = getattr(others[0], name).value
             self._remove(others[0])

@@ -25,7 +25,7 @@ class Preferences:
     device, precision : str
         As in :class:`StyleSettings`; ``"auto"`` is no preference.
     cache_folder : Path, optional
-        Where features are kept; None means the user's own cache folder.
+        Where features, stopped runs and stacks are kept; None means the user's own cache folder.
     overlooked : str
         What was chosen and cannot be used, in a sentence.
     """
@@ -45,7 +45,7 @@ class Preferences:
 
 
 def use_preferences() -> Preferences:
-    """Return the present preferences, and let features be kept where they say."""
+    """Return the present preferences, and let the cache be where they say."""
     preferences = _read()
     prefer_folder(preferences.cache_folder)
     return preferences
@@ -74,4 +74,4 @@ def _folder(text: str) -> tuple[Path | None, str]:
         folder = Path(text).expanduser()
         if folder.is_absolute():
             return folder, ""
-    return None, f"The cache folder in Preferences, {text!r}, is no full path: features are kept in the usual one."
+    return None, f"The cache folder in Preferences, {text!r}, is no full path: the usual one is used."

@@ -329,7 +329,9 @@ class Job:
             draw_later(self._owner, 2 * TURN_MS)  # both parts at once
         with self._swap:
             if self._latest is not None and self._latest.index <= step.index:
-                self._latest = self._preview = None
+                self._latest = None
+            if self._preview is not None and self._preview.index <= step.index:
+                self._preview = None
 
     def _settle(self, settle: Callable[[], None]) -> None:
         self._unsettled = None
