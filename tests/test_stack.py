@@ -58,6 +58,19 @@ def test_planes_that_are_seen_in_other_places_share_features(pair, small):
     assert shared.features.source == "self-taught"
 
 
+def test_a_stack_can_be_stopped_while_its_sample_is_read(pair, small):
+    said = []
+
+    def stop(message, done):
+        said.append(message)
+        if len(said) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        share(planes_of(np.zeros((9, 32, 32), np.uint8), (0,)), pair[1], small, progress=stop)
+    assert said == ["Reading plane 1 of 5…", "Reading plane 2 of 5…", "Reading plane 3 of 5…"]
+
+
 def test_any_axes_are_planes():
     values = np.arange(2 * 3 * 4 * 5 * 3).reshape(2, 3, 4, 5, 3)
     planes = planes_of(values, (3, 0), channels=True, shown=(2, 1))

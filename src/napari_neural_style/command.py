@@ -65,9 +65,8 @@ def command_of(
         As :func:`settings_of`.
     """
     settings = settings_of(made_by)
-    step = made_by.get("step")
-    if early := isinstance(step, int) and not isinstance(step, bool) and 0 < step < settings.steps:
-        settings = _saving(settings, step)
+    if early := early_step(made_by, settings):
+        settings = _saving(settings, early)
     preset, changed = min(
         ((name, _changed(settings, preset)) for name, preset in PRESETS.items()), key=lambda pair: len(pair[1])
     )
@@ -79,6 +78,12 @@ def command_of(
     for name in changed:
         words += _option(name, getattr(settings, name))
     return _joined(words)
+
+
+def early_step(made_by: Mapping[str, Any], settings: StyleSettings) -> int:
+    """Return the step after which a picture was kept, 0 for a run's last."""
+    step = made_by.get("step")
+    return step if isinstance(step, int) and not isinstance(step, bool) and 0 < step < settings.steps else 0
 
 
 def _joined(words: Sequence[str]) -> str:

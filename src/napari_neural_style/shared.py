@@ -58,7 +58,7 @@ def share(
         raise ValueError("A texture is made from the style alone: mode texture has no use for a stack.")
     if features is not None and value_range is not None:
         return Shared(features, value_range)
-    sample = _sample(planes)
+    sample = _sample(planes, progress)
     kind = sample[0].dtype
     if value_range is None and kind.kind == "f":
         value_range = _range_of(sample)
@@ -78,7 +78,7 @@ def _of_all(sample: list[Pixels]) -> Pixels:
     return next((picture for picture in pictures if seen_colors(picture).size), pictures[0])
 
 
-def _sample(planes: Planes) -> list[Pixels]:
+def _sample(planes: Planes, progress: Progress | None) -> list[Pixels]:
     indices = planes.indices()
     chosen = np.linspace(0, len(indices) - 1, min(SAMPLED, len(indices))).round().astype(int)
     sample: list[Pixels] = []
@@ -87,6 +87,8 @@ def _sample(planes: Planes) -> list[Pixels]:
     for number in dict.fromkeys([*chosen.tolist(), *range(len(indices))]):
         if len(sample) == len(chosen) or len(reasons) == 2 * SAMPLED:
             break
+        if progress is not None:  # which may end the job
+            progress(f"Reading plane {len(sample) + 1} of {len(chosen)}…", 0.0)
         try:
             sample.append(read_plane(planes, indices[number]))
         except PlaneError as error:

@@ -8,6 +8,7 @@ from napari._qt.dialogs.preferences_dialog import PreferencesDialog
 from napari.settings import get_plugin_settings
 from qtpy.QtWidgets import QApplication, QComboBox, QLineEdit, QPushButton
 
+import window
 from napari_neural_style import PRESETS, StyleSettings
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.viewer.preferences import LAST_USED, Preferences, use_preferences
@@ -59,6 +60,17 @@ def test_what_is_chosen_in_the_preferences_takes_effect(dialog, tmp_path, monkey
     monkeypatch.delenv("NAPARI_NEURAL_STYLE_CACHE")
     assert cache_folder() == tmp_path / "features"
     assert not cache_folder().exists()
+
+
+def test_defaults_have_what_is_preferred(widget):
+    page = get_plugin_settings(NAME)
+    page.start.precision = "float32"
+    try:
+        widget.steps.value = 3
+        window.press(widget.restore)
+        assert (widget.settings.precision, widget.preset.value) == ("float32", "balanced")
+    finally:
+        page.reset()
 
 
 def test_cancel_keeps_the_earlier_preferences(dialog):

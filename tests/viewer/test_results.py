@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_a_run_that_is_no_longer_kept_is_told(viewer, widget):
     for path in runs_folder().iterdir():
         path.unlink()
     press(opened(widget, "results")._results.go_on)
-    assert "no longer kept" in widget.message.value
+    assert f"is not in {runs_folder()}" in widget.message.value
 
 
 def test_damaged_provenance_gets_a_sentence(viewer, widget):
@@ -122,7 +123,7 @@ def test_how_layers_were_shown_is_kept_with_a_result(viewer, widget):
     run_to_the_end(widget)
     result = result_of(viewer)
     sources = json.loads(json.dumps(result.metadata[KEY]["sources"]))
-    assert sources["planes"] == {"stack": [3, 0, 0]}
+    assert sources["planes"] == {"stack": [3, None, None]}
     look = {"contrast_limits": [0.0, 999.0], "gamma": 0.5, "colormap": "magma"}
     assert sources["looks"] == {"stack": look}
     viewer.layers.selection.active = result
@@ -131,11 +132,38 @@ def test_how_layers_were_shown_is_kept_with_a_result(viewer, widget):
     layer.gamma = 1
     viewer.dims.set_current_step(0, 1)
     press(widget._results.use)
-    assert "stack (plane 3, 0, 0)" in widget.message.value
+    assert "stack (plane 3, :, :)" in widget.message.value
     assert "colormap magma" in widget.message.value
     press(widget._results.copy)
     assert "one plane each" in widget.message.value
     assert "colormaps" in widget.message.value
+
+
+def test_a_plane_in_another_view_and_the_plane_of_labels_are_told(viewer, widget):
+    """Both are at 0 along all axes."""
+    layer = viewer.add_image(np.random.default_rng(0).random((44, 40, 48)), name="stack")
+    labels = np.zeros((44, 40, 48), int)
+    labels[0], labels[5, :20] = 1, 1
+    widget.content.value = layer
+    opened(widget, "more")._inputs.more.content_regions.value = viewer.add_labels(labels, name="where")
+    viewer.dims.set_current_step(0, 0)
+    run_to_the_end(widget)
+    result = result_of(viewer)
+    assert result.metadata[KEY]["sources"]["planes"] == {name: [0, None, None] for name in ("stack", "where")}
+    viewer.dims.order = (1, 0, 2)
+    viewer.layers.selection.active = result
+    press(opened(widget, "results")._results.use)
+    assert "Then shown otherwise: stack (plane 0, :, :), where (plane 0, :, :)." in widget.message.value
+
+
+def test_a_step_before_the_last_says_where_its_command_writes_it(viewer, widget):
+    run_to_the_end(widget)
+    viewer.layers.selection.active = next(layer for layer in viewer.layers if layer.name.endswith("step 3"))
+    press(opened(widget, "results")._results.copy)
+    assert f"Its picture comes out as {Path('steps') / 'step-0003.png'}." in widget.message.value
+    viewer.layers.selection.active = result_of(viewer)
+    press(widget._results.copy)
+    assert "comes out" not in widget.message.value
 
 
 def test_what_was_limited_to_an_area_says_so(viewer, widget):

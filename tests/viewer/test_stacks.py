@@ -195,6 +195,45 @@ def test_planes_of_data_that_were_mended_are_run_again(viewer, dock, movie):
     assert viewer.layers[-1].data[1].any()
 
 
+def test_where_a_stack_lay_and_its_axes_are_told(viewer, dock, movie):
+    data = np.stack([movie.frames[:3, ..., 0], movie.frames[4:7, ..., 0]])
+    layer = viewer.add_image(data, name="both", axis_labels=("t", "z", "y", "x"))
+    dock.content.value = layer
+    viewer.dims.set_current_step(0, 1)
+    dock.planes.value = (1,)
+    run_to_the_end(dock)
+    result = viewer.layers[-1]
+    assert result.metadata[KEY]["sources"]["planes"] == {"both": [1, None, None, None]}
+    viewer.layers.selection.active = result
+    viewer.dims.set_current_step(1, 2)
+    press(opened(dock, "results")._results.use)
+    assert dock.message.value == ""
+    viewer.dims.set_current_step(0, 0)
+    press(dock._results.use)
+    assert dock.message.value == "Then shown otherwise: both (plane 1, :, :, :)."
+    viewer.dims.order = (0, 2, 1, 3)
+    press(dock._results.use)
+    assert "along axes that cannot be chosen now" in dock.message.value
+    assert dock.planes.value == ()
+
+
+def test_the_choice_of_planes_comes_back_with_the_axes(viewer, dock, movie):
+    add(viewer, dock, movie)
+    viewer.dims.order = (1, 0, 2)
+    wait_until(lambda: dock.planes.value == ())
+    viewer.dims.order = (0, 1, 2)
+    wait_until(lambda: dock.planes.value == (0,))
+    assert dock.chained.visible
+
+
+def test_where_no_plane_is_done_none_is_missing(viewer, dock):
+    layer = viewer.add_image(np.full((3, 32, 40), np.nan), name="nothing", contrast_limits=(0, 1))
+    dock.content.value, dock.planes.value = layer, (0,)
+    run_to_the_end(dock)
+    assert "Run missing planes" not in dock.message.value
+    assert "NaN" in dock.message.value
+
+
 @pytest.mark.parametrize("levels", [1, 2])
 def test_mended_planes_look_as_the_others_did_and_lie_where_they_lay(viewer, dock, movie, levels):
     data = movie.frames[:3, ..., 0] / 255

@@ -114,6 +114,7 @@ def labels_reader(labels: Labels | None, layer: Image, plane: Plane, dims: Dims 
         return None
     data, name = pixels_of(labels), labels.name
     there = f"over {layer.name!r}" + ("" if plane.window is None else ", in the area")
+    there += " and the sliders stand" if labels.ndim > 2 else ""
     (height, width), (top, left) = _window_shape(layer, plane)
     start, steps = _path(layer, labels, plane, dims)
     first = np.zeros(len(start), int)

@@ -10,10 +10,11 @@ from magicgui.widgets import Container
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+from napari_neural_style.settings import SETTINGS, StyleSettings
 from napari_neural_style.settings_text import from_text
 from napari_neural_style.strength import style_strength, style_weight_of
 from napari_neural_style.viewer.fields import Fields
+from napari_neural_style.viewer.preferences import use_preferences
 from napari_neural_style.viewer.presets import PresetFields
 
 TYPING_MS = 500
@@ -86,8 +87,8 @@ class Controls:
         self.filled.emit()
 
     def restore_defaults(self) -> None:
-        """Give all settings the values they came with."""
-        self.write(next(iter(PRESETS.values())))
+        """Give all settings the values that the dock first came with."""
+        self.write(use_preferences().first_settings(None))
 
     def _apply_preset(self, name: str) -> None:
         self.write(self.presets.settings_of(name, self.fields["device"].value))

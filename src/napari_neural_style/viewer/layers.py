@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Window = tuple[int, int, int, int]
 """Top, left, bottom and right of a part of a plane in pixels; it may reach over the edges."""
+SAVED_STEP = "saved step"
+"""Name of the axis of saved steps that are one layer."""
 SMOOTH = "linear"
 """How results are enlarged on the canvas: their pixels are paint, not measurements."""
 _STATE = re.compile(r" · (step \d+|planes|live|saved steps)( \[\d+\])?$")

@@ -13,7 +13,16 @@ from napari.layers import Image
 
 from napari_neural_style.files import KEY
 from napari_neural_style.viewer.large import from_disk
-from napari_neural_style.viewer.layers import SMOOTH, Plane, Spot, add, insert_unselected, placed_like, spot_of
+from napari_neural_style.viewer.layers import (
+    SAVED_STEP,
+    SMOOTH,
+    Plane,
+    Spot,
+    add,
+    insert_unselected,
+    placed_like,
+    spot_of,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -222,5 +231,5 @@ def _with_steps(place: dict[str, Any], units: Units) -> dict[str, Any]:
         "rgb": True,
         "affine": affine,
         "units": (unit, *place["units"]),
-        "axis_labels": ("saved step", *place["axis_labels"]),
+        "axis_labels": (SAVED_STEP, *place["axis_labels"]),
     }

@@ -6,12 +6,13 @@ import math
 import re
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from magicgui.widgets import CheckBox, LineEdit
 from psygnal import Signal
 
 from napari_neural_style.viewer.fields import Choices
-from napari_neural_style.viewer.layers import pixels_of
+from napari_neural_style.viewer.layers import SAVED_STEP, pixels_of
 
 if TYPE_CHECKING:
     import napari
@@ -28,7 +29,9 @@ def axis_names(layer: Image, dims: Dims) -> list[str]:
     found = []
     for axis, own in enumerate(layer.axis_labels):
         names = [own, *(dims.axis_labels[above + axis : above + axis + 1] if above >= 0 else ())]
-        found.append(next((name for name in names if name and not re.fullmatch(r"-?\d+", name)), f"axis {axis}"))
+        # That of saved steps is another layer's.
+        told = (name for name in names if name and name != SAVED_STEP and not re.fullmatch(r"-?\d+", name))
+        found.append(next(told, f"axis {axis}"))
     return found
 
 
@@ -60,6 +63,7 @@ class PlaneChoice:
         self._viewer = viewer
         self._content = content
         self._made: tuple[Choices, CheckBox, LineEdit] | None = None
+        self._chosen: WeakKeyDictionary[Image, tuple[int, ...]] = WeakKeyDictionary()
 
     @property
     def planes(self) -> Choices:
@@ -108,7 +112,7 @@ class PlaneChoice:
             visible=False,
         )
         scheduler.native.setPlaceholderText("tcp://host:8786")
-        planes.changed.connect(self.follow)
+        planes.changed.connect(self._choose)
         for field in (planes, chained, scheduler):
             field.changed.connect(lambda: self.changed.emit())
         return planes, chained, scheduler
@@ -128,20 +132,32 @@ class PlaneChoice:
         if self._made is None and len(self._choices()) < 2:
             return
         self.planes.reset_choices()
+        content = self._content.value
+        wanted = None if content is None else self._chosen.get(content)
+        if wanted is not None and wanted in self.planes.choices:  # else these axes are not to be had for a while
+            with self.planes.changed.blocked():
+                self.planes.value = wanted
         self.planes.visible = len(self.planes.choices) > 1
         self.chained.visible = self.scheduler.visible = self.planes.visible and bool(self.axes)
+
+    def _choose(self, axes: tuple[int, ...] | None) -> None:
+        if self._content.value is not None:
+            self._chosen[self._content.value] = axes or THIS
+        self.follow()
 
     def suit(self, mode: str) -> None:
         """Enable what counts in a mode."""
         for field in self._made or ():
             field.enabled = mode != "texture"
 
-    def choose(self, axes: Any) -> None:
-        """Take the axes of a result, where the content layer has them; else the plane that is shown."""
+    def choose(self, axes: Any) -> bool:
+        """Take the axes of a result, where they can be had, else the plane that is shown; return whether they can."""
         wanted = tuple(axes) if isinstance(axes, (list, tuple)) else THIS
         self.follow()
+        there = wanted == THIS if self._made is None else wanted in self.planes.choices
         if self._made is not None:
-            self.planes.value = wanted if wanted in self.planes.choices else THIS
+            self.planes.value = wanted if there else THIS
+        return there
 
     def _choices(self, widget: Any = None) -> list[tuple[str, tuple[int, ...]]]:
         """Return the words for every set of axes, those with the most planes first."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
 
-from napari_neural_style.command import command_of, settings_of
+from napari_neural_style.command import command_of, early_step, settings_of
+from napari_neural_style.files import step_path
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.areas import WHOLE
 from napari_neural_style.viewer.provenance import made_by_of, open_layer, sources_of, styles_of
@@ -55,7 +56,7 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
 
     choose(inputs.content, sources.get("content"), Image)
     stack = _stack_of(made_by)
-    inputs.plane_choice.choose(stack.get("axes"))
+    offered = inputs.plane_choice.choose(stack.get("axes"))
     if stack:
         inputs.plane_choice.chained.value = stack.get("chained") is not None
     inputs.more.content_regions.value = inputs.more.start_from.value = None
@@ -69,6 +70,8 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
         row.regions.value = None
         choose(row.regions, labels, Labels)
     words = [f"Not among the layers any more: {', '.join(missing)}."] if missing else []
+    if not offered:
+        words.append("It was made of all planes along axes that cannot be chosen now: show other axes, or this plane.")
     if otherwise := shown_otherwise(sources, viewer):
         words.append(f"Then shown otherwise: {', '.join(otherwise)}.")
     if sources.get("area"):
@@ -95,6 +98,7 @@ def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
     if settings.mode != "transfer":
         content = style = content or style
     command = command_of(made_by, content, style, start)
+    early = early_step(made_by, settings)
     lost = [name for name in ("styles", "style_regions", "content_regions", "area") if sources.get(name)]
     if isinstance(looks := sources.get("looks"), Mapping) and any(looks.values()):
         lost.append("contrast limits, gamma and colormaps")
@@ -106,6 +110,7 @@ def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
         words.append("It takes files of one plane each.")
     if _stack_of(made_by):
         words.append("It makes one image; `napari-neural-style batch` makes stacks.")
+    words += [f"Its picture comes out as {step_path(Path('steps'), early)}."] if early else []
     words += [f"The command does not hold: {listed}."] if lost else []
     return command, " ".join(words)
 

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Layer
 
 from napari_neural_style.viewer.layers import style_plane
 from napari_neural_style.viewer.provenance import name_of, open_layer
 
 if TYPE_CHECKING:
     from napari.components import Dims, ViewerModel
+    from napari.layers import Labels
 
 
-def shown_as(layers: Iterable[Image], dims: Dims, stack: Image | None = None) -> dict[str, Any]:
+def shown_as(
+    layers: Iterable[Image | Labels], dims: Dims, stack: Image | None = None, along: Sequence[int] = ()
+) -> dict[str, Any]:
     """Return, in JSON types, the planes of stacks and the looks of single channels by the names of their layers.
 
     Parameters
     ----------
-    layers : iterable of napari.layers.Image
+    layers : iterable of napari.layers.Image or Labels
         What a run is made from.
     dims : napari.components.Dims
         The viewer's.
     stack : napari.layers.Image, optional
         The one of which it takes more than the plane that is shown.
+    along : sequence of int
+        The axes of that along which it takes all.
     """
     layers = list(layers)
-    planes = [(layer, style_plane(layer, dims)) for layer in layers if layer.ndim > 2 and layer is not stack]
+    deep = [(layer, _plane_of(layer, dims, along if layer is stack else ())) for layer in layers if layer.ndim > 2]
     found = {
-        "planes": {name_of(layer): list(plane.index) for layer, plane in planes},
-        "looks": {name_of(layer): look_of(layer) for layer in layers if not layer.rgb},
+        "planes": {name_of(layer): plane for layer, plane in deep if any(at is not None for at in plane)},
+        "looks": {name_of(each): look_of(each) for each in layers if isinstance(each, Image) and not each.rgb},
     }
     return {name: by_layer for name, by_layer in found.items() if by_layer}
 
@@ -52,31 +57,41 @@ def look_of(layer: Image) -> dict[str, Any]:
 def shown_otherwise(sources: Mapping[str, Any], viewer: ViewerModel) -> list[str]:
     """Return the layers that are shown otherwise now than what is kept with a result tells, and how they were then."""
     planes = [
-        f"{layer.name} (plane {', '.join(map(str, then))})"
+        f"{layer.name} (plane {', '.join(':' if at is None else str(at) for at in then)})"
         for layer, then in _open(sources.get("planes"), viewer)
-        if isinstance(then, list) and _plane_of(layer, viewer.dims) != then
+        if isinstance(then, list) and not _is_at(layer, then, viewer.dims)
     ]
     looks = [
         f"{layer.name} ({_said(then)})"
         for layer, then in _open(sources.get("looks"), viewer)
-        if isinstance(then, Mapping) and not layer.rgb and look_of(layer) != then
+        if isinstance(then, Mapping) and isinstance(layer, Image) and not layer.rgb and look_of(layer) != then
     ]
     return planes + looks
 
 
-def _open(by_layer: Any, viewer: ViewerModel) -> Iterator[tuple[Image, Any]]:
+def _open(by_layer: Any, viewer: ViewerModel) -> Iterator[tuple[Any, Any]]:
     """Yield the layers that are open, and what is kept of them; it may be damaged."""
     for name, then in by_layer.items() if isinstance(by_layer, Mapping) else ():
-        layer = open_layer(viewer.layers, name, Image)
+        layer = open_layer(viewer.layers, name, Layer)
         if layer is not None:
             yield layer, then
 
 
-def _plane_of(layer: Image, dims: Dims) -> list[int] | None:
+def _plane_of(layer: Any, dims: Dims, along: Sequence[int] = ()) -> list[int | None]:
+    """Return where a layer's plane lies along each axis, None for those that are shown or gone along."""
+    plane = style_plane(layer, dims)
+    return [None if axis in (*plane.axes, *along) else at for axis, at in enumerate(plane.index)]
+
+
+def _is_at(layer: Any, then: list[Any], dims: Dims) -> bool:
+    """Tell whether the viewer shows the plane of a layer that it showed then, or one of the planes of a stack."""
     try:
-        return list(style_plane(layer, dims).index)
+        now = _plane_of(layer, dims)
     except ValueError:  # the viewer shows other axes
-        return None
+        return False
+    if then.count(None) > 2 and len(then) == len(now):
+        return all(before is None or at == before for at, before in zip(now, then, strict=True))
+    return now == then
 
 
 def _said(look: Mapping[Any, Any]) -> str:

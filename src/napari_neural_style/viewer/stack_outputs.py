@@ -148,6 +148,8 @@ class StackOutputs:
             words += f"; {len(stack.failures)} failed: {self._failures()}"
         if stopped:
             words = f"Stopped; {words}"
+        if not stack.done:
+            return f"{words.rstrip('.')}."
         return f"{words.rstrip('.')}. Results › Run missing planes does the others."
 
     def _failures(self) -> str:

@@ -120,11 +120,12 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     check_seen(content, viewer.dims, axes)
     plane = dataclasses.replace(plane, window=window_of(area, content, plane, viewer, axes))
     start = inputs.more.start_from.value
-    used = [content, *(style.layer for style in styles), *([] if start is None else [start])]
+    labels = [inputs.more.content_regions.value, *(style.regions for style in styles)]
+    used = [content, *(style.layer for style in styles), start, *labels]
     sources: dict[str, Any] = {
         "content": name_of(content),
         **_style_sources(styles),
-        **shown_as(used, viewer.dims, content if axes else None),
+        **shown_as([layer for layer in used if layer is not None], viewer.dims, content, axes),
     }
     named = source_name(content)
     if plane.window is not None:
@@ -191,7 +192,8 @@ def _stack_task(stack: Stack, title: str, sources: dict[str, Any], scheduler: st
         yield from stack.work(report, scheduler)
 
     missing = stack.total - stack.done
-    return Task(f"{title} · {missing} planes", stack.settings, outputs, work, steerable=False)
+    planes = "1 plane" if missing == 1 else f"{missing} planes"
+    return Task(f"{title} · {planes}", stack.settings, outputs, work, steerable=False)
 
 
 def missing_task(layer: Image, scheduler: str) -> Task:
@@ -216,11 +218,12 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
     plane = style_plane(first, viewer.dims)
     height, width = plane_shape(first, plane)
     size = settings.size if isinstance(settings.size, tuple) else (settings.size, settings.size)
-    used = min(max(height, width), max(size)) * settings.style_scale / max(height, width)
+    scale = min(max(height, width), max(size)) * settings.style_scale / max(height, width)
     left = round(width * 1.05)
-    window = (0, left, round(size[0] / used), left + round(size[1] / used))
+    window = (0, left, round(size[0] / scale), left + round(size[1] / scale))
     title = f"{_names(styles)} · texture"
-    sources = _style_sources(styles) | shown_as([style.layer for style in styles], viewer.dims)
+    used = [layer for style in styles for layer in (style.layer, style.regions) if layer is not None]
+    sources = _style_sources(styles) | shown_as(used, viewer.dims)
     place = Place(first, dataclasses.replace(plane, window=window), title, sources, new_run())
     read_styles = [_style_readers(viewer, style, settings) for style in styles]
 
@@ -253,7 +256,9 @@ def go_on_task(layer: Image) -> Task:
         raise ValueError(f"{layer.name!r} is not the result of a stopped run. Select the layer of one.")
     path = runs_folder() / Path(run).name
     if not path.is_file():
-        raise ValueError(f"The run of {layer.name!r} is no longer kept: the last {KEPT_RUNS} stopped ones are.")
+        raise ValueError(
+            f"The run of {layer.name!r} is not in {runs_folder()}, where the last {KEPT_RUNS} stopped ones are kept."
+        )
     settings = settings_of(made_by)
     title = str(layer.name).partition(" · step ")[0]
     # The run's axes: others may be shown by now. A file that was opened again has the last two of them only.

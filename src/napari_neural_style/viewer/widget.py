@@ -164,7 +164,7 @@ class StyleTransferWidget(Container):
         self._update()
 
     def _connect(self) -> None:
-        self._controls.filled.connect(self._update)
+        self._controls.filled.connect(self._on_filled)
         self._controls.changed.connect(self._on_change)
         self._controls.told.connect(self._tell)
         self.restore.changed.connect(self._controls.restore_defaults)
@@ -268,6 +268,12 @@ class StyleTransferWidget(Container):
             self._say_running(self._runner.words)
         else:
             self._say(" ".join(dict.fromkeys(filter(None, (self._told, overlooked, reason)))))
+
+    def _on_filled(self) -> None:
+        """Say what becomes of settings that were all given anew while a run could be steered."""
+        if self._runner.steerable:
+            show_info("These settings are for the next run; the present one keeps its own until a control is moved.")
+        self._update()
 
     def _on_change(self) -> None:
         """Forget how the last run ended: what counts now is the present choice."""
