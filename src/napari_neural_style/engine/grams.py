@@ -58,7 +58,7 @@ class GramSums:
     def sees(self, layer: str, label: int) -> bool:
         """Tell whether a layer has a position in a region: pooling leaves out the last rows and columns."""
         found = self._lengths.get((layer, label))
-        return found is None or bool(found > SHORTEST)
+        return found is None or found.item() > SHORTEST
 
     @torch.no_grad()
     def of(self, trunk: Trunk, picture: Tensor, see: Callable[[Tensor], Tensor]) -> Grams:
