@@ -176,15 +176,16 @@ def test_minimal_filtering_gives_the_same_picture(pair, quick, monkeypatch):
 
 
 def test_minimal_filtering_in_bfloat16_reaches_the_same_loss(pair, quick, monkeypatch):
-    """Judged in float32 and the plain way, it ends at most 2 % above."""
-    changes = {"size": 64, "color": "free", "min_structure": 0.0}
+    """Judged in float32 and the plain way, three runs end at most 2 % above; the minimum of one is chance."""
 
-    def loss_after(fast, precision):
+    def loss_after(fast, precision, seed):
+        changes = {"size": 64, "color": "free", "min_structure": 0.0, "seed": seed}
         image = last(stylize(*pair, deep(monkeypatch, quick, fast, steps=150, precision=precision, **changes))).image
         judge = deep(monkeypatch, quick, False, steps=1, **changes)
         return last(stylize(*pair, judge, initial=image)).losses.total
 
-    assert loss_after(True, "bfloat16") < 1.02 * loss_after(False, "float32")
+    ratios = [loss_after(True, "bfloat16", seed) / loss_after(False, "float32", seed) for seed in range(3)]
+    assert np.exp(np.log(ratios).mean()) < 1.02
 
 
 @pytest.mark.parametrize("way", ["close", "abandon", "exhaust"])
