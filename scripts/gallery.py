@@ -27,7 +27,7 @@ INTRODUCTION = """\
 # Gallery
 
 Every picture on this page was made by the command or the few lines under it, at a small size and on two cores, where
-most take ten to thirty seconds. At the left is what went in. Each writes `result.png`: give it a folder of its own.
+most take ten to thirty seconds. At the left is what went in. Most write `result.png`: rename it before the next.
 A script wrote this page and made the pictures:
 
 ```

@@ -203,7 +203,8 @@ imsave("result.png", (255 * last.image).astype(np.uint8))
     Result(
         "trained",
         "Trained features, from a file",
-        "The original VGG-19's filters up to conv3_4, in place of learned ones.",
+        "The original VGG-19's filters up to conv3_4, in place of learned ones. Where a file's keys do not tell what "
+        "colours the filters take, `--convention caffe` or `torchvision` does.",
         ("cat.png", "painting.png"),
         f"napari-neural-style stylize cat.png painting.png -o result.png --features {VGG} --size 336 --steps 150 "
         "--style-layers conv1_1=1,conv2_1=1,conv3_1=1 --content-layers conv3_3=1",

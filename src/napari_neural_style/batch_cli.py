@@ -33,7 +33,8 @@ def add(commands: Any) -> None:
         "contents",
         nargs="+",
         metavar="CONTENT",
-        help="image files, folders of them, patterns in quotes, and stacks: TIFF with pages, GIF, Zarr, OME-Zarr",
+        help="image files, folders of them, patterns in quotes, and stacks: TIFF with pages, animated GIF, WebP or "
+        "PNG, Zarr, OME-Zarr",
     )
     batch.add_argument(
         "--style", nargs="+", required=True, metavar="S", help="style images; every content is made in every one"

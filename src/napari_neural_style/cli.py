@@ -71,8 +71,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Repaint one image in the style of another. Ctrl-C stops after the current step and keeps "
         "the picture; a second one stops at once without it.",
     )
-    stylize.add_argument("content", type=typed, metavar="CONTENT", help="the image to repaint")
-    stylize.add_argument("style", type=typed, metavar="STYLE", help="the image whose style it takes")
+    stylize.add_argument(
+        "content", type=typed, metavar="CONTENT", help="the image to repaint; in mode texture only its shape counts"
+    )
+    stylize.add_argument(
+        "style", type=typed, metavar="STYLE", help="the image whose style it takes; in mode content any will do"
+    )
     stylize.add_argument(
         "-o",
         "--output",
@@ -107,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
-    features = commands.add_parser("features", help="the pretrained VGG-19 features")
+    features = commands.add_parser("features", help="VGG-19 features: the pretrained and the learned ones")
     actions = features.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="what is on this machine")
     listing.add_argument("--clear", action="store_true", help="remove the learned features")

@@ -91,8 +91,8 @@ class StyleSettings:
     )
     save_every: int = _setting(
         50,
-        "Save the picture every this many steps: in napari as a layer, on the command line as a file in --steps-dir. "
-        "The last step is always saved.",
+        "Save the picture every this many steps: in napari as a layer, with the command stylize as a file in its "
+        "--steps-dir. The last step is always saved.",
         low=1,
         high=1_000_000,
         unit="steps",
@@ -100,7 +100,7 @@ class StyleSettings:
         live=True,
     )
     preview_interval: float = _setting(
-        0.25, "Shortest time between two updates of the live picture.", low=0.1, high=3600.0, unit="s"
+        0.25, "Shortest time between two updates of napari's live picture.", low=0.1, high=3600.0, unit="s"
     )
     min_improvement: float = _setting(
         0.0,
@@ -211,7 +211,8 @@ class StyleSettings:
     tile: int | str = _setting(
         "auto",
         "Side of the tiles in which pictures too large for memory are processed, a multiple of 16; the result is the "
-        "same up to the precision's rounding. auto uses tiles only if the whole picture does not fit, 0 never does.",
+        "same up to the precision's rounding. auto uses tiles only if the whole picture does not fit, 0 never does. "
+        "Up to 16384 px.",
         high=16384,
         unit="px",
         relief=True,

@@ -57,7 +57,7 @@ def test_a_cluster_paints_the_same_planes_and_a_failed_one_is_run_again(viewer, 
     dock._sections["results"].open()
     press(dock._results.missing)
     wait_until(lambda: dock._job is None)
-    assert dock.message.value == "Done: 6 of 6 planes done."
+    assert dock.message.value == "Done: all 6 planes."
     pixels = np.asarray(result.data)
     np.testing.assert_array_equal(np.delete(pixels, 3, 0), np.delete(kept, 3, 0))
     expected = by_hand(content, viewer, pair[1], dock.settings)
@@ -131,4 +131,4 @@ def test_what_is_wrong_is_told_in_a_sentence(viewer, dock, movie, monkeypatch):
         assert "pip install 'napari-neural-style[cluster]'" in told("tcp://127.0.0.1:9")
     dock.scheduler.value = ""
     run_to_the_end(dock)
-    assert dock.message.value == "Done: 6 of 6 planes done."
+    assert dock.message.value == "Done: all 6 planes."

@@ -109,7 +109,7 @@ def test_a_lazy_movie_fills_one_layer_while_the_slider_moves(viewer, dock, movie
     assert set(movie.read) <= {*range(13), 14, 19}
     movie.go.set()
     wait_until(lambda: dock._job is None)
-    assert dock.message.value == "Done: 20 of 20 planes done."
+    assert dock.message.value == "Done: all 20 planes."
     assert result.name == "movie × waves · planes"
     assert max(movie.read.values()) <= 6
     expected = by_hand(content, viewer, pair[1], dock.settings)
@@ -148,7 +148,7 @@ def test_stop_keeps_planes_and_the_missing_ones_are_run_into_the_same_layer(view
     press(dock._results.missing)
     wait_until(lambda: dock._job is None)
     assert viewer.layers[-1] is result
-    assert dock.message.value == "Done: 20 of 20 planes done."
+    assert dock.message.value == "Done: all 20 planes."
     assert not dock._results.missing.enabled
     np.testing.assert_array_equal(result.data[:5], kept)
     np.testing.assert_array_equal(np.asarray(result.data)[..., :3], by_hand(content, viewer, pair[1], dock.settings))
@@ -253,7 +253,7 @@ def test_mended_planes_look_as_the_others_did_and_lie_where_they_lay(viewer, doc
     layer.data, layer.colormap, layer.translate = given(whole), "magma", (0, 100, 0)
     press(opened(dock, "results")._results.missing)
     wait_until(lambda: dock._job is None)
-    assert dock.message.value == "Done: 3 of 3 planes done."
+    assert dock.message.value == "Done: all 3 planes."
     assert np.ptp(result.data[1][..., :3].mean((0, 1))) < 10 < result.data[1][..., :3].mean()
 
 

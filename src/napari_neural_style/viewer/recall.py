@@ -111,7 +111,7 @@ def command_for(layer: Layer, viewer: napari.viewer.Viewer) -> tuple[str, str]:
     if _stack_of(made_by):
         words.append("It makes one image; `napari-neural-style batch` makes stacks.")
     words += [f"Its picture comes out as {step_path(Path('steps'), early)}."] if early else []
-    words += [f"The command does not hold: {listed}."] if lost else []
+    words += [f"The command leaves out: {listed}."] if lost else []
     return command, " ".join(words)
 
 

@@ -141,9 +141,9 @@ class StackOutputs:
         stack = self._stack
         if stopped and not stack.done:
             return "Stopped before the first plane was done."
-        words = f"{stack.done} of {stack.total} planes done"
         if stack.done == stack.total:
-            return f"Done: {words}."
+            return f"Done: all {stack.total} planes." if stack.total > 1 else "Done: 1 plane."
+        words = f"{stack.done} of {stack.total} planes done"
         if stack.failures:
             words += f"; {len(stack.failures)} failed: {self._failures()}"
         if stopped:
