@@ -112,6 +112,8 @@ def _check_name(name: str) -> None:
         raise ValueError("Give the preset a name.")
     if not name.isprintable():
         raise ValueError("The name of a preset must be one line of printable text.")
+    if name.casefold() == "changed":
+        raise ValueError("'changed' is what the dock shows where no preset is in force; choose another name.")
     if name.casefold() in (preset.casefold() for preset in PRESETS):
         raise ValueError(f"{name!r} is the name of a built-in preset; choose another.")
 

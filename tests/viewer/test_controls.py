@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtCore import QLocale, QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QSlider
@@ -182,6 +182,39 @@ def test_tab_goes_from_top_to_bottom(widget):
         names.append(QApplication.focusWidget().accessibleName())
     assert names.index("preset") < names.index("style strength") < names.index("mode")
     assert names[-2:] == ["Advanced", "Run"]
+
+
+def test_tab_reaches_what_lies_in_fields_and_sections(widget):
+    opened(widget, "queue")
+    widget._fields["features"].value = "file"
+    QApplication.processEvents()
+    focused(widget.features)
+    seen = []
+    while widget._fields.basic[-1].native is not QApplication.focusWidget() and len(seen) < 40:
+        QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Tab)
+        seen.append(QApplication.focusWidget().accessibleName())
+    assert seen[0] == "features file"
+    focused(widget._sections["queue"].toggle)
+    QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Tab)
+    assert QApplication.focusWidget().accessibleName() == "waiting runs"
+
+
+@pytest.mark.parametrize("language", [QLocale.Language.German, QLocale.Language.C])
+@pytest.mark.parametrize("text", ["2.25", "2,25"])
+def test_comma_and_point_both_begin_a_fraction(widget, language, text):
+    opened(widget, "more")
+    weight = widget._inputs.more.rows[0].weight
+    weight.native.setLocale(QLocale(language))
+    typed(weight, text)
+    QTest.keyClick(weight.native, Qt.Key.Key_Return)
+    assert weight.value == 2.25
+
+
+def test_a_click_beside_a_slider_moves_it_by_some_steps(widget):
+    slider = widget._fields["style_scale"].native.findChild(QSlider)
+    before = widget.settings.style_scale
+    QTest.mouseClick(slider, Qt.MouseButton.LeftButton, pos=QPoint(slider.width() - 3, slider.height() // 2))
+    assert widget.settings.style_scale == pytest.approx(before + 0.25)
 
 
 def test_a_slider_keeps_what_it_cannot_show(widget):

@@ -127,6 +127,8 @@ def test_the_colours_follow_the_theme(viewer, curve):
         pen = curve.plot.lines["total"].opts["pen"].color()
         assert (pen.lightness() > 127) == is_light
         assert curve.plot.x_axis.textPen().color() == pen
+        ground = curve.plot.grab().toImage().pixelColor(2, 2)
+        assert (ground.lightness() < 127) == is_light
         seen.append([curve.plot.lines[name].opts["pen"].color().name() for name in ("content", "style")])
         assert all(color in curve.legend.text() for color in seen[-1])
     assert seen[0] == seen[2]

@@ -208,14 +208,15 @@ def test_steering_a_run(viewer, widget):
 
 
 def test_the_keyboard_reaches_every_control(viewer, widget):
-    from napari_neural_style.viewer.native import _controls
+    from napari_neural_style.viewer.native import _controls, _parts
 
     for section in widget._sections.values():
         section.open()
     controls = list(_controls(widget))
     assert len(controls) > 40
     for control in controls:
-        assert control.native.accessibleName(), control.name
+        for part in _parts(control):
+            assert part.accessibleName() or part.focusPolicy() == Qt.FocusPolicy.NoFocus, control.name
     texts = [b.text for b in (widget.run, widget.pause, widget.stop, widget.save_now, widget.restore)]
     mnemonics = [text[text.index("&") + 1].lower() for text in texts]
     assert len(set(mnemonics)) == len(mnemonics)
@@ -314,6 +315,17 @@ def test_a_renamed_layer_stays_chosen(viewer, widget):
     assert (widget.content.value, widget.style.value) == (cat, waves)
     assert widget.content.native.currentText() == "zebra"
     assert widget.content.native.count() == 2
+
+
+def test_a_layer_that_takes_the_name_of_a_chosen_one_is_not_chosen(viewer, widget):
+    cat, waves = viewer.layers["cat"], viewer.layers["waves"]
+    other = viewer.add_image(np.zeros((40, 40, 3), np.uint8), name="other", rgb=True)
+    for taken in ("waves", "cat"):
+        other.name = taken
+        QApplication.processEvents()
+        assert other.name == f"{taken} [1]"
+        assert (widget.content.value, widget.style.value) == (cat, waves)
+    assert widget.content.native.count() == 3
 
 
 class Drawings(QObject):

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, FloatSlider, LineEdit, Slider, SpinBox
+from magicgui.widgets import (
+    CheckBox,
+    ComboBox,
+    Container,
+    FileEdit,
+    FloatSlider,
+    FloatSpinBox,
+    LineEdit,
+    Slider,
+    SpinBox,
+)
 from magicgui.widgets.bases import ValueWidget
 from psygnal import Signal
 from qtpy.QtWidgets import QComboBox
@@ -15,11 +26,18 @@ from qtpy.QtWidgets import QComboBox
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
 from napari_neural_style.settings_text import from_text, to_text
 from napari_neural_style.viewer.choices import device_choices, features_choices, offered
-from napari_neural_style.viewer.native import let_scroll, let_type, show_whole_choices
+from napari_neural_style.viewer.native import (
+    let_scroll,
+    let_type,
+    look_after_slider,
+    show_whole_choices,
+    take_either_sign,
+)
 
 _DEFAULT = next(iter(PRESETS.values()))
 _MOST = 2**31 - 1  # of Qt's spin boxes
 _ROUNDING = 1e-5  # of superqt's sliders
+_NAME = re.compile(rf"(?<![\w./\\'-])({'|'.join(name for name in SETTINGS if '_' in name)})(?![\w./\\'-])")
 _CHANGING = {"features": features_choices, "device": device_choices}
 
 
@@ -28,6 +46,11 @@ def label_of(name: str) -> str:
     unit = SETTINGS[name].unit
     words = name.replace("_", " ")
     return f"{words} ({unit})" if unit and unit not in words else words
+
+
+def in_words(text: str) -> str:
+    """Return a sentence with settings named as the fields' labels name them."""
+    return _NAME.sub(lambda found: found[0].replace("_", " "), text)
 
 
 def _field(name: str) -> ValueWidget[Any]:
@@ -70,6 +93,10 @@ def put_in(group: Container, place: int, widgets: Iterable[ValueWidget[Any]]) ->
             show_whole_choices(widget.native)
         elif isinstance(widget, (SpinBox, Slider)):
             let_type(widget.native)
+        elif isinstance(widget, (FloatSpinBox, FloatSlider)):
+            take_either_sign(widget.native)
+        if isinstance(widget, (Slider, FloatSlider)):
+            look_after_slider(widget.native)
 
 
 class Choices(ComboBox):
@@ -80,7 +107,9 @@ class Choices(ComboBox):
     def reset_choices(self, *args: Any) -> None:
         """Look again what there is to choose from; magicgui asks often, and setting the same anew is slow."""
         seen = list(self.options["choices"](self))
-        if seen == self._seen:
+        names = {one[0] if isinstance(one, tuple) else one for one in seen}
+        # Where a layer takes another's name, napari tells before it renames one of them, and after.
+        if seen == self._seen or len(names) < len(seen):
             return
         self._seen = seen
         kept: Any = self.get_value()

@@ -116,6 +116,7 @@ class LossPlot(pg.GraphicsView):
             axis.setTickFont(font)
             axis.label.setFont(font)
         self.y_axis.setLabel("loss")
+        self.resetCachedContent()  # the background
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Return the size that suits the font."""

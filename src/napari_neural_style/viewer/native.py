@@ -6,19 +6,24 @@ from collections.abc import Iterator
 from typing import Any
 
 from magicgui.widgets import Container, Label
-from magicgui.widgets.bases import SliderWidget, Widget
-from qtpy import PYSIDE6
+from magicgui.widgets.bases import BaseContainerWidget, SliderWidget, Widget
+from qtpy import PYSIDE6, QT_VERSION
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
     QComboBox,
     QDockWidget,
+    QDoubleSpinBox,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QListView,
+    QListWidget,
     QMainWindow,
+    QPushButton,
     QScrollArea,
     QSizePolicy,
     QSlider,
@@ -82,6 +87,7 @@ class _VerticalScrollArea(QScrollArea):
         super().__init__()
         self.setWidgetResizable(True)
         self.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
@@ -105,6 +111,10 @@ def _align_fields(column: QWidget) -> None:
         row = label.parentWidget()
         if isinstance(row.layout(), QHBoxLayout) and label is row.layout().itemAt(0).widget() and label.isVisible():
             groups.setdefault(row.parentWidget(), []).append(label)
+        # napari's style gives them no size.
+    for field in column.findChildren(QLineEdit):
+        if not _in_a_box(field) and field.font().pointSize() != column.font().pointSize():
+            field.setFont(column.font())
     for labels in groups.values():
         widest = max(label.sizeHint().width() for label in labels)
         for label in labels:
@@ -141,6 +151,35 @@ def let_type(native: QWidget) -> None:
     boxes = [native] if isinstance(native, QLargeIntSpinBox) else native.findChildren(QLargeIntSpinBox)
     for box in boxes:
         _WholeNumber(box)
+
+
+class _DecimalSign(QObject):
+    """Takes a typed comma or point for the sign of the box's language: the other one would part thousands."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Look at keys."""
+        if isinstance(watched, QDoubleSpinBox) and isinstance(event, QKeyEvent) and event.text() in (",", "."):
+            if event.type() == QEvent.Type.KeyPress:
+                watched.lineEdit().insert(watched.locale().decimalPoint())
+            return True
+        return super().eventFilter(watched, event)
+
+
+def take_either_sign(native: QWidget) -> None:
+    """Let numbers be typed with a comma or a point into a box, or into the one beside a slider."""
+    for box in [native] if isinstance(native, QDoubleSpinBox) else native.findChildren(QDoubleSpinBox):
+        box.installEventFilter(_DecimalSign(box))
+
+
+def look_after_slider(native: QWidget) -> None:
+    """Let a click beside a slider's handle move it by five steps, and its number be seen."""
+    for slider in native.findChildren(QSlider):
+        # superqt counts in small units, and leaves Qt's ten of them.
+        slider.setPageStep(max(slider.pageStep(), 5 * slider.singleStep()))
+    for box in native.findChildren(QAbstractSpinBox):
+        # Qt 6.12 leaves a number without buttons one pixel under a style sheet such as napari's.
+        if tuple(map(int, str(QT_VERSION).split(".")[:2])) >= (6, 12):
+            box.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.UpDownArrows)
 
 
 class _ListWidth(QObject):
@@ -211,11 +250,12 @@ def make_accessible(container: Container[Any]) -> None:
     before: QWidget | None = None
     for widget in _controls(container):
         name = getattr(widget, "text", "") or widget.label or widget.name
-        # magicgui puts a slider and the number beside it into a widget that takes no keys itself.
-        inside = widget.native.children() if isinstance(widget, SliderWidget) else []
-        for part in (widget.native, *(part for part in inside if isinstance(part, QWidget))):
-            part.setAccessibleName(str(name).replace("&", "").lstrip("▸▾⇅ "))
-            part.setAccessibleDescription(widget.tooltip or "")
+        for part in _parts(widget):
+            if not part.accessibleName() or part is widget.native:
+                words = part.text() if isinstance(part, QPushButton) else str(name)
+                part.setAccessibleName(words.replace("&", "").lstrip("▸▾⇅ "))
+            part.setAccessibleDescription(part.toolTip() or widget.tooltip or "")
+            part.setToolTip(part.toolTip() or widget.tooltip or "")
             if part.focusPolicy() == Qt.FocusPolicy.NoFocus:
                 continue
             if before is not None:
@@ -225,10 +265,28 @@ def make_accessible(container: Container[Any]) -> None:
 
 def _controls(container: Container[Any]) -> Iterator[Widget]:
     for widget in container:
-        if isinstance(widget, Container):
+        if isinstance(widget, Container) and (len(widget) or not _inside(widget)):
             yield from _controls(widget)
         elif not isinstance(widget, Label):
             yield widget
+
+
+def _parts(widget: Widget) -> list[QWidget]:
+    """Return a widget and what takes keys in it: magicgui's sliders and files, and what :func:`wrapped` holds."""
+    inside = _inside(widget) if isinstance(widget, (SliderWidget, BaseContainerWidget)) else []
+    return [widget.native, *inside]
+
+
+def _inside(widget: Widget) -> list[QWidget]:
+    parts = widget.native.findChildren(QWidget)
+    return [part for part in parts if isinstance(part, _TAKE_KEYS) and not _in_a_box(part)]
+
+
+_TAKE_KEYS = (QAbstractSpinBox, QLineEdit, QListWidget, QPushButton, QSlider)
+
+
+def _in_a_box(part: QWidget) -> bool:
+    return isinstance(part.parentWidget(), QAbstractSpinBox)
 
 
 def make_canvas_current(docked: QWidget) -> None:

@@ -14,6 +14,7 @@ from psygnal import Signal
 
 from napari_neural_style.viewer.clock import Clock, timed
 from napari_neural_style.viewer.curve import LossCurve
+from napari_neural_style.viewer.fields import in_words
 from napari_neural_style.viewer.garbage import look_again, pass_over
 from napari_neural_style.viewer.native import hold_animations
 from napari_neural_style.viewer.queue import Queue
@@ -250,7 +251,7 @@ class Runner:
             words = self._outputs.how_it_ended(stopped)
         self._end()
         if error:
-            show_info(error)
+            show_info(in_words(error))
         self.ended.emit(error or words)
         task = self.queue.take() if self.waiting else None
         if task is not None and self._owner is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,10 @@ from napari.utils.notifications import show_info
 
 from napari_neural_style import store
 from napari_neural_style.cache import pretrained_path
-from napari_neural_style.settings import SETTINGS, StyleSettings
+from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.choices import why_not
 from napari_neural_style.viewer.controls import Controls
-from napari_neural_style.viewer.fields import Choices, labelled, put_in
+from napari_neural_style.viewer.fields import Choices, in_words, labelled, put_in
 from napari_neural_style.viewer.garbage import look_again
 from napari_neural_style.viewer.inputs import Inputs
 from napari_neural_style.viewer.native import (
@@ -42,10 +41,6 @@ from napari_neural_style.viewer.worker import Job
 
 if TYPE_CHECKING:
     import napari
-
-
-_SETTING = re.compile(rf"(?<![\w./\\'-])({'|'.join(name for name in SETTINGS if '_' in name)})(?![\w./\\'-])")
-"""Names that the fields' labels have with spaces."""
 
 
 class StyleTransferWidget(Container):
@@ -281,7 +276,7 @@ class StyleTransferWidget(Container):
         self._update()
 
     def _say(self, text: str) -> None:
-        text = _SETTING.sub(lambda found: found[0].replace("_", " "), text)
+        text = in_words(text)
         self.message.value = text
         self.message.tooltip = f"<span>{html.escape(text)}</span>" if text else ""  # a long name is cut off at the edge
         self.message.visible = bool(text)
