@@ -150,6 +150,21 @@ def test_a_stack_that_is_deleted_is_made_anew_though_it_is_stopped_again(files):
     assert made_in(files / "out") == whole
 
 
+def test_a_stack_that_is_removed_in_the_middle_is_not_called_done(files):
+    settings = StyleSettings(
+        size=32, scales=1, steps=2, device="cpu", content_layers={"conv1_2": 1.0}, style_layers={"conv1_1": 1.0}
+    )
+    batch = Batch([Path("oil.png")], settings)
+    Path("out").mkdir()
+    batch.plan([Path("movie.tif")], Path("out"))
+    outcomes = batch.run(Here())
+    next(outcomes)
+    shutil.rmtree("out/.movie-oil.ome.zarr.part")
+    with pytest.raises(OSError, match="was removed during the run"):
+        list(outcomes)
+    assert not Path("out/movie-oil.ome.zarr").exists()
+
+
 def test_a_stack_that_has_grown_is_refused_in_a_sentence_and_stops_no_other(files, pair, capsys):
     def stack(length):
         tifffile.imwrite("movie.tif", np.stack([pair[0][:32, t : 40 + t] for t in range(length)]), photometric="rgb")

@@ -177,6 +177,16 @@ def test_a_plane_that_fails_stops_no_other_and_can_be_done_again(pair, movie, sm
         share(planes_of(np.full((3, 32, 32), np.nan), (0,)), pair[1], small)
 
 
+def test_a_plane_that_has_another_size_meanwhile_is_not_stretched(pair, movie, small):
+    good = planes_of(movie, (0,), channels=True)
+    planes = dataclasses.replace(good, read=lambda index: good.read(index)[: 20 if index == (2,) else None])
+    out = blank(planes, small)
+    ends = over(stylize_stack(planes, pair[1], small, out))
+    assert {index for index, end in ends.items() if end.failure} == {(2,)}
+    assert ends[2,].failure.startswith("It has shape (20, ")
+    assert not out[2].any()
+
+
 def test_a_plane_whose_run_fails_stops_no_other(pair, movie, small, monkeypatch):
     from napari_neural_style import stack
     from napari_neural_style.engine.recovery import DivergedError

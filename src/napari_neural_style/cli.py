@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -256,11 +257,14 @@ def _kept_elsewhere(output: Path, pixels: npt.NDArray[Any], made_by: dict[str, A
 
     reason = getattr(error, "strerror", None) or str(error).rstrip(".")
     why = f"{str(output)!r} cannot be written: {reason}."
+    folder = None
     try:
         folder = Path(tempfile.mkdtemp(prefix="napari-neural-style-"))
         kept = folder / f"{stem_of(output)}.png"
         write_image(kept, pixels, made_by)
     except (OSError, ValueError):
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         return f"{why} Nor can it be kept among temporary files."
     return f"{why} It is kept as {str(kept)!r} instead."
 

@@ -97,4 +97,6 @@ def read_plane(planes: Planes, index: Index) -> Pixels:
         check_finite(plane, "plane")
     except ValueError as error:
         raise PlaneError(str(error)) from error
+    if plane.ndim not in (2, 3) or plane.shape[:2] != tuple(planes.size):
+        raise PlaneError(f"It has shape {plane.shape}, and the stack {planes.size[0]} × {planes.size[1]} pixels.")
     return plane

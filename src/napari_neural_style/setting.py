@@ -107,8 +107,8 @@ def checked(name: str, value: Any, settings: Mapping[str, Setting], layers: Coll
     if name == "changes":
         return _checked_changes(value, settings, layers)
     if name == "tile":
-        return value if value == "auto" else _checked_tile(value, details)
-    if name == "size" and isinstance(value, (tuple, list)):
+        return value if isinstance(value, str) and value == "auto" else _checked_tile(value, details)
+    if name == "size" and (isinstance(value, (tuple, list)) or getattr(value, "ndim", 0) == 1):
         if len(value) != 2:
             raise ValueError(f"size must be one number or (height, width), 384x512 as text, not {brief(value)}.")
         return tuple(_checked_number(name, side, int, details) for side in value)
@@ -149,7 +149,7 @@ def _checked_tile(value: Any, details: Setting) -> int:
 
 
 def _checked_layers(name: str, value: Any, layers: Collection[str]) -> LayerWeights:
-    if value == "auto":
+    if isinstance(value, str) and value == "auto":
         return "auto"
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} must be 'auto' or a mapping of layer names to weights, not {brief(value)}.")

@@ -118,8 +118,16 @@ class StackStore:
         _write(self._levels, index, plane)
 
     def publish(self) -> None:
-        """Give a stack that was begun its own name."""
+        """Give a stack that was begun its own name.
+
+        Raises
+        ------
+        OSError
+            If it was removed meanwhile; zarr makes folders anew where planes are written.
+        """
         if self._part.exists():
+            if not (self._part / "zarr.json").is_file():
+                raise OSError(f"{self._part} was removed during the run. Remove it and run the same command again.")
             self._part.replace(self.path)
 
     def discard(self) -> None:

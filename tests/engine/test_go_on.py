@@ -177,7 +177,7 @@ def test_a_snapshot_is_of_the_present_step(pair, quick):
     *_, end = steps
     del steps
     gc.collect()
-    with pytest.raises(RuntimeError, match="before the next step"):
+    with pytest.raises(RuntimeError, match="The run is over: hold its generator"):
         end.snapshot()
 
 

@@ -80,18 +80,27 @@ def test_what_pytorch_keeps_of_a_gpus_memory_is_free(monkeypatch):
     assert free_bytes(CUDA) == 400
 
 
-def test_what_a_container_leaves_is_what_is_free(tmp_path, monkeypatch):
-    job = tmp_path / "slurm" / "job"
+@pytest.mark.parametrize(
+    ("line", "root", "names"),
+    [
+        ("0::/slurm/job", ".", ("max", "current", "inactive_file")),
+        ("4:memory:/slurm/job", "memory", ("limit_in_bytes", "usage_in_bytes", "total_inactive_file")),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_what_a_container_leaves_is_what_is_free(tmp_path, monkeypatch, line, root, names):
+    root = tmp_path / root
+    job = root / "slurm" / "job"
     job.mkdir(parents=True)
-    (tmp_path / "own").write_text("4:memory:/else\n0::/slurm/job\n")
+    (tmp_path / "own").write_text(f"5:cpu,cpuacct:/else\n{line}\n")
     monkeypatch.setattr(memory, "_OWN_GROUP", tmp_path / "own")
     monkeypatch.setattr(memory, "_GROUPS", tmp_path)
     without = free_bytes(CPU)
     assert without > 300_000
-    for group, limit in ((job, "max"), (tmp_path / "slurm", "1000000"), (tmp_path, "9000000")):
-        (group / "memory.max").write_text(f"{limit}\n")
-        (group / "memory.current").write_text("800000\n")
-        (group / "memory.stat").write_text("anon 700000\ninactive_file 100000\n")
+    for group, limit in ((job, "max"), (root / "slurm", "1000000"), (root, "9000000")):
+        (group / f"memory.{names[0]}").write_text(f"{limit}\n")
+        (group / f"memory.{names[1]}").write_text("800000\n")
+        (group / "memory.stat").write_text(f"anon 700000\n{names[2]} 100000\n")
     assert free_bytes(CPU) == 300_000
-    (tmp_path / "slurm" / "memory.current").write_text("1200000\n")
+    (root / "slurm" / f"memory.{names[1]}").write_text("1200000\n")
     assert free_bytes(CPU) == 0

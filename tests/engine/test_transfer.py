@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import pickle
 import weakref
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.resolving import resolved
 from napari_neural_style.engine.self_taught import learn
-from napari_neural_style.engine.transfer import features_for
+from napari_neural_style.engine.transfer import features_for, go_on
 from napari_neural_style.engine.vgg import Trunk
 from napari_neural_style.settings import LAYERS, STYLE_LAYERS
 
@@ -373,9 +376,40 @@ def test_what_are_no_settings_get_a_sentence(pair, settings):
         stylize(*pair, settings)
 
 
-def test_autocast_gets_a_sentence(pair, quick):
-    with torch.autocast("cpu"), pytest.raises(ValueError, match=r"outside torch\.autocast"):
-        stylize(*pair, quick)
+@pytest.mark.parametrize(
+    "mode",
+    [partial(torch.autocast, "cpu"), torch.inference_mode, torch.no_grad, partial(torch.device, "meta")],
+    ids=["autocast", "inference", "no_grad", "device"],
+)
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adam"}, {"features": "self-taught", "seed": 4}])
+def test_the_callers_modes_do_not_count(pair, quick, mode, settings):
+    """Whether a run is begun or gone through in them, or now and then."""
+    settings = replace(quick, scales=2, steps=4, **settings)
+    with mode():
+        within = [step.image for step in stylize(*pair, settings) if step.saved]
+    steps, mixed = stylize(*pair, settings), []
+    for number in range(settings.steps):
+        with mode() if number % 2 else nullcontext():
+            mixed.append(next(steps))
+        assert not torch.is_inference_mode_enabled()
+    *_, last = stylize(*pair, settings)
+    assert np.array_equal(within[-1], last.image)
+    assert np.array_equal(mixed[-1].image, last.image)
+    assert mixed[-1].losses == last.losses == pickle.loads(pickle.dumps(last.losses))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda a, b, s: stylize("photo.png", b, s), "is a name, 'photo.png'"),
+        (lambda a, b, s: stylize(a, b, s, steering=3), "steering must be a Steering, not 3"),
+        (lambda a, b, s: stylize(a, b, s, progress=3), "progress must be a function"),
+        (lambda a, b, s: go_on("run.st"), "snapshot must be a Snapshot"),
+    ],
+)
+def test_arguments_of_other_kinds_get_a_sentence(pair, quick, wrong, words):
+    with pytest.raises(ValueError, match=words):
+        wrong(*pair, quick)
 
 
 def test_scales_that_a_small_style_cannot_follow_are_left_out(pair, quick):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 from napari_neural_style.cache import cache_folder, newest_first
+from napari_neural_style.engine.devices import cpu_bfloat16
 from napari_neural_style.engine.tensors import write_tensors
 from napari_neural_style.engine.vgg import Features, fingerprint_of
 
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
+"""Variables that tell libraries of instructions which not to use, or how to sum."""
 KEPT = 32
 """How many sets of features are kept; the least recently used go first."""
 
@@ -38,7 +42,15 @@ def key_of(images: Sequence[Tensor], layers: Iterable[str], pooling: str, seed: 
     learner : str
         The learner's own constants, so that another version learns afresh.
     """
-    computed_by = torch.__version__, torch.get_num_threads(), torch.get_float32_matmul_precision()
+    computed_by = (
+        torch.__version__,
+        torch.get_num_threads(),
+        torch.get_float32_matmul_precision(),
+        torch.backends.cpu.get_cpu_capability(),
+        cpu_bfloat16(),
+        torch.backends.mkldnn.enabled,
+        [os.environ.get(name) for name in _LIMITS],
+    )
     digest = hashlib.sha256(repr((sorted(layers), pooling, seed, learner, computed_by)).encode())
     for image in images:
         digest.update(repr((tuple(image.shape), image.device.type)).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of R, G and B in the luminance Y of YIQ (ITU-R BT.601)."""
 GRAY_MEAN = 0.449
 GRAY_STD = 0.226
-_OTHER_MODES = ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa", "RGBX")
+_OTHER_MODES = ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "LA", "La", "RGBa", "RGBX")
 """Of Pillow's images, those whose numbers are no grey, RGB or RGBA."""
 BAND = 2**20
 """Pixels that are worked on at a time where a whole picture in between would take memory."""
@@ -60,7 +61,11 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
     if np.ma.is_masked(image):
         raise ValueError(f"The {name} has masked values. Fill them first, or give an alpha channel that is 0 there.")
     if (mode := getattr(image, "mode", "RGB")) in _OTHER_MODES:
-        raise ValueError(f"The {name} is an image of Pillow's with mode {mode}. Give image.convert('RGB').")
+        raise ValueError(f"The {name} is an image of Pillow's with mode {mode}. Give image.convert('RGB'), or 'RGBA'.")
+    if isinstance(image, (str, bytes, os.PathLike)):
+        raise ValueError(
+            f"The {name} is a name, {image!r}; expected an array, such as read_image of this package returns."
+        )
     try:
         array = np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's is a RuntimeError

@@ -296,6 +296,12 @@ class Losses:
     def total(self) -> float:  # noqa: D102
         return self.content + self.style + self.variation
 
+    def __eq__(self, other: object) -> bool:
+        return self.layers == other.layers if isinstance(other, Losses) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.layers.items()))
+
     def __getstate__(self) -> dict[str, Any]:
         # What is sent elsewhere are numbers: the device is here.
         return {"layers": self.layers}

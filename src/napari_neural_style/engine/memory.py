@@ -38,6 +38,9 @@ LEAST_TILE = 64
 SIDES = (2048, 1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
 """Sides that a tile may have, the largest first."""
 
+# What control groups call a limit (or "max"), what is used of it, and how much of that files are.
+_VERSION_1 = ("limit_in_bytes", "usage_in_bytes", "total_inactive_file")
+_VERSION_2 = ("max", "current", "inactive_file")
 _OWN_GROUP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
@@ -82,20 +85,24 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _left_of_limits() -> float:
-    """Return how many bytes containers and batch systems leave this process, as Linux's control groups (v2) tell."""
+    """Return how many bytes containers and batch systems leave this process, as Linux's control groups tell."""
     left = math.inf
     try:
-        own = _GROUPS / _OWN_GROUP.read_text().rpartition("::/")[2].strip()
+        lines = _OWN_GROUP.read_text().splitlines()
     except OSError:
         return left
-    for group in (own, *own.parents):
-        with contextlib.suppress(OSError, ValueError, KeyError):  # no group, or one that limits no memory
-            limit = (group / "memory.max").read_text().strip()
-            if limit != "max":
-                used = int((group / "memory.current").read_text())
-                kinds = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        names = _VERSION_1 if controllers else _VERSION_2
+        own = _GROUPS / ("memory" if controllers else "") / path.lstrip("/")
+        for group in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError, KeyError):  # no group, or one that limits no memory
+                limit, used = (int((group / f"memory.{name}").read_text()) for name in names[:2])
+                kinds = dict(kind.split() for kind in (group / "memory.stat").read_text().splitlines())
                 # Files that were read count as used, and give way.
-                left = min(left, int(limit) - used + int(kinds["inactive_file"]))
+                left = min(left, limit - used + int(kinds[names[2]]))
     return left
 
 

@@ -42,10 +42,6 @@ def resolved(settings: StyleSettings, features: Features | None = None) -> Style
             "settings.features."
         )
     device = resolve_device(settings.device)
-    if torch.is_autocast_enabled(device.type) or torch.is_autocast_enabled("cpu"):
-        raise ValueError(
-            "Call this outside torch.autocast, which rounds what must not be: settings.precision is for that."
-        )
     source = resolve_source(settings.features) if features is None else features.source
     auto = AUTO_LAYERS["self-taught" if source == "self-taught" else "trained"]
     settings = dataclasses.replace(

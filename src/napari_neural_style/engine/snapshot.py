@@ -105,7 +105,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"There is no run to go on with: {path} does not exist.")
+        raise ValueError(f"There is no run to go on with: {path} is no file.")
     try:
         with safe_open(path, "pt") as file:
             state = json.loads(file.metadata()["state"])

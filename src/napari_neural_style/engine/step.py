@@ -90,7 +90,9 @@ class Step:
 
     def _present_run(self) -> Optimization:
         run = self._run()
-        if run is None or run.index != self.index:
+        if run is None:
+            raise RuntimeError("The run is over: hold its generator for as long as its steps are asked.")
+        if run.index != self.index:
             raise RuntimeError("The run has moved on: ask before the next step.")
         return run
 

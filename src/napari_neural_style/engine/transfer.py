@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator
 from functools import partial
+from reprlib import repr as brief
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from napari_neural_style.engine.allocator import give_back
 from napari_neural_style.engine.given import Regions, Styles, check_sizes, checked_styles
 from napari_neural_style.engine.images import FloatImage, normalized_rgb, size_of, to_array, to_rgb
 from napari_neural_style.engine.memory import too_large
+from napari_neural_style.engine.modes import in_usual_modes, usual_modes
 from napari_neural_style.engine.optimization import Optimization
 from napari_neural_style.engine.preparation import Pictures, Sources, gather, prepare
 from napari_neural_style.engine.recovery import saying_what_fits
@@ -32,6 +34,7 @@ from napari_neural_style.settings import StyleSettings
 Progress = Callable[[str, float], None]
 
 
+@usual_modes()
 def stylize(
     content: npt.ArrayLike | None,
     style: Styles | None,
@@ -108,6 +111,7 @@ def stylize(
     [1, 2]
     """
     settings = resolved(settings or StyleSettings(), features)
+    _check(progress, steering)
     styles = checked_styles(style, style_regions, settings)
     if content is None and settings.mode != "texture":
         raise ValueError("content: an image is needed in every mode but texture.")
@@ -121,9 +125,10 @@ def stylize(
         del content_rgb, initial_rgb, styles  # they can be as large as the pictures made from them
         pictures = prepare(sources, settings)
     check_sizes(pictures, settings)
-    return _run(sources, _images(pictures, settings), settings, features, progress, steering, None)
+    return in_usual_modes(_run(sources, _images(pictures, settings), settings, features, progress, steering, None))
 
 
+@usual_modes()
 def features_for(
     content: npt.ArrayLike,
     style: Styles | None,
@@ -157,6 +162,7 @@ def features_for(
     return _features(settings, _images(pictures, settings), progress)
 
 
+@usual_modes()
 def content_for(
     content: npt.ArrayLike,
     style: Styles | None,
@@ -204,6 +210,7 @@ def _labels(
     return checked_labels(regions, content.shape[:2], "content_regions")
 
 
+@usual_modes()
 def trained_features(settings: StyleSettings) -> Features | None:
     """Return the features of any job with these settings, or None if its images have a say in them.
 
@@ -218,6 +225,7 @@ def trained_features(settings: StyleSettings) -> Features | None:
     return load_features(settings, layers_of(settings), [])
 
 
+@usual_modes()
 def go_on(
     snapshot: Snapshot,
     *,
@@ -244,12 +252,22 @@ def go_on(
     ValueError
         If the device, the precision or the features are not there any more, or the features are other ones.
     """
+    if not isinstance(snapshot, Snapshot):
+        raise ValueError(f"snapshot must be a Snapshot, as read_snapshot returns of a file, not {brief(snapshot)}.")
+    _check(progress, steering)
     content, *styles = (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes))
     settings = with_tile(resolved(snapshot.settings, features), size_of(content), [size_of(style) for style in styles])
     with saying_what_fits(partial(_too_large, size_of(content), settings)):
         sources = moved(snapshot, home_of(settings, size_of(content)))
         images = _images(prepare(sources, settings), settings)
-    return _run(sources, images, settings, features, progress, steering, snapshot)
+    return in_usual_modes(_run(sources, images, settings, features, progress, steering, snapshot))
+
+
+def _check(progress: Progress | None, steering: Steering | None) -> None:
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress must be a function of a sentence and a fraction, not {brief(progress)}.")
+    if steering is not None and not isinstance(steering, Steering):
+        raise ValueError(f"steering must be a Steering, not {brief(steering)}.")
 
 
 def _too_large(size: tuple[int, int], settings: StyleSettings) -> str:
@@ -289,7 +307,10 @@ def _run(
     images.clear()
     give_back()  # what learning took lies between what the run will take
     if snapshot is not None and features.fingerprint != snapshot.fingerprint:
-        raise ValueError("This run was made with other features than are here now; it cannot be gone on with.")
+        raise ValueError(
+            "This run was made with other features than are here now; it cannot be gone on with. Give those that it "
+            "had; self-taught ones come out again with the number of threads and the PyTorch that learned them."
+        )
     make_trunk = partial(_trunk, features, layers, settings)
     fingerprint, smallest = features.fingerprint, smallest_side(settings)
     with saying_what_fits(too_large_here):
