@@ -105,7 +105,7 @@ class StyleSettings:
     min_improvement: float = _setting(
         0.0,
         "Go on to the next scale, or stop, when the loss falls by less than this fraction per step "
-        "(averaged over ten steps). 0 turns it off.",
+        "(averaged over ten steps). 0 turns it off; as long as min_structure moves the content weight, it waits.",
         low=0.0,
         high=0.5,
     )

@@ -49,4 +49,5 @@ def test_luminance_is_replaced_and_colours_are_kept():
     image, y = mild(6), torch.full((1, 1, 40, 30), 0.5)
     changed = with_luminance(image, y)
     torch.testing.assert_close(luminance(changed), y)
+    assert luminance(torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)).item() == pytest.approx(0.299)
     torch.testing.assert_close(changed - luminance(changed), image - luminance(image))

@@ -24,6 +24,7 @@ def test_the_second_run_learns_nothing_and_gives_the_same_picture(pair, quick, m
 def test_other_images_seeds_learners_threads_and_versions_learn_afresh(pair, quick, monkeypatch):
     next(stylize(*pair, quick))
     next(stylize(*pair, dataclasses.replace(quick, seed=1)))
+    next(stylize(*pair, dataclasses.replace(quick, pooling="max")))
     next(stylize(pair[1], pair[0], quick))
     monkeypatch.setattr(self_taught, "VERSION", "another")
     next(stylize(*pair, quick))
@@ -31,7 +32,7 @@ def test_other_images_seeds_learners_threads_and_versions_learn_afresh(pair, qui
     next(stylize(*pair, quick))
     monkeypatch.setattr(torch, "__version__", "another")
     next(stylize(*pair, quick))
-    assert len(feature_cache.entries()) == 6
+    assert len(feature_cache.entries()) == 7
 
 
 def test_a_damaged_file_is_learned_again(pair, quick):

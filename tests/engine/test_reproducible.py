@@ -45,7 +45,8 @@ def made_elsewhere(pair, settings: dict, threads: int, folder: Path):
     for path, picture in zip(paths, pair, strict=True):
         np.save(path, picture)
     arguments = [*map(str, paths), json.dumps(settings), str(threads), str(folder / "out.npy")]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "NAPARI_NEURAL_STYLE_CACHE": str(folder)}
+    paths_of_modules = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths_of_modules, "NAPARI_NEURAL_STYLE_CACHE": str(folder)}
     done = subprocess.run(
         [sys.executable, "-c", MAKE, *arguments], capture_output=True, text=True, check=True, env=environment
     )

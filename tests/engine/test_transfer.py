@@ -398,6 +398,13 @@ def test_the_callers_modes_do_not_count(pair, quick, mode, settings):
     assert mixed[-1].losses == last.losses == pickle.loads(pickle.dumps(last.losses))
 
 
+def test_features_of_a_texture_need_no_content(pair, quick):
+    texture = replace(quick, mode="texture", features="self-taught")
+    assert features_for(None, pair[1], texture).source == "self-taught"
+    with pytest.raises(ValueError, match="in every mode but texture"):
+        features_for(None, pair[1], quick)
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

@@ -72,6 +72,7 @@ class Optimization(Position):
         self._save_now = False
         self._latest: Step | None = None
         self._told = self._index
+        self._painted = self._index  # steps whose updates are in the image
 
     def __iter__(self) -> Iterator[Step]:
         """Run, step by step."""
@@ -131,6 +132,7 @@ class Optimization(Position):
             self._keep(at - 1, boost)
         self._within_memory(partial(self._optimizer.update, total, gradient), at, updating=True)
         del gradient
+        self._painted = at
         self._watch.moved(self._image)
         self._recent.append(total)
         ended = self._scale_step == self._scale.steps or self._on_a_plateau()
@@ -180,6 +182,7 @@ class Optimization(Position):
         self._watch.failed(wrong)
         self._index, self._scale_step, self._boost.factor = kept.index, kept.scale_step, kept.boost
         self._image.copy_(kept.image)
+        self._painted = kept.index
         self._weigh()
         turned = safer(self._now, self._watch.failures, evaluating and wrong == kept.index + 1)
         if not turned:
@@ -209,7 +212,7 @@ class Optimization(Position):
         last = self._latest
         if last is None:
             return None
-        index = min(self._index, last.index)
+        index = self._painted
         if not index or (last.saved and last.index == index):
             return None
         try:

@@ -74,7 +74,7 @@ def stylize(
         From :func:`features_for`, so that several images are painted with the same; they take the place of what
         ``settings.features`` names.
     progress : callable, optional
-        Called with a sentence and a fraction 0..1 while features are learned or loaded, before the first
+        Called with a sentence and a fraction 0..1 while features are learned, before the first
         step. An exception that it raises ends the job.
     steering : Steering, optional
         Turns settings while the job runs.
@@ -130,7 +130,7 @@ def stylize(
 
 @usual_modes()
 def features_for(
-    content: npt.ArrayLike,
+    content: npt.ArrayLike | None,
     style: Styles | None,
     settings: StyleSettings | None = None,
     *,
@@ -189,7 +189,7 @@ def content_for(
 
 
 def _pictures(
-    content: npt.ArrayLike,
+    content: npt.ArrayLike | None,
     style: Styles | None,
     settings: StyleSettings,
     value_range: tuple[float, float] | None,
@@ -197,8 +197,10 @@ def _pictures(
     style_regions: Regions = None,
 ) -> Pictures:
     styles = checked_styles(style, style_regions, settings)
-    rgb = to_rgb(content, value_range, "content image")
-    labels = _labels(content_regions, rgb, settings)
+    if content is None and settings.mode != "texture":
+        raise ValueError("content: an image is needed in every mode but texture.")
+    rgb = None if content is None else to_rgb(content, value_range, "content image")
+    labels = None if rgb is None else _labels(content_regions, rgb, settings)
     return prepare(gather(rgb, labels, styles, None, settings, torch.device(settings.device)), settings)
 
 

@@ -42,7 +42,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether both agree to three significant digits."""
+        """Whether both agree to three significant digits, as far as rounding in other orders allows: to .6 %."""
         pairs = ((self.maximum, self.published_maximum), (self.norm, self.published_norm))
         return all(abs(ours - theirs) <= _TOLERANCE * theirs for ours, theirs in pairs)
 
