@@ -111,7 +111,7 @@ def _align_fields(column: QWidget) -> None:
         row = label.parentWidget()
         if isinstance(row.layout(), QHBoxLayout) and label is row.layout().itemAt(0).widget() and label.isVisible():
             groups.setdefault(row.parentWidget(), []).append(label)
-        # napari's style gives them no size.
+    # napari's style gives line edits no size.
     for field in column.findChildren(QLineEdit):
         if not _in_a_box(field) and field.font().pointSize() != column.font().pointSize():
             field.setFont(column.font())
