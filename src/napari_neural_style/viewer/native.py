@@ -111,10 +111,11 @@ def _align_fields(column: QWidget) -> None:
         row = label.parentWidget()
         if isinstance(row.layout(), QHBoxLayout) and label is row.layout().itemAt(0).widget() and label.isVisible():
             groups.setdefault(row.parentWidget(), []).append(label)
-    # napari's style gives line edits no size.
-    for field in column.findChildren(QLineEdit):
-        if not _in_a_box(field) and field.font().pointSize() != column.font().pointSize():
-            field.setFont(column.font())
+    # napari's style gives its font size to numbers, and none to other line edits.
+    number = column.findChild(QAbstractSpinBox)
+    for field in column.findChildren(QLineEdit) if number is not None else ():
+        if not _in_a_box(field) and field.font().pointSize() != number.font().pointSize():
+            field.setFont(number.font())
     for labels in groups.values():
         widest = max(label.sizeHint().width() for label in labels)
         for label in labels:
