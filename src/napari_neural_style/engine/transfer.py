@@ -113,10 +113,7 @@ def stylize(
     settings = resolved(settings or StyleSettings(), features)
     _check(progress, steering)
     styles = checked_styles(style, style_regions, settings)
-    if content is None and settings.mode != "texture":
-        raise ValueError("content: an image is needed in every mode but texture.")
-    content_rgb = None if content is None else to_rgb(content, value_range, "content image")
-    labels = None if content_rgb is None else _labels(content_regions, content_rgb, settings)
+    content_rgb, labels = _content(content, value_range, content_regions, settings)
     initial_rgb = None if initial is None else to_rgb(initial, name="initial image")
     size = working_size(None if content_rgb is None else content_rgb.shape[:2], settings)
     settings = with_tile(settings, size, [style_size(style.rgb.shape[:2], settings) for style in styles])
@@ -197,19 +194,25 @@ def _pictures(
     style_regions: Regions = None,
 ) -> Pictures:
     styles = checked_styles(style, style_regions, settings)
-    if content is None and settings.mode != "texture":
-        raise ValueError("content: an image is needed in every mode but texture.")
-    rgb = None if content is None else to_rgb(content, value_range, "content image")
-    labels = None if rgb is None else _labels(content_regions, rgb, settings)
+    rgb, labels = _content(content, value_range, content_regions, settings)
     return prepare(gather(rgb, labels, styles, None, settings, torch.device(settings.device)), settings)
 
 
-def _labels(
-    regions: npt.ArrayLike | None, content: FloatImage, settings: StyleSettings
-) -> npt.NDArray[np.int64] | None:
+def _content(
+    content: npt.ArrayLike | None,
+    value_range: tuple[float, float] | None,
+    regions: npt.ArrayLike | None,
+    settings: StyleSettings,
+) -> tuple[FloatImage | None, npt.NDArray[np.int64] | None]:
+    """Return the content as float RGB and its labels, as far as there are any and the mode uses them."""
+    if content is None:
+        if settings.mode != "texture":
+            raise ValueError("content: an image is needed in every mode but texture.")
+        return None, None
+    rgb = to_rgb(content, value_range, "content image")
     if regions is None or settings.mode == "texture":
-        return None
-    return checked_labels(regions, content.shape[:2], "content_regions")
+        return rgb, None
+    return rgb, checked_labels(regions, rgb.shape[:2], "content_regions")
 
 
 @usual_modes()
