@@ -109,6 +109,22 @@ def test_learned_features_are_kept_for_it_whatever_would_be_learned_now(pair, qu
     np.testing.assert_array_equal(end.image, straight.image)
 
 
+def test_features_are_learned_again_where_color_is_turned(pair, quick):
+    """Those of grey pictures do not tell colours."""
+    settings = longer(quick, color="content", steps=40, changes={3: {"color": "free"}})
+    before, after = (features_for(*pair, dataclasses.replace(settings, color=color)) for color in ("content", "free"))
+    steps = list(stylize(*pair, settings))
+    assert [step.fingerprint for step in steps[:3]] == [before.fingerprint] * 2 + [after.fingerprint]
+    *_, with_the_first = stylize(*pair, settings, features=before)
+    palette = pair[1].mean((0, 1)) / 255
+    errors = [np.abs(step.image.mean((0, 1)) - palette).mean() for step in (steps[-1], with_the_first)]
+    assert errors[0] < 0.5 * errors[1]
+    snapshot = snapshot_after(5, stylize(*pair, settings))
+    feature_cache.clear()
+    *_, end = go_on(snapshot)
+    np.testing.assert_array_equal(end.image, steps[-1].image)
+
+
 def test_what_was_turned_takes_effect_is_noted_and_replayed(pair, quick):
     steering = Steering()
     seen = []

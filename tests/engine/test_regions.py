@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from napari_neural_style import stylize
+from napari_neural_style.engine.given import checked_styles
 from napari_neural_style.engine.images import normalize, resize, to_array, to_rgb, to_tensor
 from napari_neural_style.engine.losses import gram_matrix
+from napari_neural_style.engine.preparation import gather, prepare
 from napari_neural_style.engine.regions import guides_of, length, pooled
 from napari_neural_style.engine.self_taught import learn
 
@@ -73,6 +75,25 @@ def test_each_label_takes_the_style_of_the_same_label(pair, quick):
     left, right = step.image[:, :20].mean((0, 1)), step.image[:, 28:].mean((0, 1))
     assert left[2] > left[0] + 0.3
     assert right[0] > right[2] + 0.3
+
+
+@pytest.mark.parametrize("style_regions", [True, False])
+def test_luminance_is_spread_as_the_contents_of_the_same_region(style_regions, quick):
+    random = np.random.default_rng(0)
+    content, style = (random.uniform(-0.05, 0.05, (48, 48, 3)).astype(np.float32) for _ in range(2))
+    content[:, :16] += 0.2
+    content[:, 16:32] += 0.7
+    content[:, 32:] += 0.4
+    style[:24] += 0.5
+    style[24:] += 0.3
+    content_labels = np.array([1, 2, 0]).repeat(16)[None].repeat(48, 0)
+    style_labels = np.array([1, 2]).repeat(24)[:, None].repeat(48, 1) if style_regions else None
+    settings = dataclasses.replace(quick, color="content")
+    styles = checked_styles(style, style_labels, settings)
+    pictures = prepare(gather(content, content_labels, styles, None, settings, CPU), settings)
+    (brush,) = pictures.brushes
+    spread = [brush.picture[..., :22, :].mean(), brush.picture[..., 26:, :].mean()]
+    assert torch.stack(spread).numpy() == pytest.approx([0.2, 0.7] if style_regions else [0.7, 0.2], abs=0.03)
 
 
 def test_a_region_that_pooling_leaves_out_has_no_say_in_deep_layers(pair, quick, halves):

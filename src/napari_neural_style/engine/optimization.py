@@ -14,7 +14,7 @@ from napari_neural_style.engine.images import size_of
 from napari_neural_style.engine.memory import too_large
 from napari_neural_style.engine.objective import weights_of
 from napari_neural_style.engine.optimizers import make_optimizer
-from napari_neural_style.engine.position import Position, turned_until
+from napari_neural_style.engine.position import Network, Position, turned_until
 from napari_neural_style.engine.preparation import Sources
 from napari_neural_style.engine.recovery import (
     STEP_RULE,
@@ -31,7 +31,6 @@ from napari_neural_style.engine.recovery import (
 from napari_neural_style.engine.snapshot import Snapshot
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
-from napari_neural_style.engine.vgg import Trunk
 from napari_neural_style.settings import StyleSettings
 
 
@@ -44,10 +43,8 @@ class Optimization(Position):
         The images.
     settings : StyleSettings
         Resolved.
-    make_trunk : callable
-        From a precision to the network.
-    fingerprint : str
-        SHA-256 of the features.
+    network : Network
+        What it computes with.
     smallest : int
         Shortest side that the network can take.
     steering : Steering, optional
@@ -60,13 +57,12 @@ class Optimization(Position):
         self,
         sources: Sources,
         settings: StyleSettings,
-        make_trunk: Callable[[str], Trunk],
-        fingerprint: str,
+        network: Network,
         smallest: int,
         steering: Steering | None = None,
         snapshot: Snapshot | None = None,
     ) -> None:
-        super().__init__(sources, settings, make_trunk, fingerprint, smallest, snapshot)
+        super().__init__(sources, settings, network, smallest, snapshot)
         self._steering = steering or Steering()
         self._snapshot = snapshot
         self._save_now = False

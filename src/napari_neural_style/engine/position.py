@@ -17,7 +17,7 @@ from napari_neural_style.engine.images import Shown, denormalize, normalize, siz
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.objective import Objective, weights_of
 from napari_neural_style.engine.optimizers import make_optimizer
-from napari_neural_style.engine.preparation import Sources, at_scale, prepare
+from napari_neural_style.engine.preparation import Pictures, Sources, at_scale, prepare
 from napari_neural_style.engine.pyramid import Scale, enlarge, schedule
 from napari_neural_style.engine.recovery import Watch
 from napari_neural_style.engine.snapshot import Snapshot
@@ -39,6 +39,26 @@ def turned_until(settings: StyleSettings, index: int) -> StyleSettings:
     return dataclasses.replace(settings, changes={}, **turned)
 
 
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What a run computes with.
+
+    Attributes
+    ----------
+    make_trunk : callable
+        From a precision to the network.
+    fingerprint : str
+        SHA-256 of its features.
+    learned_from : callable or None
+        From pictures to the network of what is learned from them, where features are the run's own: those that were
+        learned from grey pictures do not tell colours.
+    """
+
+    make_trunk: Callable[[str], Trunk]
+    fingerprint: str
+    learned_from: Callable[[Pictures], Network] | None
+
+
 class Position:
     """Where a run stands: its scale, its image, and all that the next step takes.
 
@@ -48,10 +68,8 @@ class Position:
         The images.
     settings : StyleSettings
         Resolved.
-    make_trunk : callable
-        From a precision to the network.
-    fingerprint : str
-        SHA-256 of the features.
+    network : Network
+        What it computes with.
     smallest : int
         Shortest side that the network can take.
     snapshot : Snapshot, optional
@@ -62,19 +80,15 @@ class Position:
         self,
         sources: Sources,
         settings: StyleSettings,
-        make_trunk: Callable[[str], Trunk],
-        fingerprint: str,
+        network: Network,
         smallest: int,
         snapshot: Snapshot | None = None,
     ) -> None:
         self._sources = sources
-        self._fingerprint = fingerprint
         self._settings = settings
         self._index = 0 if snapshot is None else snapshot.index
         self._now = turned_until(settings, self._index)
-        self._trunk = make_trunk(self._now.precision)
-        # It holds the filters' own numbers, which are not needed again where those are computed with.
-        self._make_trunk = None if self._now.precision == "float32" else make_trunk
+        self._compute_with(network, self._now.precision)
         self._pictures = prepare(sources, self._now)
         self._here = self._pictures
         self._objective: Objective | Recorded | None = None
@@ -93,6 +107,12 @@ class Position:
         self._shown = -float("inf")
         self._watch = Watch()
         self._notes: tuple[str, ...] = () if snapshot is None else snapshot.notes
+
+    def _compute_with(self, network: Network, precision: str) -> None:
+        self._trunk = network.make_trunk(precision)
+        # It holds the filters' own numbers, which are not needed again where those are computed with.
+        self._make_trunk = None if precision == "float32" else network.make_trunk
+        self._fingerprint, self._learned_from = network.fingerprint, network.learned_from
 
     @property
     def _scale(self) -> Scale:
@@ -130,6 +150,8 @@ class Position:
         self._objective = None
         shown = self._here.as_rgb(denormalize(self._image))
         pictures = prepare(self._sources, now)
+        if self._learned_from is not None:
+            self._compute_with(self._learned_from(pictures), now.precision)
         here = at_scale(pictures, self._scale.size, self._scale.fraction)
         image = normalize(shown if here.content.shape[1] == 3 else luminance(shown)).contiguous()
         self._optimizer = make_optimizer(image, now)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +115,7 @@ class Pictures:
         for rows in bands(self.size):
             picture = self.as_rgb(denormalize(image[..., rows, :]), rows)
             if self.guides is not None:
-                painted = sum(guide[..., rows, :] for guide in self.guides.values()).clamp(0, 1)  # type: ignore[union-attr]
+                painted = _union({label: guide[..., rows, :] for label, guide in self.guides.items()})
                 picture = torch.lerp(self.original[..., rows, :], picture.clamp(0, 1), painted)
             finished.put(rows, picture)
         return finished
@@ -169,32 +170,52 @@ def prepare(sources: Sources, settings: StyleSettings) -> Pictures:
     """Give a job's images the colours that the settings ask for, and choose where to start."""
     content, brushes, first = sources.content, sources.brushes, sources.first
     if settings.mode == "transfer" and settings.color == "style":
-        content = _recolored(sources)
+        content = _by_region(content, sources.guides, partial(_in_palette, sources))
     elif settings.mode == "transfer" and settings.color == "content":
         content = luminance(content)
         first = None if first is None else luminance(first)
-        brushes = tuple(replace(b, picture=match_color(luminance(b.picture), [content], [1.0])) for b in brushes)
+        brushes = tuple(_in_luminance(brush, content, sources.guides) for brush in brushes)
     if first is None:
         from_content = settings.mode == "transfer" and settings.initial == "content"
         first = content if from_content else _white_noise(content, settings.seed)
     return Pictures(content, brushes, first, sources.content, sources.guides)
 
 
-def _recolored(sources: Sources) -> Tensor:
-    """Return the content in the styles' palette, region by region."""
-    if sources.guides is None:
-        return _in_palette(sources, EVERYWHERE, None)
-    left = 1 - sum(sources.guides.values()).clamp(0, 1)  # type: ignore[union-attr]
-    recolored = sources.content * left
-    for label, guide in sources.guides.items():
-        recolored.addcmul_(_in_palette(sources, label, guide), guide)
-    return recolored.clamp_(0, 1)
+def _by_region(picture: Tensor, guides: Guides | None, recolored: Callable[[int, Tensor | None], Tensor]) -> Tensor:
+    """Return a picture recoloured region by region, or as a whole where it has none."""
+    if guides is None:
+        return recolored(EVERYWHERE, None)
+    blended = picture * (1 - _union(guides))
+    for label, guide in guides.items():
+        blended.addcmul_(recolored(label, guide), guide)
+    return blended.clamp_(0, 1)
 
 
 def _in_palette(sources: Sources, label: int, guide: Tensor | None) -> Tensor:
+    """Return the content in the palette that the styles have for a region."""
     serving = [brush for brush in sources.brushes if brush.serves(label)]
     styles, weights = [brush.picture for brush in serving], [brush.weight for brush in serving]
     return match_color(sources.content, styles, weights, guide, [brush.guide(label) for brush in serving])
+
+
+def _in_luminance(brush: Brush, content: Tensor, guides: Guides | None) -> Brush:
+    """Return the luminance of a style, spread as the content's is where it is painted."""
+    picture = luminance(brush.picture)
+
+    def spread(label: int, guide: Tensor | None) -> Tensor:
+        there = None
+        if guides is not None:
+            there = _union(guides) if brush.guides is None else guides.get(label)
+            if there is None:
+                return picture
+        return match_color(picture, [content], [1.0], guide, [there])
+
+    return replace(brush, picture=_by_region(picture, brush.guides, spread))
+
+
+def _union(guides: Guides) -> Tensor:
+    """Return how much each pixel belongs to any region."""
+    return sum(guides.values()).clamp(0, 1)  # type: ignore[union-attr]
 
 
 def _white_noise(like: Tensor, seed: int) -> Tensor:

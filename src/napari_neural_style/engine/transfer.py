@@ -18,6 +18,7 @@ from napari_neural_style.engine.images import FloatImage, normalized_rgb, size_o
 from napari_neural_style.engine.memory import too_large
 from napari_neural_style.engine.modes import in_usual_modes, usual_modes
 from napari_neural_style.engine.optimization import Optimization
+from napari_neural_style.engine.position import Network, turned_until
 from napari_neural_style.engine.preparation import Pictures, Sources, gather, prepare
 from napari_neural_style.engine.recovery import saying_what_fits
 from napari_neural_style.engine.regions import checked_labels
@@ -264,7 +265,10 @@ def go_on(
     settings = with_tile(resolved(snapshot.settings, features), size_of(content), [size_of(style) for style in styles])
     with saying_what_fits(partial(_too_large, size_of(content), settings)):
         sources = moved(snapshot, home_of(settings, size_of(content)))
-        images = _images(prepare(sources, settings), settings)
+        # Self-taught features are learned again where colour is turned.
+        learned = settings.features == "self-taught"
+        colored = turned_until(settings, snapshot.index) if learned else settings
+        images = _images(prepare(sources, colored), settings)
     return in_usual_modes(_run(sources, images, settings, features, progress, steering, snapshot))
 
 
@@ -304,8 +308,8 @@ def _run(
     steering: Steering | None,
     snapshot: Snapshot | None,
 ) -> Generator[Step]:
-    layers = layers_of(settings)
     too_large_here = partial(_too_large, size_of(sources.content), settings)
+    learns = features is None and settings.features == "self-taught"
     if features is None:
         with saying_what_fits(too_large_here):
             features = _features(settings, images, progress, None if snapshot is None else snapshot.fingerprint)
@@ -316,13 +320,21 @@ def _run(
             "This run was made with other features than are here now; it cannot be gone on with. Give those that it "
             "had; self-taught ones come out again with the number of threads and the PyTorch that learned them."
         )
-    make_trunk = partial(_trunk, features, layers, settings)
-    fingerprint, smallest = features.fingerprint, smallest_side(settings)
+    network = _network(features, settings, learns)
     with saying_what_fits(too_large_here):
-        run = Optimization(sources, settings, make_trunk, fingerprint, smallest, steering, snapshot)
-    del features, make_trunk, sources, snapshot
+        run = Optimization(sources, settings, network, smallest_side(settings), steering, snapshot)
+    del features, network, sources, snapshot
     yield from run
 
 
-def _trunk(features: Features, layers: set[str], settings: StyleSettings, precision: str) -> Trunk:
-    return Trunk(features, layers, settings.pooling, settings.device, getattr(torch, precision))
+def _network(features: Features, settings: StyleSettings, learns: bool) -> Network:
+    make_trunk = partial(_trunk, features, settings)
+    return Network(make_trunk, features.fingerprint, partial(_learned_from, settings) if learns else None)
+
+
+def _learned_from(settings: StyleSettings, pictures: Pictures) -> Network:
+    return _network(_features(settings, _images(pictures, settings), None), settings, learns=True)
+
+
+def _trunk(features: Features, settings: StyleSettings, precision: str) -> Trunk:
+    return Trunk(features, layers_of(settings), settings.pooling, settings.device, getattr(torch, precision))
