@@ -50,9 +50,8 @@ def _is_report(path: Path) -> bool:
 
 
 def _row(index: int, scale: int, losses: Losses, seconds: float) -> dict[str, float | None]:
-    terms = {name: getattr(losses, name) for name in ("total", "content", "style", "variation")}
     # JSON knows no numbers that are not finite, which a step holds after which a run went back.
-    told = {name: term if math.isfinite(term) else None for name, term in terms.items()}
+    told = {name: term if math.isfinite(term) else None for name, term in losses.terms.items()}
     return {"step": index, "scale": scale, **told, "seconds": round(seconds, 4)}
 
 

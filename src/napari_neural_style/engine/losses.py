@@ -296,6 +296,11 @@ class Losses:
     def total(self) -> float:  # noqa: D102
         return self.content + self.style + self.variation
 
+    @property
+    def terms(self) -> dict[str, float]:
+        """The sums by name."""
+        return {name: getattr(self, name) for name in ("total", "content", "style", "variation")}
+
     def __eq__(self, other: object) -> bool:
         return self.layers == other.layers if isinstance(other, Losses) else NotImplemented
 

@@ -34,17 +34,11 @@ def made_by(step: Step, sources: Mapping[str, str]) -> dict[str, Any]:
     sources : mapping
         Names of the content and style images.
     """
-    losses = step.losses
     return {
         "settings": step.settings.to_dict(),
         "sources": dict(sources),
         "step": step.index,
-        "losses": {
-            "total": losses.total,
-            "content": losses.content,
-            "style": losses.style,
-            "variation": losses.variation,
-        },
+        "losses": step.losses.terms,
         "features_fingerprint": step.fingerprint,
         "threads": torch.get_num_threads(),
         "versions": versions(),

@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from napari_neural_style.whole import part_of
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """The system's numbers for a full disk."""
 _FULL_ON_WINDOWS = {39, 112}
@@ -30,7 +32,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         If they cannot be written, with the system's number for a full disk.
     """
     # safetensors writes to a file of its own beside the one it is given, and leaves it there when it is killed.
-    folder = path.with_name(f".{path.name}.part")
+    folder = part_of(path)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:

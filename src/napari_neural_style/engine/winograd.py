@@ -64,7 +64,7 @@ class Winograd(Convolution):
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
         by_products = dtype == torch.bfloat16 or made_by_intel()
-        self._transforms = _Products(dtype) if by_products else _Sums()
+        self._transforms: _Transforms = _Products(dtype) if by_products else _Sums()
         g = weight.new_tensor(_OF_FILTERS)
         filters = torch.einsum("ia,ncab,jb->ijcn", g, weight, g).flatten(0, 1)
         self._filters = filters.to(dtype).contiguous()
