@@ -221,6 +221,8 @@ def test_what_cannot_run_gets_a_sentence(pair, movie, small):
     planes = planes_of(movie, (0,), channels=True)
     with pytest.raises(ValueError, match="has shape"):
         list(stylize_stack(planes, pair[1], small, np.zeros((4, 8, 8, 3), np.uint8)))
+    with pytest.raises(ValueError, match="an axis of the stack, 0 to 0, not 1"):
+        list(stylize_stack(planes, pair[1], small, np.zeros((4, 8, 8, 3), np.uint8), chain=1))
     with pytest.raises(ValueError, match="no use for a stack"):
         share(planes, pair[1], dataclasses.replace(small, mode="texture"))
     with pytest.raises(ValueError, match="an image is needed"):

@@ -167,8 +167,11 @@ def stylize_stack(
     Raises
     ------
     ValueError
-        If the style, a setting or `out` cannot be used.
+        If the style, a setting, `out` or `chain` cannot be used.
     """
+    axes = len(planes.shape)
+    if chain is not None and chain not in range(axes):
+        raise ValueError(f"chain must be None or an axis of the stack, 0 to {axes - 1}, not {chain!r}.")
     shape = (*planes.shape, *result_size(planes, settings), 3)
     if tuple(out.shape) != shape:
         raise ValueError(f"The stack's result has shape {shape}, but it is to be written to one of {out.shape}.")
