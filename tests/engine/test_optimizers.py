@@ -56,6 +56,51 @@ def test_lbfgs_takes_back_a_step_that_raises_the_loss():
     assert float(image.abs().pow(1.2).sum()) <= 1
 
 
+@pytest.mark.parametrize(("minimum", "taken"), [(0.2, 0.2), (0.4, 0.4), (0.03, 0.1)])
+def test_lbfgs_shortens_a_step_to_the_minimum_of_a_parabola_through_it(minimum: float, taken: float):
+    """Where that is not too near to where it began."""
+    image = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    lbfgs = LBFGS(image, 1.0, 5)
+    for _ in range(2):
+        error = image - minimum * LBFGS._FIRST_STEP
+        lbfgs.update(error.square().sum(), 2 * error)
+    assert image.item() == pytest.approx(taken * LBFGS._FIRST_STEP)
+
+
+def test_lbfgs_tries_another_step_when_one_stays_bad_however_short():
+    image = torch.zeros(1, 1, 1, 2, dtype=torch.float64)
+    lbfgs = LBFGS(image, 1.0, 5)
+    for loss in (2.0, 1.0):
+        start = image.clone()
+        lbfgs.update(torch.tensor(loss), torch.ones_like(image))
+        step = image - start
+        for trial in range(1, LBFGS._MOST_TRIALS + 1):
+            lbfgs.update(torch.tensor(100.0), torch.ones_like(image))
+            torch.testing.assert_close(image, start + step * 0.1**trial)
+        lbfgs.update(torch.tensor(100.0), torch.ones_like(image))
+        torch.testing.assert_close(image, start + step)
+
+
+@pytest.mark.parametrize(("rise", "goes_on"), [(1e-4, True), (1e-2, False)])
+def test_lbfgs_takes_rounding_for_no_rise(rise: float, goes_on: bool):
+    image = torch.zeros(1, 1, 1, 1)
+    lbfgs = LBFGS(image, 1.0, 5)
+    lbfgs.update(torch.tensor(1.0), torch.ones_like(image))
+    first = image.clone()
+    lbfgs.update(torch.tensor(1 + rise), torch.ones_like(image))
+    assert (abs(image) > abs(first)).item() == goes_on
+
+
+def test_lbfgs_goes_to_a_far_minimum_in_steps_that_are_no_longer_than_the_longest():
+    image = torch.full((1, 3, 2, 2), 100.0)
+    lbfgs, before = LBFGS(image, 1.0, 5), []
+    for _ in range(5):
+        before.append(image.clone())
+        lbfgs.update(image.square().sum() / 2, image.clone())
+    lengths = [(later - sooner).square().mean().sqrt().item() for sooner, later in pairwise([*before, image])]
+    assert lengths[1:] == pytest.approx([LBFGS._LONGEST_STEP] * 4, rel=1e-3)
+
+
 def test_lbfgs_survives_a_loss_that_is_no_number():
     image = torch.ones(1, 3, 1, 1)
     lbfgs = LBFGS(image, 1.0, 5)

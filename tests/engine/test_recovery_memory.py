@@ -65,6 +65,15 @@ def test_an_optimiser_without_memory_remembers_less(pair, large, monkeypatch):
     assert_replayed(pair, end)
 
 
+def test_an_update_without_memory_takes_tiles_from_the_next_step_on(pair, large, monkeypatch):
+    """Its step's evaluation is done."""
+    with monkeypatch.context() as patched:
+        fail_at(patched, Adam, "update", {4: NO_MEMORY[0]})
+        with pytest.warns(RecoveredWarning, match="Memory ran out at step 4; it goes on with tile 80"):
+            *_, end = stylize(*pair, dataclasses.replace(large, optimizer="adam", learning_rate=0.05))
+    assert end.settings.changes == {5: {"tile": 80}}
+
+
 @pytest.mark.parametrize(("name", "call"), [("enlarge", 1), ("at_scale", 2), ("make_optimizer", 2)])
 def test_a_scale_that_cannot_be_entered_and_a_picture_that_cannot_be_shown(pair, large, monkeypatch, name, call):
     from napari_neural_style.engine import position

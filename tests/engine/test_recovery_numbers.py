@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
+from contextlib import nullcontext
 from itertools import count
 
 import numpy as np
@@ -17,7 +18,7 @@ from napari_neural_style.cli import main
 from napari_neural_style.engine import recovery
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.objective import Objective
-from napari_neural_style.engine.recovery import DivergedError, RecoveredWarning, Watch
+from napari_neural_style.engine.recovery import DivergedError, RecoveredWarning, Watch, WentWrongError
 from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
 from napari_neural_style.engine.tiling import TiledObjective
 from napari_neural_style.engine.transfer import features_for, go_on
@@ -99,6 +100,14 @@ def test_a_gradient_that_stays_wrong_ends_in_a_sentence(pair, large, monkeypatch
     assert seen[-1].saved
     assert np.isfinite(seen[-1].image).all()
     assert 0.05 < seen[-1].image.mean() < 0.95
+
+
+def test_adam_goes_on_where_lbfgs_failed(pair, large, monkeypatch):
+    spoil(monkeypatch, Objective, "evaluate", {2, 3, 4}, float("nan"))
+    with pytest.warns(RecoveredWarning):
+        first, *_, last = stylize(*pair, dataclasses.replace(large, size=48, steps=20, min_structure=0.0))
+    assert "optimizer adam" in last.notes[-1]
+    assert last.losses.total < first.losses.total / 4
 
 
 def test_where_the_first_step_goes_wrong_nothing_is_kept(pair, large, monkeypatch):
@@ -231,6 +240,32 @@ def test_command_line(pair, quick, tmp_path, monkeypatch, capsys):
     assert main(words) == 1
     assert "Choose smaller weights" in capsys.readouterr().err
     assert (tmp_path / "out.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("begun", "loss", "explodes", "right"),
+    [
+        ((1.0, 2.0), 100.0, True, True),
+        ((1.0, 2.0), 1e6, True, False),
+        ((1.0, 2.0), 1e6, False, True),
+        ((1.0, 1e4), 1e6, True, True),
+        ((0.0, 0.0), 1.0, True, True),
+    ],
+)
+def test_a_loss_is_beyond_all_measure_by_the_larger_of_the_first_two(begun, loss, explodes, right):
+    watch = Watch()
+    for each in (*begun, loss):
+        watch.evaluated(torch.tensor(each), torch.zeros(3), explodes)
+    with nullcontext() if right else pytest.raises(WentWrongError):
+        watch.check()
+
+
+def test_failures_that_are_far_apart_are_not_in_a_row():
+    watch, failures = Watch(), []
+    for step in (3, 8, 300, 301):
+        watch.failed(step)
+        failures.append(watch.failures)
+    assert failures == [1, 2, 1, 2]
 
 
 def test_noticing_asks_a_gpu_for_no_number():

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from napari_neural_style import stylize
-from napari_neural_style.engine.images import resize, to_rgb, to_tensor
-from napari_neural_style.engine.structure import DEAD_ZONE, MOST, ContentBoost, structure
+from napari_neural_style.engine import position
+from napari_neural_style.engine.images import resize, size_of, to_rgb, to_tensor
+from napari_neural_style.engine.structure import DEAD_ZONE, MOST, SIGMA, ContentBoost, structure
 
 
 def test_structure_of_itself_its_negative_and_nothing(pair):
@@ -43,7 +44,22 @@ def test_the_weight_rises_while_structure_is_missing_and_comes_back():
     for _ in range(30):
         boost.look(0.9)
     assert boost.factor == 1
+    boost.factor = 1 + DEAD_ZONE / 2
+    assert boost.look(0.9)
+    assert boost.factor == 1
     assert not any(ContentBoost(0.0).due(index) for index in range(100))
+
+
+def test_structure_is_looked_for_in_the_same_share_of_the_picture_at_every_scale(pair, quick, monkeypatch):
+    shares = []
+
+    def look(image, content, sigma):
+        shares.append(sigma / max(size_of(image)))
+        return 1.0
+
+    monkeypatch.setattr(position, "structure", look)
+    list(stylize(*pair, dataclasses.replace(quick, size=64, scales=2, steps=20, min_structure=0.5)))
+    assert shares == [SIGMA / 64] * 4
 
 
 def test_a_strong_style_leaves_the_structure_that_was_asked_for(pair, quick):
