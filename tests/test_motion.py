@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_neural_style import motion
 from napari_neural_style.engine.images import to_rgb
-from napari_neural_style.motion import KEPT, carried
+from napari_neural_style.motion import FLOW_SIDE, KEPT, carried
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +25,15 @@ def test_paint_stays_on_what_stays(picture, paint):
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-def test_paint_moves_with_its_content(picture, paint):
-    before, now = picture[:, 2:], picture[:, :-2]
-    found = carried(np.clip(before + paint[:, 2:], 0, 1), before, now)
+@pytest.mark.parametrize(("side", "columns"), [(FLOW_SIDE, 2), (40, 6)])
+def test_paint_moves_with_its_content(picture, paint, monkeypatch, side, columns):
+    """As far, too, where motion is estimated at a smaller size."""
+    monkeypatch.setattr(motion, "FLOW_SIDE", side)
+    before, now = picture[:, columns:], picture[:, :-columns]
+    found = carried(np.clip(before + paint[:, columns:], 0, 1), before, now)
     painted = picture + KEPT * (np.clip(picture + paint, 0, 1) - picture)
     inside = (slice(8, -8), slice(8, -8))
-    moved = np.abs(found - painted[:, :-2])[inside].mean()
+    moved = np.abs(found - painted[:, :-columns])[inside].mean()
     assert moved < 0.25 * np.abs(found - now)[inside].mean()
 
 

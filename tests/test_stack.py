@@ -58,6 +58,15 @@ def test_planes_that_are_seen_in_other_places_share_features(pair, small):
     assert shared.features.source == "self-taught"
 
 
+def test_features_are_learned_from_all_planes(pair, movie, small):
+    """Whichever plane is another, they are others."""
+    stacks = [movie] + [movie.copy() for _ in movie]
+    for number, stack in enumerate(stacks[1:]):
+        stack[number] = stack[number, ::-1]
+    prints = {share(planes_of(s, (0,), channels=True), pair[1], small).features.fingerprint for s in stacks}
+    assert len(prints) == len(stacks)
+
+
 def test_a_stack_can_be_stopped_while_its_sample_is_read(pair, small):
     said = []
 
@@ -128,6 +137,19 @@ def test_only_the_chained_axis_is_a_chain(pair, movie, small):
     list(stylize_stack(planes, pair[1], small, other, chain=0, shared=shared, finished=[(0, 0), (1, 0)]))
     np.testing.assert_array_equal(out[:, 1], other[:, 1])
     assert not other[:, 0].any()
+
+
+def test_a_chain_takes_each_regions_own_palette(pair, movie, small):
+    """A still picture whose first plane is hardly painted: the second starts as that did."""
+    labels = np.ones(movie.shape[1:3], int)
+    labels[:, 20:] = 2
+    style = np.full((64, 64, 3), (200, 40, 30), np.uint8)
+    style[32:] = (30, 60, 210)
+    regions = {"content_regions": labels, "style_regions": np.array([1, 2]).repeat(32)[:, None].repeat(64, 1)}
+    planes = planes_of(movie[[0, 0]], (0,), channels=True)
+    out = blank(planes, small)
+    list(stylize_stack(planes, style, dataclasses.replace(small, color="style", learning_rate=1e-6), out, **regions))
+    np.testing.assert_allclose(out[1].astype(int), out[0], atol=1)
 
 
 @pytest.mark.parametrize("after", [1, 5])

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from napari_neural_style.engine.images import (
     UnusedRangeWarning,
     denormalize,
+    gaussian_blur,
     normalize,
     resize,
     to_rgb,
@@ -93,11 +94,13 @@ def test_value_range_overrides():
             to_rgb(np.zeros((2, 2)), wrong)
 
 
-def test_transparent_pixels_take_the_mean_of_the_visible():
-    rgba = np.zeros((2, 2, 4), np.uint8)
-    rgba[0] = (200, 100, 50, 255)
+def test_what_pixels_do_not_show_is_the_mean_of_what_all_show():
+    """One shows all of its 100, one a fifth of its 220, and one nothing."""
+    rgba = np.array([[100, 220, 0]], np.uint8)[..., None].repeat(4, 2)
+    rgba[..., 3] = 255, 51, 0
     for image, value_range in ((rgba, None), (rgba / 255, None), (rgba.astype(float), (0, 255))):
-        np.testing.assert_array_equal(to_uint8(to_rgb(image, value_range)), np.full((2, 2, 3), (200, 100, 50)))
+        found = to_uint8(to_rgb(image, value_range))
+        np.testing.assert_array_equal(found, np.array([[100, 140, 120]])[..., None].repeat(3, 2))
     with pytest.raises(ValueError, match="transparent everywhere"):
         to_rgb(np.zeros((2, 2, 4), np.uint8))
 
@@ -127,6 +130,19 @@ def test_normalize_and_back():
     torch.testing.assert_close(denormalize(normalize(image)), image)
     gray = torch.rand(1, 1, 4, 5)
     torch.testing.assert_close(denormalize(normalize(gray)), gray)
+    rgb = normalize(gray.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
+    torch.testing.assert_close(normalize(gray), rgb, atol=0.01, rtol=0.01)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 3.5])
+def test_a_blurred_point_has_the_gaussians_deviation(sigma):
+    point = torch.zeros(1, 1, 41, 51)
+    point[..., 20, 25] = 1
+    blurred = gaussian_blur(point, sigma)[0, 0]
+    assert blurred.sum().item() == pytest.approx(1)
+    for axis, middle in ((1, 20), (0, 25)):
+        offsets = torch.arange(blurred.shape[1 - axis]) - middle
+        assert (blurred.sum(axis) @ offsets.float().square()).sqrt().item() == pytest.approx(sigma, rel=0.02)
 
 
 def test_resize_keeps_the_mean_and_constants():

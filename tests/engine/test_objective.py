@@ -78,6 +78,17 @@ def test_the_gradient_of_all_terms_is_that_of_autograd(pictures, trunk, channels
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6 * expected.abs().max().item())
 
 
+def test_a_region_weighs_its_share_of_the_picture_divided_among_the_styles_that_serve_it(pictures, trunk):
+    content, style = pictures
+    everywhere, left = torch.ones(1, 1, 24, 32), torch.zeros(1, 1, 24, 32)
+    left[..., :8] = 1
+    weights = dataclasses.replace(WEIGHTS, style_layers={"conv1_1": 1.0}, normalization="paper")
+    brushes = [Brush(style, 1.0, {1: everywhere}), Brush(style, 3.0)]
+    objective = Objective(trunk, content, brushes, weights, {1: left, 2: everywhere - left})
+    shares = [(target.label, target.factor * 4 * 64**2) for target in objective._style]
+    assert shares == [(1, pytest.approx(1 / 16)), (1, pytest.approx(3 / 16)), (2, pytest.approx(3 / 4))]
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("pooling", ["average", "max"])

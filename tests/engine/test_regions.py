@@ -8,11 +8,12 @@ import torch
 
 from napari_neural_style import stylize
 from napari_neural_style.engine.given import checked_styles
-from napari_neural_style.engine.images import normalize, resize, to_array, to_rgb, to_tensor
+from napari_neural_style.engine.images import normalize, resize, size_of, to_array, to_rgb, to_tensor
 from napari_neural_style.engine.losses import gram_matrix
-from napari_neural_style.engine.preparation import gather, prepare
+from napari_neural_style.engine.preparation import Brush, Pictures, at_scale, gather, prepare
 from napari_neural_style.engine.regions import guides_of, length, pooled
 from napari_neural_style.engine.self_taught import learn
+from napari_neural_style.engine.transfer import content_for
 
 CPU = torch.device("cpu")
 
@@ -52,6 +53,18 @@ def test_guides_are_soft_and_share_the_picture_out(size):
     torch.testing.assert_close(sum(guides.values()) + background, torch.ones(1, 1, *size), atol=1e-5, rtol=0)
     for layer in ("conv1_2", "conv2_1", "conv5_4"):
         assert carried(guides[2], layer).square().sum() == pytest.approx(1)
+
+
+def test_regions_of_content_and_style_shrink_with_their_pictures():
+    content, style = torch.rand(1, 3, 16, 24), torch.rand(1, 3, 32, 20)
+    above, below = torch.zeros(1, 1, 16, 24), torch.zeros(1, 1, 32, 20)
+    above[..., :8, :] = below[..., 16:, :] = 1
+    pictures = Pictures(content, (Brush(style, 1.0, {1: below}),), content, content, {1: above})
+    small = at_scale(pictures, (8, 12), 0.5)
+    assert size_of(small.brushes[0].picture) == (16, 10)
+    half = torch.cat([torch.ones(1, 1, 8, 10), torch.zeros(1, 1, 8, 10)], 2)
+    torch.testing.assert_close(small.guides[1], resize(half, (8, 12)), atol=0.2, rtol=0)
+    torch.testing.assert_close(small.brushes[0].guides[1], 1 - half, atol=0.2, rtol=0)
 
 
 @pytest.mark.parametrize(("mode", "steps"), [("transfer", 20), ("content", 2)])
@@ -94,6 +107,14 @@ def test_luminance_is_spread_as_the_contents_of_the_same_region(style_regions, q
     (brush,) = pictures.brushes
     spread = [brush.picture[..., :22, :].mean(), brush.picture[..., 26:, :].mean()]
     assert torch.stack(spread).numpy() == pytest.approx([0.2, 0.7] if style_regions else [0.7, 0.2], abs=0.03)
+
+
+def test_the_painted_region_takes_the_styles_palette_in_the_share_of_their_weights(pair, quick, halves):
+    styles = [(np.full((32, 32, 3), grey), weight) for grey, weight in ((0.4, 3.0), (0.6, 1.0))]
+    found = content_for(pair[0], styles, dataclasses.replace(quick, color="style"), None, halves)
+    content = content_for(pair[0], styles, dataclasses.replace(quick, color="free"))
+    np.testing.assert_allclose(found[:, :22], content[:, :22], atol=1e-6)
+    np.testing.assert_allclose(found[:, 26:].mean((0, 1)), 0.45, atol=0.01)
 
 
 def test_a_region_that_pooling_leaves_out_has_no_say_in_deep_layers(pair, quick, halves):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_neural_style.engine.images import normalize, to_rgb, to_tensor
+from napari_neural_style.engine.images import normalize, resize, to_rgb, to_tensor
 from napari_neural_style.engine.self_taught import learn
 from napari_neural_style.engine.vgg import Trunk
 
@@ -27,6 +27,15 @@ def test_filters_fire_at_a_good_share_of_positions_and_average_about_one(images,
         assert 0.3 < (flat > 0).float().mean() < 0.7
         assert flat.mean().item() == pytest.approx(1, abs=0.3)
         assert ((flat > 0).any(1)).all()
+
+
+def test_filters_are_learned_from_pictures_at_half_their_size_too():
+    """Of noise, little is left there: filters fire at it less, and at both together about 1."""
+    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    trunk = Trunk(learn([noise], ["conv1_1"], "average", 0), ["conv1_1"], "average")
+    full, half = (trunk(picture)["conv1_1"].mean().item() for picture in (noise, resize(noise, (32, 32))))
+    assert full > 2 * half
+    assert (full + half) / 2 == pytest.approx(1, abs=0.05)
 
 
 def test_same_seed_same_filters(images, features):

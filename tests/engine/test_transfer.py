@@ -108,6 +108,8 @@ def test_every_scale_yields_pictures_at_the_working_size(pair, quick):
     steps = list(stylize(*pair, replace(quick, size=96, scales=3, steps=7, save_every=1)))
     assert [s.scale for s in steps] == [1, 1, 1, 2, 2, 3, 3]
     assert {s.image.shape for s in steps} == {(64, 96, 3)}
+    # A step takes four times the work of one at half the size.
+    assert [s.done * 43 for s in steps] == pytest.approx([1, 2, 3, 7, 11, 27, 43])
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
@@ -320,6 +322,17 @@ def test_stops_on_a_plateau(pair, quick):
     assert steps[-1].image is not None
 
 
+@pytest.mark.parametrize(
+    ("changes", "scales"),
+    [({"scales": 2}, [1] * 11 + [2] * 11), ({"changes": {9: {"color": "content"}}}, [1] * 19)],
+    ids=["scale", "colour"],
+)
+def test_a_plateau_is_looked_for_anew_at_another_scale_and_in_other_colours(pair, quick, changes, scales):
+    """No ten steps lower the loss by all of it and more."""
+    settings = replace(quick, size=64, steps=60, min_improvement=0.2, min_structure=0.0, **changes)
+    assert [step.scale for step in stylize(*pair, settings)] == scales
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_step_that_lbfgs_takes_back_is_no_plateau(pair, quick, seed):
     """From noise about one step in twenty is."""
@@ -330,9 +343,13 @@ def test_a_step_that_lbfgs_takes_back_is_no_plateau(pair, quick, seed):
     assert min(losses[-11:]) > 0.99 * losses[-11]
 
 
-def test_style_scale_changes_the_brush(pair, quick):
-    small, large = (next(stylize(*pair, replace(quick, style_scale=s))).losses.layers for s in (0.5, 2.0))
-    assert small != large
+@pytest.mark.parametrize(("width", "fits", "other"), [(2, 2.0, 0.5), (8, 0.5, 2.0)])
+def test_style_scale_makes_the_brush_broader(quick, width, fits, other):
+    """Narrow stripes fit broader ones when they are enlarged, and broad ones narrower when they are shrunk."""
+    content, style = ((np.arange(48) // w % 2)[:, None].repeat(48, 1) * 1.0 for w in (4, width))
+    settings = replace(quick, color="free")
+    close, far = (next(stylize(content, style, replace(settings, style_scale=s))).losses.style for s in (fits, other))
+    assert close < far / 2
 
 
 def test_resolved_says_what_auto_became(pair):
