@@ -7,13 +7,17 @@ from torch import Tensor
 
 from napari_neural_style.engine.devices import cpu_bfloat16, layout_of, made_by_intel
 from napari_neural_style.engine.direct import Arranged, Convolution, Direct, FromColors
+from napari_neural_style.engine.factored import Factored, factoring_pays, factors_of
 from napari_neural_style.engine.quantized import Quantized
 from napari_neural_style.engine.winograd import Winograd
 
+_FULL = 64  # with AVX2 oneDNN takes four times as long for 96 or 112 results of integers as for 128
 _COLORS = 4  # channels of maps that a convolution's way back has too few of to be fast
 
 
-def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch.dtype) -> Convolution:
+def convolution(
+    weight: Tensor, bias: Tensor, device: torch.device, dtype: torch.dtype, rank: int | None = None
+) -> Convolution:
     """Return the way to convolve that is fastest there.
 
     Parameters
@@ -26,11 +30,25 @@ def convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch
         Where to compute.
     dtype : torch.dtype
         Arithmetic of the products; with int8 those of colours, which have a sign, are float32.
+    rank : int, optional
+        That of the filters as a matrix (N, 9 C), if it is lower than they are many.
     """
+    maps = dtype_of_maps(dtype)
+    filtered = winograd_pays(weight, device, maps)
+    if rank is not None and device.type == "cpu" and not _in_matrix_units(dtype):
+        rank = -(-rank // _FULL) * _FULL if dtype == torch.int8 and _is_avx2() else rank
+        if factoring_pays(weight, rank):
+            sums, patterns = factors_of(weight, rank)
+            few = _convolution(patterns, bias.new_zeros(rank), device, dtype, filtered)
+            return Factored(few, sums.to(maps), bias.to(maps))
+    return _convolution(weight, bias, device, dtype, filtered)
+
+
+def _convolution(weight: Tensor, bias: Tensor, device: torch.device, dtype: torch.dtype, filtered: bool) -> Convolution:
     if dtype == torch.int8 and weight.shape[1] > _COLORS:
         return Quantized(weight, bias)
     dtype = dtype_of_maps(dtype)
-    if winograd_pays(weight, device, dtype):
+    if filtered:
         return Winograd(weight.to(device), bias.to(device, dtype), dtype)
     kind = Direct
     if device.type == "cpu" and _in_matrix_units(dtype):
@@ -59,6 +77,10 @@ def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> b
         return False
     cheap = dtype == torch.float32 and capability != "AVX2" and (cpu_bfloat16()[1] or not made_by_intel())
     return min(weight.shape[:2]) >= (256 if cheap else 128)
+
+
+def _is_avx2() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def _in_matrix_units(dtype: torch.dtype) -> bool:

@@ -23,13 +23,17 @@ class Convolution(ABC):
     def __call__(self, maps: Tensor, padding: int) -> Tensor:
         """Return the convolution of maps (B, C, H, W) with zeros around them, (B, N, H - 2 + 2 padding, ...)."""
 
+    def mirrored(self, maps: Tensor) -> Tensor:
+        """Return the convolution of maps that are mirrored by one pixel all around instead of padded with zeros."""
+        return self(_mirrored(maps), 0)
+
     def rectified(self, maps: Tensor, padding: int) -> Tensor:
         """Return the convolution where it is above 0, and 0 elsewhere."""
         return rectify(self(maps, padding))
 
     def rectified_mirrored(self, maps: Tensor) -> Tensor:
-        """Return the same of maps that are mirrored by one pixel all around instead of padded with zeros."""
-        return self.rectified(F.pad(maps, (1, 1, 1, 1), mode="reflect"), 0)
+        """Return the same of maps that are mirrored."""
+        return self.rectified(_mirrored(maps), 0)
 
     @abstractmethod
     def back(self, gradient: Tensor, padding: int) -> Tensor:
@@ -139,6 +143,10 @@ class FromColors(Direct):
         return found[:, :, padding : height + 2 - padding, padding : width + 2 - padding]
 
     back_mirrored = Convolution.back_mirrored  # the border comes with the one product
+
+
+def _mirrored(maps: Tensor) -> Tensor:
+    return F.pad(maps, (1, 1, 1, 1), mode="reflect")
 
 
 def _folded(axis: int, gradient: Tensor) -> Tensor:

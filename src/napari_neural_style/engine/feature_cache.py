@@ -65,6 +65,7 @@ def load(key: str) -> Features | None:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
+            rank = int(metadata["rank"])
             for layer in metadata["layers"].split(","):
                 convolutions[layer] = (file.get_tensor(f"{layer}.weight"), file.get_tensor(f"{layer}.bias"))
     except Exception:  # whatever is wrong with the file, learning again is right
@@ -74,7 +75,7 @@ def load(key: str) -> Features | None:
     fingerprint = fingerprint_of(convolutions)
     if fingerprint != metadata.get("fingerprint"):
         return None
-    return Features("self-taught", convolutions, "reflect", fingerprint)
+    return Features("self-taught", convolutions, "reflect", fingerprint, rank)
 
 
 def load_fingerprint(fingerprint: str) -> Features | None:
@@ -91,7 +92,11 @@ def store(key: str, features: Features) -> None:
     numbers = {}
     for layer, (weight, bias) in features.convolutions.items():
         numbers[f"{layer}.weight"], numbers[f"{layer}.bias"] = weight.contiguous(), bias.contiguous()
-    metadata = {"layers": ",".join(features.convolutions), "fingerprint": features.fingerprint}
+    metadata = {
+        "layers": ",".join(features.convolutions),
+        "fingerprint": features.fingerprint,
+        "rank": str(features.rank),
+    }
     with contextlib.suppress(OSError):
         write_tensors(folder() / f"{key}.safetensors", numbers, metadata)
         _remove(entries()[KEPT:])

@@ -46,12 +46,16 @@ class Quantized(Convolution):
         """Return the convolution, float32, of maps that are at least 0."""
         return self._convolve(maps, padding, "none")
 
+    def mirrored(self, maps: Tensor) -> Tensor:
+        """Return the same of maps that are mirrored by one pixel all around."""
+        return self._convolve(maps, 1, "none", mirrored=True)
+
     def rectified(self, maps: Tensor, padding: int) -> Tensor:
         """Return the convolution where it is above 0, and 0 elsewhere."""
         return self._convolve(maps, padding, "relu")
 
     def rectified_mirrored(self, maps: Tensor) -> Tensor:
-        """Return the same of maps that are mirrored by one pixel all around."""
+        """Return the same of maps that are mirrored."""
         return self._convolve(maps, 1, "relu", mirrored=True)
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:

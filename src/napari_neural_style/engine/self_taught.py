@@ -117,7 +117,7 @@ def learn(
                 if min(activation.shape[-2:]) >= 2:
                     activations.append((picture, activation))
                 del below, activation
-    return Features("self-taught", convolutions, "reflect", fingerprint_of(convolutions))
+    return Features("self-taught", convolutions, "reflect", fingerprint_of(convolutions), COMPONENTS)
 
 
 def _half(image: Tensor) -> Tensor | None:

@@ -39,12 +39,15 @@ class Features:
     fingerprint : str
         SHA-256 of the numbers as they were learned or read, to tell one set of features from another; those that
         :func:`~napari_neural_style.engine.rescaling.rescaled` returns keep it.
+    rank : int, optional
+        The most that the filters of any layer have as a matrix (N, 9 C), where that is known to be few.
     """
 
     source: str
     convolutions: Mapping[str, tuple[Tensor, Tensor]]
     border: str | tuple[float, float, float]
     fingerprint: str
+    rank: int | None = None
 
 
 def fingerprint_of(convolutions: Mapping[str, tuple[Tensor, Tensor]]) -> str:
@@ -165,7 +168,8 @@ class Trunk:
         if not isinstance(features.border, str) and any(features.border):
             self._border = torch.tensor(features.border, dtype=torch.float32, device=device).view(1, 3, 1, 1)
         self._convolutions = {
-            name: convolution(*features.convolutions[name], self.device, dtype) for name in layers_up_to(self.layers)
+            name: convolution(*features.convolutions[name], self.device, dtype, features.rank)
+            for name in layers_up_to(self.layers)
         }
 
     def __call__(self, image: Tensor, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
