@@ -161,12 +161,13 @@ def test_folders_that_cannot_be_written_to_are_told_before_the_run(files, capsys
     assert not (files / "content-stylized.png").exists()
 
 
-def test_a_step_that_cannot_be_kept_does_not_end_the_run(files, capsys, monkeypatch):
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), ValueError("There is no folder.")])
+def test_a_step_that_cannot_be_kept_does_not_end_the_run(files, capsys, monkeypatch, fault):
     write = write_image
 
     def full(path, *args, **kwargs):
         if path.parent.name == "steps":
-            raise OSError(28, "No space left on device", str(path))
+            raise fault
         write(path, *args, **kwargs)
 
     monkeypatch.setattr("napari_neural_style.files.write_image", full)

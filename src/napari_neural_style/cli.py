@@ -224,7 +224,7 @@ def _run(
                 if steps_folder is not None and not unkept:
                     try:
                         write_image(step_path(steps_folder, step.index), pixels, made_by(step, sources))
-                    except OSError as error:
+                    except (OSError, ValueError) as error:  # the latter where the folder is gone
                         unkept = f"napari-neural-style: no steps are kept from step {step.index} on: {error}"
                         bar.write(unkept, file=sys.stderr)
                 tell(
