@@ -95,6 +95,10 @@ def test_a_damaged_file_is_set_aside_not_lost(config, damaged):
     assert (config / "presets.damaged.json").read_bytes() == damaged
     remember(PRESETS["fine"])
     assert last_settings() == PRESETS["fine"]
+    (config / "presets.json").write_bytes(b"another" + damaged)
+    save_preset("mine", PRESETS["fast"])
+    assert (config / "presets.damaged.json").read_bytes() == damaged
+    assert (config / "presets.damaged-2.json").read_bytes() == b"another" + damaged
 
 
 @given(ANYTHING, st.dictionaries(st.text(max_size=5), ANYTHING | SETTINGS_OF_ANY_KIND, max_size=3))

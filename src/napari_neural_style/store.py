@@ -161,7 +161,11 @@ def _entries_or_set_aside() -> dict[str, Any]:
         return _read_object(path) or {}
     except ValueError:
         with _sentence_for_faults():
-            path.replace(path.with_suffix(".damaged.json"))
+            number, aside = 1, path.with_suffix(".damaged.json")
+            while aside.exists():
+                number += 1
+                aside = path.with_suffix(f".damaged-{number}.json")
+            path.replace(aside)
         return {}
 
 
