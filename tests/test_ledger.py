@@ -105,10 +105,12 @@ def test_other_settings_are_refused(tmp_path, changed, words):
         '{"format": 1}\n',
         '{"content": "a", "style": "b", "output": 5}\n',
         '{"format": 99}\n',
+        "\0" * 40 + '{"format": 1, "made_with": {}}\n',  # what some file systems leave when the power fails
+        '{"format": 1, "made_with": {"a": "\xff"}}\n',
     ],
 )
 def test_damage_gets_a_sentence(tmp_path, text):
-    (tmp_path / NAME).write_text(text)
+    (tmp_path / NAME).write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"damaged; remove it|newer version"):
         Ledger(tmp_path)
 

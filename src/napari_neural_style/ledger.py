@@ -62,7 +62,7 @@ class Ledger:
                 else:
                     self._outputs[entry["content"], entry["style"]] = entry["output"]
                     self._names[entry["output"].lower()] = entry["output"]
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{self._path} is damaged; remove it to begin anew, or choose another folder with -o."
             ) from error
