@@ -7,6 +7,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
@@ -184,6 +185,32 @@ def test_two_processes_at_once_download_once(server, whole_file):
         assert process.communicate(timeout=100)[0].endswith("whole\n")
     assert len(server.asked) == 1
     assert is_complete(pretrained_path())
+
+
+def test_who_stops_waiting_takes_nothing_from_who_downloads(server, whole_file):
+    url = address(server, whole_file)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with FileLock(pretrained_path().parent / LOCK), part_of(url).open("ab") as theirs:
+        with pytest.raises(KeyboardInterrupt):
+            download_pretrained(stop, url)
+        theirs.write(whole_file)
+    assert part_of(url).read_bytes() == whole_file
+
+
+def test_who_waits_downloads_when_the_other_gave_up(server, whole_file):
+    url = address(server, whole_file)
+    lock = FileLock(pretrained_path().parent / LOCK)
+    lock.acquire()
+
+    def give_up(done: int, total: int) -> None:
+        if lock.is_locked:
+            part_of(url).unlink()
+            lock.release()
+
+    assert is_complete(download_pretrained(give_up, url))
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut", "empty", "another file"])

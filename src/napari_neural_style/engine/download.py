@@ -64,20 +64,22 @@ def download_pretrained(received: Received | None = None, url: str | None = None
         target.parent.mkdir(parents=True, exist_ok=True)
         part.open("ab").close()  # where no file can be made, the lock waits for ever
         with _alone(target.parent, received):
-            if not target.is_file() or not is_whole(target):
-                digest = _fetched(url, expected, part, received)
-                _keep_convolutions(part, target, digest)
-            part.unlink(missing_ok=True)
+            try:
+                part.touch()  # whoever was waited for may have removed it
+                if not target.is_file() or not is_whole(target):
+                    digest = _fetched(url, expected, part, received)
+                    _keep_convolutions(part, target, digest)
+                part.unlink(missing_ok=True)
+            finally:
+                with contextlib.suppress(OSError):
+                    if not part.stat().st_size:
+                        part.unlink()
     except DownloadError:
         raise
     except OSError as error:
         if error.errno in FULL:
             part.unlink(missing_ok=True)  # what came must not be what fills the disk
         raise DownloadError(_sentence(error, target.parent)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            if not part.stat().st_size:
-                part.unlink()
     return target
 
 
