@@ -12,6 +12,8 @@ from napari_neural_style.engine.images import UnusedRangeWarning, to_uint8
 from napari_neural_style.planes import planes_of
 from napari_neural_style.shared import share
 from napari_neural_style.stack import result_size, stylize_stack
+from napari_neural_style.stack_cluster import stylize_stack_on
+from napari_neural_style.workers import Here
 
 
 @pytest.fixture
@@ -253,3 +255,23 @@ def test_what_cannot_run_gets_a_sentence(pair, movie, small):
     deeper = dataclasses.replace(small, style_layers={"conv2_2": 1})
     with pytest.raises(ValueError, match="have no conv2_2"):
         list(stylize(movie[0], pair[1], deeper, features=features))
+
+
+class Near(Here):
+    """A cluster that is this process."""
+
+    threads = 1
+    send = Here.keep
+
+    def first_done(self, tasks, seconds=None):
+        return tasks[0]
+
+
+def test_a_cluster_paints_what_is_painted_here_though_values_have_many_digits(movie, small, pair):
+    array = 1e8 + movie[:2].mean(-1) / 255
+    planes = planes_of(array, (0,))
+    out = [blank(planes, small), blank(planes, small)]
+    shared = share(planes, pair[1], small, value_range=(1e8, 1e8 + 1))
+    list(stylize_stack(planes, pair[1], small, out[0], shared=shared))
+    list(stylize_stack_on(Near(), planes, pair[1], small, out[1], shared=shared))
+    np.testing.assert_array_equal(*out)

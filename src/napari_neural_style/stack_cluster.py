@@ -135,8 +135,12 @@ def _given(planes: Planes, index: Index, previous: Index | None, out: Any) -> Gi
 
 
 def _slim(pixels: Pixels) -> Pixels:
-    """Return floats as the engine takes them, in half the bytes."""
-    return pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
+    """Return floats in half the bytes where that changes none of them."""
+    if pixels.dtype != np.float64:
+        return pixels
+    with np.errstate(over="ignore"):
+        slim = pixels.astype(np.float32)
+    return slim if np.array_equal(slim, pixels, equal_nan=True) else pixels
 
 
 def paint(common: Common, given: Given, index: Index, watch: Watch | None = None) -> tuple[UInt8, Step]:
