@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -165,6 +167,21 @@ def test_words_name_files(tmp_path, monkeypatch):
     for word in ("none.png", "in/*.gif", "~nobody/a.png"):
         with pytest.raises(ValueError, match="names no image"):
             find([word])
+
+
+def test_other_folders_in_a_folder_are_passed_over(tmp_path, monkeypatch):
+    for name in ("frames.gif", "lost+found"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a.png").touch()
+    is_file = Path.is_file
+
+    def refused(path):  # root may look anywhere
+        if path.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    assert find([str(tmp_path)]) == [tmp_path / "a.png"]
 
 
 def test_what_cannot_be_read_gets_a_sentence(tmp_path):

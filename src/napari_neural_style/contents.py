@@ -113,7 +113,7 @@ def find(words: Iterable[str]) -> list[Path]:
         elif path.is_dir():
             # Hidden are stacks that a batch has not finished, and what macOS keeps beside files.
             seen = (p for p in path.iterdir() if not p.name.startswith("."))
-            matches = sorted(p for p in seen if is_zarr(p) or p.suffix.lower() in IMAGES)
+            matches = sorted(p for p in seen if is_zarr(p) or (p.suffix.lower() in IMAGES and not p.is_dir()))
         else:
             every = (Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207
             matches = sorted(p for p in every if p.is_file() or is_zarr(p))

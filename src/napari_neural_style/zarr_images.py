@@ -19,7 +19,10 @@ _MARKS_OF_ZARR = ("zarr.json", ".zarray", ".zgroup")
 
 def is_zarr(path: Path) -> bool:
     """Tell whether a folder is a Zarr array or group."""
-    return path.is_dir() and any((path / mark).is_file() for mark in _MARKS_OF_ZARR)
+    try:
+        return path.is_dir() and any((path / mark).is_file() for mark in _MARKS_OF_ZARR)
+    except PermissionError:  # somebody else's, such as lost+found
+        return False
 
 
 class NoImageError(ValueError):
