@@ -204,6 +204,16 @@ def test_alpha_beside_other_colours(tmp_path, image):
     np.testing.assert_array_equal(seen[..., 0], 255 - image[..., 0])
 
 
+def test_a_fourth_channel_that_is_no_alpha_hides_nothing(tmp_path, image):
+    """Near infrared, or a selection that Photoshop kept."""
+    other = np.dstack([image, np.zeros(image.shape[:2], np.uint8)])
+    tifffile.imwrite(tmp_path / "n.tif", other, photometric="rgb", extrasamples=["unspecified"])
+    np.testing.assert_array_equal(read_image(tmp_path / "n.tif"), image)
+    tifffile.imwrite(tmp_path / "s.tif", np.stack([other] * 2), photometric="rgb", extrasamples=["unspecified"])
+    with pytest.raises(ValueError, match="not said to be alpha"):
+        look_at(tmp_path / "s.tif")
+
+
 def test_ycbcr_of_a_tiff(tmp_path, image):
     for packed in ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate"):
         Image.fromarray(image).convert("YCbCr").save(tmp_path / "y.tif", compression=packed)

@@ -176,7 +176,10 @@ def _check_colors(path: Path) -> None:
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         colors = "those of a palette" if getattr(page, "colormap", None) is not None else colors_of(page)
-        if tuple(getattr(page, "extrasamples", ()))[:1] == (tifffile.EXTRASAMPLE.ASSOCALPHA,):
+        extra = tuple(getattr(page, "extrasamples", ()))
+        if extra[-1:] == (tifffile.EXTRASAMPLE.UNSPECIFIED,) and page.samplesperpixel == 4:
+            raise NoImageError("Its fourth channel is not said to be alpha. Save it as RGB, or as RGBA.")
+        if extra[:1] == (tifffile.EXTRASAMPLE.ASSOCALPHA,):
             raise NoImageError("Its colours are multiplied with its alpha. Save it with unassociated alpha, or as RGB.")
     if colors:
         raise NoImageError(f"Its colours are {colors}. Save it as RGB, or as grey with 0 as black.")

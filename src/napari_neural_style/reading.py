@@ -134,6 +134,8 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
         array = array[..., [0, 0, 0, 1]]  # grey and alpha
     if extra[:1] == (tifffile.EXTRASAMPLE.ASSOCALPHA,) and array.ndim == 3 and array.shape[-1] == 4:
         array = _unmultiplied(array)
+    if extra[-1:] == (tifffile.EXTRASAMPLE.UNSPECIFIED,) and array.ndim == 3 and array.shape[-1] == 4:
+        array = array[..., :3]  # a selection of Photoshop's, near infrared: anything but alpha
     if colors == YCBCR:
         array = _rgb_of_ycbcr(array)
     if colors == CMYK and "S" in axes and array.ndim == 3:
