@@ -230,6 +230,21 @@ def test_another_image_that_is_called_a_tiff(tmp_path, image):
     assert not look_at(tmp_path / "x.tif").stacked
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_a_tiff_that_is_called_otherwise(tmp_path, image, order, bigtiff):
+    """Microscopes call theirs .lsm and .stk."""
+    tifffile.imwrite(tmp_path / "x.lsm", image[..., 0], byteorder=order, bigtiff=bigtiff)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.lsm"), image[..., 0])
+    planes = np.moveaxis(image, -1, 0)
+    tifffile.imwrite(tmp_path / "s.stk", planes, byteorder=order, bigtiff=bigtiff, photometric="minisblack")
+    with pytest.raises(ValueError, match="holds a stack"):
+        read_image(tmp_path / "s.stk")
+    stack = look_at(tmp_path / "s.stk")
+    assert stack.stacked == (0,)
+    np.testing.assert_array_equal(stack.planes().read((2,)), planes[2])
+
+
 def test_alpha_and_palette(tmp_path, image):
     rgba = np.dstack([image, np.full(image.shape[:2], 7, np.uint8)])
     Image.fromarray(rgba).save(tmp_path / "alpha.png")

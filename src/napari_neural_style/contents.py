@@ -17,7 +17,7 @@ from napari_neural_style.engine.sizes import SizeOf, level_for
 from napari_neural_style.files import read_image
 from napari_neural_style.paths import path_named
 from napari_neural_style.planes import Planes, planes_of
-from napari_neural_style.reading import TOO_MANY_PIXELS, in_full_range, pillow_image
+from napari_neural_style.reading import TOO_MANY_PIXELS, in_full_range, is_tiff, pillow_image
 from napari_neural_style.tiff_colors import colors_of
 from napari_neural_style.zarr_images import (
     ChannelsLast,
@@ -33,7 +33,6 @@ from napari_neural_style.zarr_images import (
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 """What is taken of a folder."""
 MOVIES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-_TIFFS = (".tif", ".tiff")
 _FRAMES = (".gif", ".webp", ".png")
 
 
@@ -148,20 +147,19 @@ def look_at(path: Path, used: SizeOf | None = None) -> Content:
         )
     if not is_zarr(path) and not path.is_file():
         raise ValueError("There is no such file. On a cluster, every worker must see it under the same path.")
-    if not is_zarr(path) and path.suffix.lower() not in (*_TIFFS, *_FRAMES):
-        return Content(str(path), (), (), ())
     try:
+        tiff = path.is_file() and is_tiff(path)
+        if not is_zarr(path) and not tiff and path.suffix.lower() not in _FRAMES:
+            return Content(str(path), (), (), ())
         content, levels = _level(path, 0)
         if 0 in content.shape:
             raise NoImageError(f"It is empty: its shape is {content.shape}.")
-        if content.stacked and path.suffix.lower() in _TIFFS:
+        if content.stacked and tiff:
             _check_colors(path)
         if used is not None and levels > 1:
             content = _serving([content, *(_level(path, number)[0] for number in range(1, levels))], used)
     except NoImageError:
         raise
-    except _NoTiffError:  # another kind of image may be called so
-        return Content(str(path), (), (), ())
     except Exception as error:  # a damaged file makes the readers fail in any way
         raise ValueError(f"It cannot be read: {error or type(error).__name__}") from error
     if not content.stacked and path.is_file():
@@ -207,10 +205,6 @@ def _serving(levels: Sequence[Content], used: SizeOf) -> Content:
     return replace(level, spacing=tuple(spacing[name] for name in level.axes))
 
 
-class _NoTiffError(Exception):
-    """A file that is called a TIFF is none."""
-
-
 @contextmanager
 def _opened(path: str, level: int = 0) -> Iterator[Opened]:
     """Open a stack, or a level of one."""
@@ -218,14 +212,10 @@ def _opened(path: str, level: int = 0) -> Iterator[Opened]:
 
     if is_zarr(Path(path)):
         yield zarr_array(zarr.open(path, mode="r"), level)
-    elif Path(path).suffix.lower() in _TIFFS:
+    elif is_tiff(Path(path)):
         import tifffile
 
-        try:
-            opened = tifffile.TiffFile(path)
-        except tifffile.TiffFileError as error:
-            raise _NoTiffError(str(error)) from error
-        with opened as file:
+        with tifffile.TiffFile(path) as file:
             series = file.series[0]
             array: Any = zarr.open(series.aszarr(level=0), mode="r")
             bits = getattr(file.pages[0], "bitspersample", None)

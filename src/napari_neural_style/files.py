@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from napari_neural_style.reading import (
     TOO_MANY_PIXELS,
     NotOneImageError,
     check_unpacked,
+    is_tiff,
     pillow_image,
     pillow_pixels,
     tiff_pixels,
@@ -67,7 +67,6 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
         If there is no such file or it holds no single image; the message says which.
     """
     # Here, as wherever they are used: they take a while, and the dock imports this module.
-    import tifffile
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     path = Path(path)
@@ -78,9 +77,8 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
             raise ValueError(f"{str(path)!r} is a pipe or a device: save the image to a file first.")
         raise ValueError(f"There is no image file {str(path)!r}.")
     try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            with contextlib.suppress(tifffile.TiffFileError):  # another kind of image may be called so
-                return tiff_pixels(path)
+        if is_tiff(path):
+            return tiff_pixels(path)
         with pillow_image(path) as image:
             shape = image.height, image.width, len(image.getbands())
             check_unpacked(path, shape, math.prod(shape))

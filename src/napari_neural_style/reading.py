@@ -94,6 +94,12 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return image
 
 
+def is_tiff(path: Path) -> bool:
+    """Tell whether a file is a TIFF, whatever its name ends in."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
 def tiff_pixels(path: Path) -> npt.NDArray[Any]:
     """Return the pixels of a TIFF with one image as they are seen.
 
