@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ class Ledger:
         self._path = folder / NAME
         self._made_with: dict[str, Any] | None = None
         self._outputs: dict[tuple[str, str], str] = {}
-        self._names: dict[str, str] = {}  # by how they are in lower case
+        self._names: dict[str, str] = {}  # by what file systems may take for the same
         self._finished: dict[str, set[tuple[int, ...]]] = {}
         if self._path.is_file():
             self._read()
@@ -61,7 +62,7 @@ class Ledger:
                     self._finished.pop(entry["begun"], None)
                 else:
                     self._outputs[entry["content"], entry["style"]] = entry["output"]
-                    self._names[entry["output"].lower()] = entry["output"]
+                    self._names[_alike(entry["output"])] = entry["output"]
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{self._path} is damaged; remove it to begin anew, or choose another folder with -o."
@@ -108,11 +109,11 @@ class Ledger:
         if not known.endswith(suffix) or (not self._finished.get(known) and self._taken(known)):
             name = _shortened(name)
             number, output = 1, f"{name}{suffix}"
-            while output.lower() in self._names or (self._path.parent / output).exists():
+            while _alike(output) in self._names or (self._path.parent / output).exists():
                 number += 1
                 output = f"{name}-{number}{suffix}"
             self._outputs[key] = output
-            self._names[output.lower()] = output
+            self._names[_alike(output)] = output
             self._add({"content": key[0], "style": key[1], "output": output})
         return self._outputs[key]
 
@@ -142,6 +143,11 @@ class Ledger:
     def _add(self, entry: Mapping[str, Any]) -> None:
         with self._path.open("ab") as file:
             file.write(json.dumps(entry).encode() + b"\n")
+
+
+def _alike(name: str) -> str:
+    """Return a name without what Windows and macOS make no difference of: case, and how accents are composed."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _shortened(name: str) -> str:
