@@ -214,6 +214,15 @@ def test_a_fourth_channel_that_is_no_alpha_hides_nothing(tmp_path, image):
         look_at(tmp_path / "s.tif")
 
 
+def test_a_palette_and_alpha_of_a_tiff(tmp_path, image):
+    """As GIMP writes indexed pictures with alpha."""
+    picture = Image.fromarray(image).convert("RGB").quantize(16)
+    picture.putalpha(Image.fromarray(image[..., 0]))
+    assert picture.mode == "PA"
+    picture.save(tmp_path / "pa.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "pa.tif") >> 8, np.asarray(picture.convert("RGBA")))
+
+
 def test_ycbcr_of_a_tiff(tmp_path, image):
     for packed in ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate"):
         Image.fromarray(image).convert("YCbCr").save(tmp_path / "y.tif", compression=packed)

@@ -128,10 +128,12 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
     array, axes = array.squeeze(alone), "".join(name for axis, name in enumerate(axes) if axis not in alone)
     if palette is None and isinstance(bits, int) and array.dtype.kind == "u":
         array = in_full_range(array, bits)
-    if palette is not None and array.ndim == 2:
-        array = np.moveaxis(np.asarray(palette)[:, array], 0, -1).astype(np.uint16)
     if axes.startswith("S") and len(axes) == 3:
         array = np.moveaxis(array, 0, -1)
+    if palette is not None and array.ndim == 2:
+        array = _of_palette(palette, array)
+    elif palette is not None and array.dtype == np.uint8 and array.shape[-1] == 2 and any(extra):
+        array = np.dstack([_of_palette(palette, array[..., 0]), array[..., 1] * np.uint16(257)])
     if colors == WHITE_IS_0 and array.dtype.kind in "bu":
         grey = (..., slice(1)) if extra else ...
         array = array.copy()
@@ -154,6 +156,10 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
             "it; `napari-neural-style batch` repaints stacks."
         )
     return _oriented(array, int(orientation or 1))
+
+
+def _of_palette(palette: Any, array: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    return np.moveaxis(np.asarray(palette)[:, array], 0, -1).astype(np.uint16)
 
 
 def in_full_range(array: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
