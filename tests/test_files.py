@@ -254,6 +254,15 @@ def test_a_tiff_that_is_called_otherwise(tmp_path, image, order, bigtiff):
     np.testing.assert_array_equal(stack.planes().read((2,)), planes[2])
 
 
+def test_of_a_telephones_two_pictures_in_one_file_the_first_is_read(tmp_path, image):
+    first = Image.fromarray(image)
+    first.save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=[first.transpose(Image.ROTATE_180)])
+    with Image.open(tmp_path / "x.jpg") as opened:
+        assert opened.n_frames == 2
+        np.testing.assert_array_equal(read_image(tmp_path / "x.jpg"), np.asarray(opened))
+    assert not look_at(tmp_path / "x.jpg").stacked
+
+
 def test_alpha_and_palette(tmp_path, image):
     rgba = np.dstack([image, np.full(image.shape[:2], 7, np.uint8)])
     Image.fromarray(rgba).save(tmp_path / "alpha.png")
