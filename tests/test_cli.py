@@ -93,6 +93,17 @@ def test_an_original_is_not_replaced_and_a_result_is(files, capsys):
     assert read_made_by("out.jpg")["settings"]["seed"] == 2
 
 
+def test_an_original_that_is_called_like_the_last_step_is_not_replaced(files, capsys):
+    (files / "steps").mkdir()
+    original = (files / "steps" / "step-0004.png", (files / "content.png").read_bytes())
+    original[0].write_bytes(original[1])
+    arguments = ["stylize", "content.png", "style.jpg", "--steps-dir", "steps", *QUICK]
+    assert main(arguments) == 2
+    assert "step-0004.png' already exists" in capsys.readouterr().err
+    assert main([*arguments, "--steps", "3"]) == 0
+    assert original[0].read_bytes() == original[1]
+
+
 def test_sixteen_bit_gray_and_alpha_come_in_and_tiff_goes_out(files, pair):
     gray = (pair[0][..., 0].astype(np.uint16) << 8) + 7
     Image.fromarray(gray).save("gray.png")

@@ -53,6 +53,7 @@ def test_pages_of_a_tiff_are_planes(tmp_path, axes, array, names, index, plane):
     [
         (VALUES[:, :, None, ..., 0], None, ("t", "z", "axis2", "y", "x"), (1, 4), VALUES[1, 4, ..., 0]),
         (VALUES, None, ("t", "z", "y", "x", "rgb"), (1, 4), VALUES[1, 4]),
+        (VALUES[..., [0, 1, 2, 0]], None, ("t", "z", "y", "x", "rgb"), (1, 4), VALUES[1, 4][..., [0, 1, 2, 0]]),
         (VALUES[0, ..., 0], None, ("t", "y", "x"), (4,), VALUES[0, 4, ..., 0]),
         (VALUES[..., 0], ["channel", "z", "x", "y"], ("channel", "z", "x", "y"), (1, 4), VALUES[1, 4, ..., 0].T),
         (VALUES[..., 0], ["c", "Time", "Y", "X"], ("channel", "t", "y", "x"), (1, 4), VALUES[1, 4, ..., 0]),

@@ -185,6 +185,12 @@ def test_colours_that_were_multiplied_with_alpha(tmp_path, kind):
         look_at(tmp_path / "s.tif")
 
 
+def test_multiplied_colours_above_their_alpha_are_full(tmp_path):
+    stored = np.array([[[128, 127, 64, 127]]], np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extrasamples=["assocalpha"])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), [[[255, 255, 129, 127]]])
+
+
 def test_alpha_beside_other_colours(tmp_path, image):
     """It is taken off before a profile's colours are changed, and is not turned over with grey."""
     alpha = np.full((6, 9, 1), 128, np.uint8)

@@ -89,6 +89,12 @@ def test_a_large_result_has_smaller_levels(tmp_path):
     assert covered(content) == covered(look_at(tmp_path / "a.ome.zarr")) == [(2.75, 1502.75), (-1, 39)]
 
 
+def test_levels_of_a_line_are_lines(tmp_path):
+    write_image(tmp_path / "a.ome.zarr", RANDOM.integers(0, 255, (1, 2100, 3), dtype=np.uint8), MADE_BY)
+    group = zarr.open_group(tmp_path / "a.ome.zarr")
+    assert [group[name].shape for name in "012"] == [(3, 1, 2100), (3, 1, 1050), (3, 1, 525)]
+
+
 @pytest.mark.parametrize("channels", ["c", ""])
 def test_small_sizes_are_made_from_coarse_levels(files, pair, channels):
     pixels = pair[0][:65, :97]  # an odd side: the halves are of 33 × 49
@@ -126,6 +132,26 @@ def test_transformations_of_all_levels_are_applied_after_each_ones_own(files, pa
     group.attrs["ome"] = ome
     down, across, _ = look_at(files / "cat.ome.zarr").spacing
     assert (down, across) == ((1.0, 120.0, "micrometer"), (1.0, -80.0, "micrometer"))
+
+
+def test_three_channels_are_rgb_if_they_have_its_colours_and_8_bits(tmp_path, pair):
+    write_pyramid(tmp_path / "8.ome.zarr", pair[0])
+    group = zarr.open_group(tmp_path / "8.ome.zarr")
+    ome = group.attrs["ome"]
+    ome["omero"]["channels"] = [{"color": channel["color"].lower()} for channel in ome["omero"]["channels"]]
+    group.attrs["ome"] = ome
+    assert look_at(tmp_path / "8.ome.zarr").axes == ("y", "x", "rgb")
+    write_pyramid(tmp_path / "16.ome.zarr", pair[0].astype(np.uint16))
+    assert look_at(tmp_path / "16.ome.zarr").axes == ("channel", "y", "x")
+
+
+def test_a_level_with_fewer_planes_is_passed_over(tmp_path):
+    group = zarr.open_group(tmp_path / "a.ome.zarr", mode="w")
+    for number, shape in enumerate([(4, 64, 96), (4, 32, 48), (2, 16, 24)]):
+        group.create_array(str(number), shape=shape, dtype="uint8")
+    datasets = [{"path": str(number)} for number in range(3)]
+    group.attrs["ome"] = {"multiscales": [{"axes": [{"name": name} for name in "zyx"], "datasets": datasets}]}
+    assert look_at(tmp_path / "a.ome.zarr", lambda _: (8, 12)).shape == (4, 32, 48)
 
 
 def covered(content):

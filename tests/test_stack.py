@@ -9,9 +9,9 @@ import zarr
 
 from napari_neural_style import StyleSettings, stylize
 from napari_neural_style.engine.images import UnusedRangeWarning, to_uint8
-from napari_neural_style.planes import planes_of
+from napari_neural_style.planes import Planes, planes_of
 from napari_neural_style.shared import share
-from napari_neural_style.stack import result_size, stylize_stack
+from napari_neural_style.stack import before, result_size, stylize_stack
 from napari_neural_style.stack_cluster import stylize_stack_on
 from napari_neural_style.workers import Here
 
@@ -239,6 +239,24 @@ def test_all_planes_have_one_range(pair, small):
         assert share(planes_of(clear, (0,), channels=True), pair[1], small).value_range == (10, 110)
     assert share(planes, pair[1], small, value_range=(0, 50)).value_range == (0, 50)
     assert share(planes_of(np.zeros((2, 32, 32), np.uint8), (0,)), pair[1], small).value_range == (0, 255)
+
+
+def test_the_range_is_that_of_planes_that_can_be_read(pair, small):
+    ramp = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
+
+    def read(index):
+        if index == (0,):
+            raise OSError("The chunk is damaged.")
+        return ramp + index[0]
+
+    with pytest.warns(UnusedRangeWarning, match="from 1 to 9 in 5 of its planes"):
+        assert share(Planes((9,), (32, 32), read), pair[1], small).value_range == (1, 9)
+
+
+def test_a_plane_starts_from_the_nearest_one_before_it_that_is_finished():
+    have = {(0, 1), (2, 1), (3, 0), (5, 1)}
+    assert before((4, 1), have, 0) == (2, 1)
+    assert before((2, 0), have, 0) is None
 
 
 def test_what_cannot_run_gets_a_sentence(pair, movie, small):
