@@ -118,6 +118,7 @@ def test_small_sizes_are_made_from_coarse_levels(files, pair, channels):
         folder.mkdir()
         batch.plan([files / "cat.ome.zarr"], folder)
         (outcome,) = batch.run(Here())
+        assert outcome.written == folder / "cat-oil.png"
         np.testing.assert_array_equal(read_image(outcome.written), result)
 
 

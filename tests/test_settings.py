@@ -97,6 +97,7 @@ def test_written_preset_is_the_written_procedure():
         ({"content_weight": 0, "style_weight": 0}, "nothing is left to optimise"),
         ({"mode": "content", "content_weight": 0}, "content_weight is 0 in mode content"),
         ({"content_weight": 0, "changes": {9: {"style_weight": 0}}}, "both 0 from step 9 on"),
+        ({"changes": {9: {"style_weight": 0}, 5: {"content_weight": 0}}}, "both 0 from step 9 on"),
         ({"tile": 100}, "auto, 0 or a multiple of 16"),
         ({"tile": 32768}, "tile must be 0 to 16384 px"),
         ({"tile": "small"}, "tile must be a whole number"),
