@@ -28,6 +28,8 @@ def test_what_is_finished_is_known_again(tmp_path):
     assert again.finished("stack") == {(0, 3)}
     assert again.finished("other") == set()
     assert again.outputs() == {tmp_path / "a-s.png"}
+    (tmp_path / "a-s.png").write_bytes(b"without what made it, as other programs save it")
+    assert again.outputs() == {tmp_path / "a-s.png"}
     again.begin_output("stack")
     again.finish("stack", (0, 1))
     assert again.finished("stack") == Ledger(tmp_path).finished("stack") == {(0, 1)}

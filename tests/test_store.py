@@ -111,6 +111,12 @@ def test_whatever_the_files_hold_reading_gets_along(last, presets):
     assert bool(why_left_out()) == (len(own_presets()) < len(presets))
 
 
+def test_folders_that_are_not_there_are_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_NEURAL_STYLE_CONFIG", str(tmp_path / "home" / ".config" / "napari-neural-style"))
+    save_preset("mine", PRESETS["fast"])
+    assert own_presets() == {"mine": PRESETS["fast"]}
+
+
 def test_where_nothing_can_be_written(tmp_path, monkeypatch):
     """A folder whose path is a file's: unlike permissions, that stops every user."""
     (tmp_path / "file").write_text("a file")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from unittest.mock import Mock
 
 import numpy as np
@@ -57,6 +58,18 @@ def test_the_cache_does_not_grow_for_ever(pair, quick, monkeypatch):
     for seed in range(4):
         next(stylize(*pair, dataclasses.replace(quick, seed=seed)))
     assert len(feature_cache.entries()) == 2
+
+
+def test_features_that_were_used_last_stay(pair, quick, monkeypatch):
+    monkeypatch.setattr(feature_cache, "KEPT", 2)
+    next(stylize(*pair, quick))
+    (used,) = feature_cache.entries()
+    next(stylize(*pair, dataclasses.replace(quick, seed=1)))
+    for path in feature_cache.entries():
+        os.utime(path, (1e9 + (path != used), 1e9 + (path != used)))
+    next(stylize(*pair, quick))
+    next(stylize(*pair, dataclasses.replace(quick, seed=2)))
+    assert used in feature_cache.entries()
 
 
 def test_features_in_use_stay_where_the_system_does_not_remove_them(pair, quick, monkeypatch, capsys):
