@@ -207,6 +207,11 @@ def test_what_cannot_be_read_gets_a_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"one of its arrays \(pixels\)"):
         look_at(tmp_path / "g.zarr")
     assert look_at(tmp_path / "g.zarr" / "pixels").shape == VALUES.shape
+    zarr.open_group(tmp_path / "converted.zarr", mode="w").create_group("0")  # as bioformats2raw arranges images
+    with pytest.raises(ValueError, match=r"one of its groups \(0\)"):
+        look_at(tmp_path / "converted.zarr")
+    with pytest.raises(ValueError, match=r"not an OME-Zarr image, and empty\."):
+        look_at(tmp_path / "converted.zarr" / "0")
     with pytest.raises(ValueError, match="an image has y and x"):
         look_at(write_zarr(tmp_path / "m.zarr", VALUES[0, ..., 0], ["t", "z", "y"]))
     with pytest.raises(ValueError, match="one axis"):

@@ -125,10 +125,11 @@ def zarr_array(opened: Any, level: int) -> Opened:
         datasets = multiscale["datasets"]
         array = opened[datasets[level]["path"]]
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        arrays = ", ".join(sorted(opened.array_keys())[:5])
+        arrays, groups = (sorted(keys)[:5] for keys in (opened.array_keys(), opened.group_keys()))
+        held = f"one of its {'arrays' if arrays else 'groups'} ({', '.join(arrays or groups)})"
         raise NoImageError(
-            "It is a Zarr group but not an OME-Zarr image; give the path of one of its arrays"
-            f"{f' ({arrays})' if arrays else ''}."
+            "It is a Zarr group but not an OME-Zarr image"
+            f"{f'; give the path of {held}' if arrays or groups else ', and empty'}."
         ) from error
     channel = "rgb" if _is_rgb(ome) and array.dtype == np.uint8 else "channel"
     axes = tuple({"c": channel}.get(name, name) for name in named)

@@ -68,6 +68,7 @@ def test_features_that_were_used_last_stay(pair, quick, monkeypatch):
     for path in feature_cache.entries():
         os.utime(path, (1e9 + (path != used), 1e9 + (path != used)))
     next(stylize(*pair, quick))
+    assert feature_cache.entries()[0] == used
     next(stylize(*pair, dataclasses.replace(quick, seed=2)))
     assert used in feature_cache.entries()
 
