@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -120,6 +121,12 @@ def test_what_fails_is_listed_and_done_again_alone(files, pair, capsys):
     assert "3 pictures and planes finished before, 2 to do" in capsys.readouterr().out
     assert zarr.open("out/floats-oil.ome.zarr/0", mode="r")[1].any()
     assert read_image("out/broken-oil.png").any()
+
+
+def test_a_fault_without_words_is_listed_by_its_name(files, capsys, monkeypatch):
+    monkeypatch.setattr("napari_neural_style.batch.stylize", Mock(side_effect=MemoryError))
+    assert batch("a.png", "--style", "oil.png", "-o", "out") == 1
+    assert "a.png: MemoryError\n" in capsys.readouterr().err
 
 
 def test_a_stack_without_any_good_plane_leaves_nothing(files, capsys):

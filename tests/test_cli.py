@@ -72,6 +72,12 @@ def test_the_first_ctrl_c_keeps_the_picture(files, capsys, monkeypatch, times, k
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ctrl_c_in_the_last_step_stops_nothing(files, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_say_features", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert main(["stylize", "content.png", "style.jpg", "-o", "out.png", *QUICK, "--steps", "1"]) == 0
+    assert "Wrote out.png" in capsys.readouterr().out
+
+
 def test_the_embedded_settings_make_the_same_picture_again(files):
     assert main(["stylize", "content.png", "style.jpg", "-o", "one.png", "--seed", "5", *QUICK]) == 0
     settings = StyleSettings.from_dict(read_made_by("one.png")["settings"])
