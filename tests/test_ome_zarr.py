@@ -146,6 +146,15 @@ def test_three_channels_are_rgb_if_they_have_its_colours_and_8_bits(tmp_path, pa
     assert look_at(tmp_path / "16.ome.zarr").axes == ("channel", "y", "x")
 
 
+@pytest.mark.parametrize(("version", "named"), [("0.3", {"axes": list("tczyx")}), ("0.2", {})])
+def test_versions_whose_axes_are_names_alone(tmp_path, version, named):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("0", data=RANDOM.integers(0, 255, (2, 1, 3, 8, 9), np.uint8))
+    group.attrs["multiscales"] = [{"version": version, "datasets": [{"path": "0"}], **named}]
+    content = look_at(tmp_path / "a.zarr")
+    assert (content.axes, content.shape) == (("t", "channel", "z", "y", "x"), (2, 1, 3, 8, 9))
+
+
 def test_a_level_with_fewer_planes_is_passed_over(tmp_path):
     group = zarr.open_group(tmp_path / "a.ome.zarr", mode="w")
     for number, shape in enumerate([(4, 64, 96), (4, 32, 48), (2, 16, 24)]):

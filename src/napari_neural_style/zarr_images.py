@@ -121,9 +121,11 @@ def zarr_array(opened: Any, level: int) -> Opened:
     ome = opened.attrs.get("ome", opened.attrs)
     try:
         (multiscale, *_) = ome["multiscales"]
-        named = [axis["name"] for axis in multiscale["axes"]]
+        # Version 0.3 has names alone, and the ones before it always the same five.
+        axes = [{"name": axis} if isinstance(axis, str) else axis for axis in multiscale.get("axes", "tczyx")]
         datasets = multiscale["datasets"]
         array = opened[datasets[level]["path"]]
+        named = [axis["name"] for axis, _ in zip(axes, array.shape, strict=True)]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         arrays, groups = (sorted(keys)[:5] for keys in (opened.array_keys(), opened.group_keys()))
         held = f"one of its {'arrays' if arrays else 'groups'} ({', '.join(arrays or groups)})"
@@ -132,16 +134,15 @@ def zarr_array(opened: Any, level: int) -> Opened:
             f"{f'; give the path of {held}' if arrays or groups else ', and empty'}."
         ) from error
     channel = "rgb" if _is_rgb(ome) and array.dtype == np.uint8 else "channel"
-    axes = tuple({"c": channel}.get(name, name) for name in named)
     pixels, origins = np.ones(len(axes)), np.zeros(len(axes))
     for transform in (*datasets[level].get(_TRANSFORMS, ()), *multiscale.get(_TRANSFORMS, ())):
         if transform.get("type") == "scale":
             pixels, origins = pixels * transform["scale"], origins * transform["scale"]
         elif transform.get("type") == "translation":
             origins = origins + transform["translation"]
-    units = [axis.get("unit") for axis in multiscale["axes"]]
+    units = [axis.get("unit") for axis in axes]
     spacing = (Spacing(float(p), float(o), unit) for p, o, unit in zip(pixels, origins, units, strict=True))
-    return Opened(array, axes, tuple(spacing), len(datasets))
+    return Opened(array, tuple({"c": channel}.get(name, name) for name in named), tuple(spacing), len(datasets))
 
 
 def _is_rgb(ome: Any) -> bool:
