@@ -404,6 +404,14 @@ def test_swap_and_the_selected_layer(viewer, widget):
     fresh.close()
 
 
+def test_swap_where_there_is_nothing_to_swap(make_napari_viewer):
+    viewer = make_napari_viewer(show=True)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
+    press(widget.swap)
+    assert (widget.content.value, widget.style.value) == (None, None)
+    assert "Open two images first" in widget.message.value
+
+
 def test_asks_once_whether_to_download(widget):
     widget.features.value = "auto"
     assert widget._question.visible

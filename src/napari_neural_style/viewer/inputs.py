@@ -201,7 +201,9 @@ class Inputs:
         return MoreInputs(self._viewer, self.content, self.style)
 
     def _swap(self) -> None:
-        self.content.value, self.style.value = self.style.value, self.content.value
+        content, style = self.content.value, self.style.value
+        if content is not None and style is not None:
+            self.content.value, self.style.value = style, content
 
     def axes(self, settings: StyleSettings) -> tuple[int, ...]:
         """Return the axes of the content to go along, none for the plane that is shown."""
