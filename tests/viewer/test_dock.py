@@ -97,6 +97,20 @@ def test_own_presets_come_and_go(widget):
     assert widget.steps.value == 150
 
 
+def test_a_preset_that_another_dock_has_deleted_is_told(viewer, widget):
+    other = StyleTransferWidget(viewer)
+    viewer.window.add_dock_widget(other, name="another")
+    for dock in (widget, other):
+        opened(dock, "presets")._presets.name.value = "mine"
+        press(dock._presets.save)
+    widget.preset.value = "fast"
+    press(other._presets.delete)
+    widget.preset.value = "mine"
+    assert widget.message.value == "There is no preset called 'mine' any more."
+    assert (widget.preset.value, widget.steps.value) == ("fast", 60)
+    assert "mine" not in widget.preset.choices
+
+
 def test_settings_come_back_in_the_next_session(viewer, widget):
     widget._fields["color"].value = "free"
     run_to_the_end(widget)

@@ -91,7 +91,13 @@ class Controls:
         self.write(use_preferences().first_settings(None))
 
     def _apply_preset(self, name: str) -> None:
-        self.write(self.presets.settings_of(name, self.fields["device"].value))
+        try:
+            settings = self.presets.settings_of(name, self.fields["device"].value)
+        except ValueError as error:
+            self._show_preset()
+            self.told.emit(str(error))
+        else:
+            self.write(settings)
 
     def _save_preset(self) -> None:
         try:

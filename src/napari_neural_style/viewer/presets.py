@@ -82,8 +82,17 @@ class PresetFields:
         return PushButton(text="Delete preset", tooltip="Forget your own preset of this name.")
 
     def settings_of(self, name: str, device: str) -> StyleSettings:
-        """Return the settings that choosing a preset gives, on a device."""
-        return _chosen(_all()[name], device)
+        """Return the settings that choosing a preset gives, on a device.
+
+        Raises
+        ------
+        ValueError
+            If there is none of that name any more.
+        """
+        preset = _all().get(name)
+        if preset is None:
+            raise ValueError(f"There is no preset called {name!r} any more.")
+        return _chosen(preset, device)
 
     def keep(self, settings: StyleSettings) -> str:
         """Keep settings under the name in the field, and return it.
