@@ -156,6 +156,18 @@ def test_a_plane_in_another_view_and_the_plane_of_labels_are_told(viewer, widget
     assert "Then shown otherwise: stack (plane 0, :, :), where (plane 0, :, :)." in widget.message.value
 
 
+def test_shapes_called_as_the_content_was_are_not_taken_for_it(viewer, widget):
+    widget.content.value = viewer.add_image(np.random.default_rng(0).random((3, 40, 48)), name="stack")
+    run_to_the_end(widget)
+    result = result_of(viewer)
+    viewer.layers.remove("stack")
+    viewer.add_shapes([[[0, 0, 0], [0, 0, 9], [0, 9, 9], [0, 9, 0]]], name="stack")
+    viewer.layers.selection.active = result
+    press(opened(widget, "results")._results.use)
+    assert widget.message.value == "Not among the layers any more: stack."
+
+
+
 def test_a_step_before_the_last_says_where_its_command_writes_it(viewer, widget):
     run_to_the_end(widget)
     viewer.layers.selection.active = next(layer for layer in viewer.layers if layer.name.endswith("step 3"))

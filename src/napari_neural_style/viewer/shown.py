@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image, Layer
+from napari.layers import Image, Labels, Layer
 
 from napari_neural_style.viewer.layers import style_plane
 from napari_neural_style.viewer.provenance import name_of, open_layer
 
 if TYPE_CHECKING:
     from napari.components import Dims, ViewerModel
-    from napari.layers import Labels
 
 
 def shown_as(
@@ -71,8 +70,9 @@ def shown_otherwise(sources: Mapping[str, Any], viewer: ViewerModel) -> list[str
 
 def _open(by_layer: Any, viewer: ViewerModel) -> Iterator[tuple[Any, Any]]:
     """Yield the layers that are open, and what is kept of them; it may be damaged."""
+    layers = [layer for layer in viewer.layers if isinstance(layer, (Image, Labels))]
     for name, then in by_layer.items() if isinstance(by_layer, Mapping) else ():
-        layer = open_layer(viewer.layers, name, Layer)
+        layer = open_layer(layers, name, Layer)
         if layer is not None:
             yield layer, then
 
