@@ -309,6 +309,12 @@ def test_along_one_of_two_axes_and_across_others(viewer, dock, pair):
     assert not dock.chained.value
 
 
+def test_axes_of_one_name_are_told_apart(viewer, dock):
+    dock.content.value = viewer.add_image(np.zeros((2, 2, 9, 9)), name="twice", axis_labels=("c", "c", "y", "x"))
+    words = [dock.planes.native.itemText(i) for i in range(dock.planes.native.count())]
+    assert words == ["this plane", "all 4 along c and axis 1", "all 2 along c", "all 2 along axis 1"]
+
+
 def test_what_is_deleted_or_closed_during_a_run_disturbs_nothing(viewer, dock, movie):
     content = add(viewer, dock, movie)
     movie.held_at = 6

@@ -24,14 +24,14 @@ THIS: tuple[int, ...] = ()
 
 
 def axis_names(layer: Image, dims: Dims) -> list[str]:
-    """Return a name for every axis of a layer: its own, the viewer's, or ``axis 0`` and so on."""
+    """Return a name for every axis of a layer, none of them twice: its own, the viewer's, or ``axis 0`` and so on."""
     above = dims.ndim - layer.ndim
     found = []
     for axis, own in enumerate(layer.axis_labels):
         names = [own, *(dims.axis_labels[above + axis : above + axis + 1] if above >= 0 else ())]
         # That of saved steps is another layer's.
         told = (name for name in names if name and name != SAVED_STEP and not re.fullmatch(r"-?\d+", name))
-        found.append(next(told, f"axis {axis}"))
+        found.append(next((name for name in told if name not in found), f"axis {axis}"))
     return found
 
 
