@@ -167,7 +167,6 @@ def test_shapes_called_as_the_content_was_are_not_taken_for_it(viewer, widget):
     assert widget.message.value == "Not among the layers any more: stack."
 
 
-
 def test_a_step_before_the_last_says_where_its_command_writes_it(viewer, widget):
     run_to_the_end(widget)
     viewer.layers.selection.active = next(layer for layer in viewer.layers if layer.name.endswith("step 3"))
@@ -321,6 +320,21 @@ def test_a_result_as_content_is_named_in_what_made_the_next(viewer, widget):
     viewer.layers.selection.active = second
     press(opened(widget, "results")._results.use)
     assert widget.content.value is first
+
+
+def test_a_live_layer_is_named_in_titles_as_what_it_becomes(viewer, widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    live = result_of(viewer)
+    widget.steps.value = 2
+    widget.content.value = live
+    press(widget.run)
+    widget.content.value, widget.style.value = viewer.layers["cat"], live
+    press(widget.run)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    assert [layer.name for layer in viewer.layers[-2:]] == ["cat × waves · step 2", "cat × (cat × waves) · step 2"]
 
 
 def test_compare_and_back(viewer, widget):

@@ -31,6 +31,8 @@ _STATE = re.compile(r" · (step \d+|planes|live|saved steps)( \[\d+\])?$")
 """What the name of a result ends with."""
 _OF_RESULTS = re.compile(r"( × .*| · content.*)" + _STATE.pattern)
 """What the name of a result has behind its content's."""
+_LIVE = re.compile(r"( × .*| · content.*) · live( \[\d+\])?$")
+"""The same while its run goes on; until that ends, only the name tells that it is one."""
 
 
 @dataclass(frozen=True)
@@ -324,9 +326,9 @@ def source_name(layer: Image) -> str:
     """Return what titles call a layer: its name, or for a result that of the content it was first made from."""
     name = sources_of(layer).get("content")
     # The content of a result may be another result; that of which is in its name, whether it is open or not.
-    return _OF_RESULTS.sub("", name) if isinstance(name, str) and name else str(layer.name)
+    return _OF_RESULTS.sub("", name) if isinstance(name, str) and name else _LIVE.sub("", layer.name)
 
 
 def style_name(layer: Image) -> str:
     """Return what titles call a style: its name, or for a result that of its run, in brackets."""
-    return f"({_STATE.sub('', layer.name)})" if sources_of(layer) else str(layer.name)
+    return f"({_STATE.sub('', layer.name)})" if sources_of(layer) or _LIVE.search(layer.name) else str(layer.name)
