@@ -7,7 +7,15 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from napari.utils import Colormap
 
-from napari_neural_style.viewer.layers import Plane, image_of, placed_like, shown_plane, source_name, style_name
+from napari_neural_style.viewer.layers import (
+    Plane,
+    image_of,
+    placed_like,
+    shown_plane,
+    source_name,
+    style_name,
+    title_of,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -156,3 +164,15 @@ def test_the_name_of_a_result_does_not_grow():
     result.name = "tissue × (cells × waves) · step 5"
     result.metadata["napari-neural-style"] = {"sources": {"content": result.name}}
     assert source_name(result) == "tissue"
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("cells · step 2 × waves · step 3 [1]", "cells · step 2 × waves"),
+        ("my planes · live × waves · planes", "my planes · live × waves"),
+        ("the best", "the best"),
+    ],
+)
+def test_a_run_that_goes_on_keeps_its_title(name, title):
+    assert title_of(Image(np.zeros((4, 4)), name=name)) == title

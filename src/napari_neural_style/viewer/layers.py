@@ -33,6 +33,7 @@ _OF_RESULTS = re.compile(r"( × .*| · content.*)" + _STATE.pattern)
 """What the name of a result has behind its content's."""
 _LIVE = re.compile(r"( × .*| · content.*) · live( \[\d+\])?$")
 """The same while its run goes on; until that ends, only the name tells that it is one."""
+_TITLE = re.compile(r"(.+) · (step \d|planes|live)")
 
 
 @dataclass(frozen=True)
@@ -332,3 +333,9 @@ def source_name(layer: Image) -> str:
 def style_name(layer: Image) -> str:
     """Return what titles call a style: its name, or for a result that of its run, in brackets."""
     return f"({_STATE.sub('', layer.name)})" if sources_of(layer) or _LIVE.search(layer.name) else str(layer.name)
+
+
+def title_of(layer: Image) -> str:
+    """Return what the name of a result begins with: the title of its run, or all of a name that a user gave it."""
+    found = _TITLE.match(layer.name)
+    return found[1] if found else str(layer.name)

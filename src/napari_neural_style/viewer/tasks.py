@@ -25,6 +25,7 @@ from napari_neural_style.viewer.layers import (
     source_name,
     style_name,
     style_plane,
+    title_of,
 )
 from napari_neural_style.viewer.levels import at_level
 from napari_neural_style.viewer.outputs import STEPS_AS, Outputs, Place
@@ -208,8 +209,7 @@ def missing_task(layer: Image, scheduler: str) -> Task:
     if stack is None:
         raise ValueError(f"{layer.name!r} has no missing planes. Select the layer of a stack that was stopped.")
     stack.look_again()
-    title = str(layer.name).partition(" · planes")[0].partition(" · live")[0]
-    return _stack_task(stack, title, dict(sources_of(layer)), scheduler, layer)
+    return _stack_task(stack, title_of(layer), dict(sources_of(layer)), scheduler, layer)
 
 
 def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[StyleChoice]) -> Task:
@@ -260,7 +260,7 @@ def go_on_task(layer: Image) -> Task:
             f"The run of {layer.name!r} is not in {runs_folder()}, where the last {KEPT_RUNS} stopped ones are kept."
         )
     settings = settings_of(made_by)
-    title = str(layer.name).partition(" · step ")[0]
+    title = title_of(layer)
     # The run's axes: others may be shown by now. A file that was opened again has the last two of them only.
     last = layer.ndim - 2, layer.ndim - 1
     match made_by.get("run_axes"):
