@@ -127,6 +127,27 @@ def test_a_pause_before_the_first_step_is_told(widget):
     assert "Step" not in widget.message.value or "Step 1 " in widget.message.value
 
 
+def test_a_paused_download_waits(widget, monkeypatch, server, whole_file):
+    from napari_neural_style.engine import download
+
+    monkeypatch.setattr(download, "torchvision_url", lambda: f"{address(server, whole_file)}?slow")
+    widget.features.value = "pretrained"
+    press(widget.download)
+    wait_until(lambda: widget.bar.value > 0)
+    press(widget.pause)
+
+    def received() -> int:
+        for _ in range(50):
+            QApplication.processEvents()
+            time.sleep(0.01)
+        return widget.bar.value
+
+    assert received() == received() < widget.bar.max
+    press(widget.pause)
+    wait_until(lambda: widget._job is None)
+    assert widget.message.value == "Done."
+
+
 def test_the_live_layer_moves_while_the_run_goes_on(viewer, widget):
     endless(widget)
     press(widget.run)
