@@ -50,6 +50,13 @@ def test_every_step_of_a_run_is_in_the_loss_curve(widget):
     assert (np.diff(seconds) > 0).all()
 
 
+def test_the_loss_curve_of_another_run_begins_anew(widget):
+    for steps in (6, 3):
+        widget.steps.value = steps
+        run_to_the_end(widget)
+        np.testing.assert_array_equal(widget._runner.curve.points()[:, 0], np.arange(1, steps + 1))
+
+
 def test_earlier_results_are_never_overwritten_and_names_do_not_grow(viewer, widget):
     run_to_the_end(widget)
     first = viewer.layers[-1]
@@ -114,6 +121,20 @@ def test_pause_and_resume(viewer, widget):
     assert viewer.layers[-1].data is picture
     press(widget.pause)
     wait_until(lambda: len(viewer.layers) > held)
+
+
+def test_the_time_left_is_guessed_anew_after_a_pause(widget):
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: " left" in widget.message.value)
+    press(widget.pause)
+    wait_until(lambda: "Paused" in widget.message.value)
+    said = []
+    widget._runner.said.connect(said.append)
+    press(widget.pause)
+    wait_until(lambda: len(said) > 1)  # the first is what was said before the pause
+    assert said[1].startswith("Step")
+    assert " left" not in said[1]
 
 
 def test_a_pause_before_the_first_step_is_told(widget):
