@@ -308,6 +308,28 @@ def test_more_saved_steps_than_foreseen_go_to_one_layer(viewer, widget):
     assert len(stack.data) == len(stack.metadata[KEY]["steps"]) > 8
 
 
+def test_eight_saved_steps_are_layers_and_nine_are_one(viewer, widget):
+    widget.save_every.value = 1
+    widget.steps.value = 9  # the last is the live layer
+    run_to_the_end(widget)
+    assert [layer.name for layer in viewer.layers[2:]] == [f"cat × waves · step {n}" for n in range(1, 10)]
+    widget.steps.value = 10
+    run_to_the_end(widget)
+    assert [layer.name for layer in viewer.layers[11:]] == ["cat × waves · saved steps", "cat × waves · step 10"]
+
+
+def test_saved_steps_come_hidden_into_a_view_in_three_dimensions(viewer, widget):
+    endless(widget, save_every=2)
+    opened(widget, "results")._results.steps_as.value = "layers"
+    press(widget.run)
+    viewer.dims.ndisplay = 3
+    wait_until(lambda: len(viewer.layers) > 5)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    assert not any(layer.visible for layer in viewer.layers[2:-1])
+    assert result_of(viewer).visible
+
+
 def test_a_result_as_content_is_named_in_what_made_the_next(viewer, widget):
     run_to_the_end(widget)
     first = result_of(viewer)

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from napari.layers import Image
+from napari.utils import progress
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
@@ -55,6 +56,14 @@ def test_the_loss_curve_of_another_run_begins_anew(widget):
         widget.steps.value = steps
         run_to_the_end(widget)
         np.testing.assert_array_equal(widget._runner.curve.points()[:, 0], np.arange(1, steps + 1))
+
+
+def test_after_a_run_nothing_is_in_progress(widget):
+    before = set(progress._all_instances)
+    press(widget.run)
+    assert len(progress._all_instances) == len(before) + 1
+    wait_until(lambda: widget._job is None)
+    assert set(progress._all_instances) == before
 
 
 def test_earlier_results_are_never_overwritten_and_names_do_not_grow(viewer, widget):
