@@ -127,8 +127,9 @@ def test_shapes_give_a_window_and_a_mask():
     assert inside[10, 10] == 1
     assert inside[0, 0] == 0
     assert window_of(WHOLE, image, PLANE, VIEWER) is None
-    with pytest.raises(ValueError, match="no shape with an area"):
-        window_of(Shapes([np.array([[0, 0], [5, 5]])], shape_type="line", name="lines"), image, PLANE, VIEWER)
+    for kind in ("line", "path"):
+        with pytest.raises(ValueError, match="no shape with an area"):
+            window_of(Shapes([np.array([[0, 0], [30, 30]])], shape_type=kind, name="lines"), image, PLANE, VIEWER)
     with pytest.raises(ValueError, match="Less than 8"):
         window_of(Shapes([np.array([[500, 500], [500, 600], [600, 600]])], shape_type="polygon"), image, PLANE, VIEWER)
 

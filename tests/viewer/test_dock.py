@@ -141,9 +141,10 @@ def test_the_next_style_moves_up_where_the_first_ones_layer_goes(viewer, widget,
     press(opened(widget, "more")._inputs.more.add)
     first, second = widget._inputs.more.rows
     first.weight.value, second.weight.value = 2, 3
+    second.regions.value = where = viewer.add_labels(np.ones(pair[1].shape[:2], int), name="where")
     viewer.layers.remove("waves")
     assert widget._inputs.more.rows == [first]
-    assert (first.layer.value.name, first.weight.value) == ("night", 3)
+    assert (first.layer.value.name, first.weight.value, first.regions.value) == ("night", 3, where)
 
 
 def test_a_second_style_before_there_is_any_image(make_napari_viewer, pair):

@@ -378,6 +378,18 @@ def test_compare_and_back(viewer, widget):
     assert {layer.name: layer.visible for layer in viewer.layers} == before
 
 
+def test_the_content_is_on_the_left_wherever_it_lies(viewer, widget):
+    run_to_the_end(widget)
+    result = viewer.layers.selection.active = result_of(viewer)
+    opened(widget, "results")
+    for place in (0, len(viewer.layers)):
+        viewer.layers.move(viewer.layers.index("cat"), place)
+        press(widget._results.compare)
+        cells = [viewer.canvas.grid.position(viewer.layers.index(each), viewer.layers) for each in ("cat", result)]
+        assert cells == [(0, 0), (0, 1)]
+        press(widget._results.compare)
+
+
 def test_compare_a_plane_of_a_stack_and_let_a_queue_end_it(viewer, widget):
     stack = viewer.add_image(np.random.default_rng(0).random((4, 40, 60)), name="stack")
     viewer.dims.set_current_step(0, 2)

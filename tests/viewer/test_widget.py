@@ -431,6 +431,13 @@ def test_presets_and_every_setting_go_through_the_fields(widget):
         assert field.tooltip
 
 
+def test_the_width_of_a_preset_comes_and_goes(widget):
+    opened(widget, "advanced")
+    for name, size in (("written", (512, 512)), ("balanced", 512)):
+        widget.preset.value = name
+        assert widget.settings.size == size
+
+
 def test_style_strength_turns_the_weight_and_follows_it(widget):
     widget.settings = StyleSettings()
     before = widget.settings.style_weight
