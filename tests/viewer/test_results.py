@@ -101,6 +101,18 @@ def test_use_these_settings(viewer, widget, quick):
     assert "Not among the layers any more: waves" in widget.message.value
 
 
+def test_use_these_settings_chooses_nothing_that_a_result_was_made_without(viewer, widget, pair):
+    run_to_the_end(widget)
+    result = result_of(viewer)
+    more = opened(widget, "more")._inputs.more
+    where = viewer.add_labels(np.ones(pair[1].shape[:2], int), name="where")
+    more.content_regions.value = more.rows[0].regions.value = where
+    more.start_from.value, more.area.value = result, "field of view"
+    viewer.layers.selection.active = result
+    press(opened(widget, "results")._results.use)
+    assert not more.used
+
+
 def test_a_layer_that_was_renamed_is_found(viewer, widget):
     run_to_the_end(widget)
     content, style, result = viewer.layers["cat"], viewer.layers["waves"], result_of(viewer)
