@@ -76,6 +76,16 @@ def test_colour_modes_in_the_live_layer(viewer, widget, pair, color):
         assert warmer == pytest.approx(style[0] - style[2], abs=0.15)
 
 
+def test_a_texture_of_smaller_strokes_is_shown_larger(viewer, widget, quick):
+    heights = []
+    for style_scale in (1.0, 0.5):
+        widget.settings = dataclasses.replace(quick, mode="texture", steps=1, style_scale=style_scale)
+        run_to_the_end(widget)
+        (top, _), (bottom, _) = (result_of(viewer).data_to_world(place) for place in ((-0.5, 0), (47.5, 0)))
+        heights.append(bottom - top)
+    assert heights[1] == 2 * heights[0]  # its strokes are as large as those of the style beside it
+
+
 def test_own_presets_come_and_go(widget):
     widget.steps.value = 77
     opened(widget, "presets")._presets.name.value = "mine"
