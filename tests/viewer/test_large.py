@@ -82,8 +82,10 @@ def test_a_stopped_run_too_and_it_goes_on(viewer, widget, large):
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 2)
     viewer.layers[-1].visible = False
+    viewer.layers.selection = {viewer.layers["cat"]}
     press(widget.stop)
     wait_until(lambda: widget._job is None)
+    assert viewer.layers.selection == {viewer.layers["cat"]}
     assert widget.message.value == "Stopped; the picture so far is kept."
     result = viewer.layers[-1]
     assert (result.multiscale, result.visible) == (True, False)
