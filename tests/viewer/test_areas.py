@@ -236,6 +236,25 @@ def test_what_covers_nothing_is_told(viewer, widget):
     widget._inputs.more.content_regions.value = viewer.add_labels(labels, name="below")
     run_to_the_end(widget)
     assert "'below' has no label above 0 where it lies over 'cat', in the area" in widget.message.value
+    corner = np.array([[10, 20], [10, 60], [40, 20]])
+    widget._inputs.more.area.value = viewer.add_shapes([corner], name="corner", shape_type="polygon")
+    labels = np.zeros_like(labels)
+    labels[35:40, 50:60] = 1
+    widget._inputs.more.content_regions.value = viewer.add_labels(labels, name="beside")
+    run_to_the_end(widget)
+    assert "No label of the content regions lies in the area." in widget.message.value
+
+
+def test_an_area_starts_from_the_part_of_a_picture_that_lies_there(viewer, widget):
+    box = np.array([[8, 16], [8, 63], [39, 63], [39, 16]])
+    start = np.full_like(viewer.layers["cat"].data, 255)
+    start[8:40, 16:64] = 0
+    more = widget._inputs.more
+    more.start_from.value = viewer.add_image(start, name="dark there", rgb=True)
+    more.area.value = viewer.add_shapes([box], name="box", shape_type="rectangle")
+    widget.steps.value = 1
+    run_to_the_end(widget)
+    assert result_of(viewer).data.mean() < 128
 
 
 def test_an_empty_shapes_layer_is_told_before_the_run(viewer, widget):

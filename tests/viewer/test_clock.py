@@ -18,8 +18,3 @@ def test_the_time_left_is_told_from_what_was_done_while_it_was_watched(monkeypat
     assert watching.left(0.2) is None  # nothing was done
     assert watching.left(0.6) == pytest.approx(8.0)
     assert watching.left(1.0) == 0
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(45.4, "45 s"), (89, "89 s"), (180, "3 min"), (9000, "2.5 h")])
-def test_times_are_told_in_short(seconds, words):
-    assert clock.timed(seconds) == words

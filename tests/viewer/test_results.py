@@ -92,8 +92,11 @@ def test_use_these_settings(viewer, widget, quick):
     press(widget.swap)
     press(widget.restore)
     assert widget.settings == StyleSettings()
-    viewer.layers.selection.active = result
-    press(opened(widget, "results")._results.use)
+    opened(widget, "results")
+    for layer in (viewer.layers["cat"], result):
+        viewer.layers.selection.active = layer
+        assert widget._results.use.enabled == (layer is result)
+    press(widget._results.use)
     assert widget.settings == made_with
     assert (widget.content.value.name, widget.style.value.name) == ("cat", "waves")
     viewer.layers.remove("waves")

@@ -476,6 +476,9 @@ def test_asks_once_whether_to_download(widget):
     press(widget.use_self_taught)
     assert widget.features.value == "self-taught"
     assert not widget._question.visible
+    widget.features.value = "auto"
+    run_to_the_end(widget)
+    assert not widget._question.visible
 
 
 @pytest.mark.parametrize("fault", ["", "wrong hash"])
