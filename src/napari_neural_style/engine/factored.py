@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from napari_neural_style.engine.direct import Convolution
-from napari_neural_style.engine.relu import rectify
+from napari_neural_style.engine.direct import Arranged, Convolution, Direct
 
 
 class Factored(Convolution):
@@ -18,7 +16,7 @@ class Factored(Convolution):
     patterns : Convolution
         With K filters and no bias.
     sums : Tensor
-        Q, (N, K), of the dtype of the maps, on their device.
+        Q, (N, K), of the dtype of the maps, on the CPU.
     bias : Tensor
         (N,), likewise.
 
@@ -29,33 +27,38 @@ class Factored(Convolution):
     """
 
     def __init__(self, patterns: Convolution, sums: Tensor, bias: Tensor) -> None:
+        kind = Arranged if Arranged.available else Direct
         self._patterns = patterns
-        self._sums = sums[:, :, None, None].contiguous(memory_format=torch.channels_last)
-        self._back = self._sums.transpose(0, 1).contiguous(memory_format=torch.channels_last)
-        self._bias = bias
+        self._onward = kind(_as_filters(sums), bias)
+        self._back = kind(_as_filters(sums.T), bias.new_zeros(sums.shape[1]))
 
     def __call__(self, maps: Tensor, padding: int) -> Tensor:
         """Return the convolution."""
-        return self._summed(self._patterns(maps, padding))
+        return self._onward(self._patterns(maps, padding), 0)
 
     def mirrored(self, maps: Tensor) -> Tensor:
         """Return the convolution of maps that are mirrored by one pixel all around."""
-        return self._summed(self._patterns.mirrored(maps))
+        return self._onward(self._patterns.mirrored(maps), 0)
+
+    def rectified(self, maps: Tensor, padding: int) -> Tensor:
+        """Return the convolution where it is above 0, and 0 elsewhere."""
+        return self._onward.rectified(self._patterns(maps, padding), 0)
 
     def rectified_mirrored(self, maps: Tensor) -> Tensor:
-        """Return the same where it is above 0, and 0 elsewhere."""
-        return rectify(self.mirrored(maps))
+        """Return the same of maps that are mirrored."""
+        return self._onward.rectified(self._patterns.mirrored(maps), 0)
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return its adjoint."""
-        return self._patterns.back(F.conv2d(gradient, self._back), padding)
+        return self._patterns.back(self._back(gradient, 0), padding)
 
     def back_mirrored(self, gradient: Tensor) -> Tensor:
         """Return the adjoint of mirroring and convolving."""
-        return self._patterns.back_mirrored(F.conv2d(gradient, self._back))
+        return self._patterns.back_mirrored(self._back(gradient, 0))
 
-    def _summed(self, responses: Tensor) -> Tensor:
-        return F.conv2d(responses, self._sums, self._bias)
+
+def _as_filters(matrix: Tensor) -> Tensor:
+    return matrix[:, :, None, None].contiguous(memory_format=torch.channels_last)
 
 
 def factoring_pays(weight: Tensor, rank: int) -> bool:
