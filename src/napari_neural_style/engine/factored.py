@@ -74,10 +74,12 @@ def factors_of(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
     References
     ----------
-    Halko, Martinsson and Tropp (2011), algorithm 4.1, which is exact here but for rounding.
+    Halko, Martinsson and Tropp (2011), algorithm 4.4 with one iteration, exact here but for the filters' own rounding.
     """
     filters = weight.flatten(1).cpu().double()
     generator = torch.Generator().manual_seed(0)
     test = torch.randn(filters.shape[1], rank, generator=generator, dtype=torch.float64, device="cpu")
-    sums = torch.linalg.qr(filters @ test).Q
-    return sums.to(weight), (sums.T @ filters).to(weight).view(rank, *weight.shape[1:])
+    for _ in range(2):
+        sums = torch.linalg.qr(filters @ test).Q
+        test = filters.T @ sums
+    return sums.to(weight), test.T.to(weight).view(rank, *weight.shape[1:])
