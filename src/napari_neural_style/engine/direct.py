@@ -89,7 +89,7 @@ class Arranged(Direct):
     and many channels. The order depends on the shape of the maps; that for the last one is kept.
     """
 
-    available = _convolve_arranged is not None
+    available = _convolve_arranged is not None and torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__(weight, bias)
