@@ -95,9 +95,9 @@ def test_it_is_done_where_it_saves_half_of_the_products(monkeypatch, channels, k
 
 def test_learned_filters_are_sums_of_few_patterns(pair):
     images = [normalize(to_tensor(to_rgb(image))) for image in pair]
-    features = learn(images, ["conv4_1"], "average", 0)
+    features = learn(images, ["conv3_2"], "average", 0)
     factored = {layer: weight for layer, (weight, _) in features.convolutions.items() if factoring_pays(weight, 96)}
-    assert list(factored) == ["conv3_1", "conv3_2", "conv3_3", "conv3_4", "conv4_1"]
+    assert list(factored) == ["conv3_1", "conv3_2"]
     assert features.rank == 96
     for layer, weight in factored.items():
         sums, patterns = factors_of(weight, 96)
