@@ -193,7 +193,9 @@ def test_runs_wait_in_a_queue(viewer, widget, pair):
     assert not any(button.isEnabled() for button in (queue.up, queue.down, queue.remove))
     queue.list.setCurrentRow(2)
     assert [button.isEnabled() for button in (queue.up, queue.down, queue.remove)] == [True, False, True]
-    QTest.mouseClick(queue.up, Qt.MouseButton.LeftButton)
+    for button in (queue.up, queue.up, queue.down):  # the selection goes along
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    assert [queue.list.item(k).text() for k in range(3)] == [titles[k] for k in (0, 2, 1)]
     queue.list.setCurrentRow(0)
     assert [button.isEnabled() for button in (queue.up, queue.down, queue.remove)] == [False, True, True]
     queue.list.setFocus()

@@ -146,8 +146,10 @@ def test_stop_keeps_planes_and_the_missing_ones_are_run_into_the_same_layer(view
     viewer.layers.selection = {result}
     dock._sections["results"].open()
     press(dock._results.missing)
+    result.name = "mine"
     wait_until(lambda: dock._job is None)
     assert viewer.layers[-1] is result
+    assert result.name == "mine"
     assert dock.message.value == "Done: all 20 planes."
     assert not dock._results.missing.enabled
     np.testing.assert_array_equal(result.data[:5], kept)
