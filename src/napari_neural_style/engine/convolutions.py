@@ -31,12 +31,13 @@ def convolution(
     dtype : torch.dtype
         Arithmetic of the products; with int8 those of colours, which have a sign, are float32.
     rank : int, optional
-        That of the filters as a matrix (N, 9 C), if it is lower than they are many.
+        The most that the filters have as a matrix (N, 9 C), where that is known to be few.
     """
     maps = dtype_of_maps(dtype)
     filtered = winograd_pays(weight, device, maps)
     if rank is not None and device.type == "cpu" and not _in_matrix_units(dtype):
-        rank = -(-rank // _FULL) * _FULL if dtype == torch.int8 and _is_avx2() else rank
+        if dtype == torch.int8 and torch.backends.cpu.get_cpu_capability() == "AVX2":
+            rank = -(-rank // _FULL) * _FULL
         if factoring_pays(weight, rank):
             sums, patterns = factors_of(weight, rank)
             few = _convolution(patterns, bias.new_zeros(rank), device, dtype, filtered)
@@ -77,10 +78,6 @@ def winograd_pays(weight: Tensor, device: torch.device, dtype: torch.dtype) -> b
         return False
     cheap = dtype == torch.float32 and capability != "AVX2" and (cpu_bfloat16()[1] or not made_by_intel())
     return min(weight.shape[:2]) >= (256 if cheap else 128)
-
-
-def _is_avx2() -> bool:
-    return torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def _in_matrix_units(dtype: torch.dtype) -> bool:

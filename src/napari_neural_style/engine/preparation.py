@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -115,7 +115,7 @@ class Pictures:
         for rows in bands(self.size):
             picture = self.as_rgb(denormalize(image[..., rows, :]), rows)
             if self.guides is not None:
-                painted = _union({label: guide[..., rows, :] for label, guide in self.guides.items()})
+                painted = _union(guide[..., rows, :] for guide in self.guides.values())
                 picture = torch.lerp(self.original[..., rows, :], picture.clamp(0, 1), painted)
             finished.put(rows, picture)
         return finished
@@ -185,7 +185,7 @@ def _by_region(picture: Tensor, guides: Guides | None, recolored: Callable[[int,
     """Return a picture recoloured region by region, or as a whole where it has none."""
     if guides is None:
         return recolored(EVERYWHERE, None)
-    blended = picture * (1 - _union(guides))
+    blended = picture * (1 - _union(guides.values()))
     for label, guide in guides.items():
         blended.addcmul_(recolored(label, guide), guide)
     return blended.clamp_(0, 1)
@@ -205,7 +205,7 @@ def _in_luminance(brush: Brush, content: Tensor, guides: Guides | None) -> Brush
     def spread(label: int, guide: Tensor | None) -> Tensor:
         there = None
         if guides is not None:
-            there = _union(guides) if brush.guides is None else guides.get(label)
+            there = _union(guides.values()) if brush.guides is None else guides.get(label)
             if there is None:
                 return picture
         return match_color(picture, [content], [1.0], guide, [there])
@@ -213,9 +213,9 @@ def _in_luminance(brush: Brush, content: Tensor, guides: Guides | None) -> Brush
     return replace(brush, picture=_by_region(picture, brush.guides, spread))
 
 
-def _union(guides: Guides) -> Tensor:
+def _union(guides: Iterable[Tensor]) -> Tensor:
     """Return how much each pixel belongs to any region."""
-    return sum(guides.values()).clamp(0, 1)  # type: ignore[union-attr]
+    return sum(guides).clamp(0, 1)  # type: ignore[union-attr]
 
 
 def _white_noise(like: Tensor, seed: int) -> Tensor:

@@ -42,8 +42,8 @@ def rescaled(
     """
     names = layers_up_to(layers)
     means = {name: torch.zeros(LAYERS[name], dtype=torch.float32) for name in names}
+    trunk = Trunk(features, names, pooling, images[0].device)
     for image in images:
-        trunk = Trunk(features, names, pooling, image.device)
         for name, mean in _mean_activations(trunk, image, tile).items():
             means[name] += mean.cpu() / len(images)
     convolutions = {}

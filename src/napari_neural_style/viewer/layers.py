@@ -27,13 +27,15 @@ SAVED_STEP = "saved step"
 """Name of the axis of saved steps that are one layer."""
 SMOOTH = "linear"
 """How results are enlarged on the canvas: their pixels are paint, not measurements."""
-_STATE = re.compile(r" · (step \d+|planes|live|saved steps)( \[\d+\])?$")
+_STATES, _NUMBER = r"step \d+|planes|live", r"( \[\d+\])?$"
+_STATE = re.compile(rf" · ({_STATES}|saved steps){_NUMBER}")
 """What the name of a result ends with."""
-_OF_RESULTS = re.compile(r"( × .*| · content.*)" + _STATE.pattern)
+_MADE = r"( × .*| · content.*)"
+_OF_RESULTS = re.compile(_MADE + _STATE.pattern)
 """What the name of a result has behind its content's."""
-_LIVE = re.compile(r"( × .*| · content.*) · live( \[\d+\])?$")
+_LIVE = re.compile(rf"{_MADE} · live{_NUMBER}")
 """The same while its run goes on; until that ends, only the name tells that it is one."""
-_TITLE = re.compile(r"(.+) · (step \d|planes|live)")
+_TITLE = re.compile(rf"(.+) · ({_STATES})")
 
 
 @dataclass(frozen=True)
