@@ -46,6 +46,8 @@ DRAWN_MS = 5
 """Qt draws what changed a moment after it has; a timer of so many milliseconds comes when that is over."""
 LONGEST_REST = 3.0
 """Seconds of rest at most, so that the picture is seen to go on."""
+FIRST_REST = 0.5
+"""Seconds of rest before the first preview has told what one takes; a picture with a layer to add tells nothing."""
 UNREAD_FOR = 0.5
 """Seconds after which losses are read though no picture was due; the thread does it, so that nobody waits for a GPU."""
 LONGEST_HOLD = 0.5
@@ -125,6 +127,7 @@ class Job:
         self._added = threading.Event()
         self._unsettled: Callable[[], None] | None = None
         self._adds_at = self._rests_until = 0.0
+        self._rests_for = FIRST_REST
         self._status: tuple[str, float] | None = None
         self._error: str | None = None
         self._stop = threading.Event()
@@ -321,7 +324,7 @@ class Job:
 
     def _show_awaited(self, step: AnyStep) -> None:
         self._adds_at = time.monotonic() + SHORTEST_REST
-        self._rest()
+        self._rest_again()
         self._unsettled = self._callbacks.step(step)
         if self._unsettled is None:
             self._added.set()
@@ -335,7 +338,7 @@ class Job:
 
     def _settle(self, settle: Callable[[], None]) -> None:
         self._unsettled = None
-        self._rest()  # adding takes longer than showing did
+        self._rest_again()  # adding takes longer than showing did
         draw_later(self._owner, 1)
         settle()
         self._added.set()
@@ -362,12 +365,16 @@ class Job:
         started = time.monotonic()
 
         def drawn() -> None:
-            now = time.monotonic()
-            taken = now - started - DRAWN_MS / 1000
-            self._rests_until = now + min(max(REST * taken, SHORTEST_REST), LONGEST_REST)
+            taken = time.monotonic() - started - DRAWN_MS / 1000
+            self._rests_for = min(max(REST * taken, SHORTEST_REST), LONGEST_REST)
+            self._rest_again()
 
         self._rests_until = started + LONGEST_REST  # until it is known
         QTimer.singleShot(DRAWN_MS, drawn)
+
+    def _rest_again(self) -> None:
+        """Show no preview for as long as after the last one."""
+        self._rests_until = time.monotonic() + self._rests_for
 
     def abandon(self) -> None:
         """Stop, and tell nobody any more: the widget that asked is going away."""
