@@ -338,7 +338,6 @@ class Job:
 
     def _settle(self, settle: Callable[[], None]) -> None:
         self._unsettled = None
-        self._rest_again()  # adding takes longer than showing did
         draw_later(self._owner, 1)
         settle()
         self._added.set()
