@@ -11,7 +11,6 @@ from napari_neural_style.engine.factored import Factored, factoring_pays, factor
 from napari_neural_style.engine.quantized import Quantized
 from napari_neural_style.engine.winograd import Winograd
 
-_FULL = 64  # with AVX2 oneDNN takes four times as long for 96 or 112 results of integers as for 128
 _COLORS = 4  # channels of maps that a convolution's way back has too few of to be fast
 
 
@@ -35,13 +34,10 @@ def convolution(
     """
     maps = dtype_of_maps(dtype)
     filtered = winograd_pays(weight, device, maps)
-    if rank is not None and device.type == "cpu" and not _in_matrix_units(dtype):
-        if dtype == torch.int8 and torch.backends.cpu.get_cpu_capability() == "AVX2":
-            rank = -(-rank // _FULL) * _FULL
-        if factoring_pays(weight, rank):
-            sums, patterns = factors_of(weight, rank)
-            few = _convolution(patterns, bias.new_zeros(rank), device, dtype, filtered)
-            return Factored(few, sums.to(maps), bias.to(maps))
+    if rank is not None and device.type == "cpu" and not _in_matrix_units(dtype) and factoring_pays(weight, rank):
+        sums, patterns = factors_of(weight, rank)
+        few = _convolution(patterns, bias.new_zeros(rank), device, dtype, filtered)
+        return Factored(few, sums.to(maps), bias.to(maps))
     return _convolution(weight, bias, device, dtype, filtered)
 
 

@@ -14,6 +14,7 @@ from napari_neural_style.engine.direct import Convolution, strips
 _AT_ONCE = 2**18  # numbers that are rounded at once: what becomes of them stays in a processor's cache
 _MOST = 127  # the largest integer that filters and gradients are rounded to, either way
 _ZERO = 128  # what stands for 0 in a gradient, since oneDNN takes maps without a sign
+_WHOLE, _WIDE = 64, 8  # filters of so many results, or a multiple, are in one order for all maps of this width and more
 _LEAST = 1e-35  # the reciprocal of a smaller value's unit is not finite
 _ONE, _NONE = (1, 1), (0, 0)
 _onednn: Any = torch.ops.onednn
@@ -74,7 +75,11 @@ class Quantized(Convolution):
 
 
 class Filters:
-    """Filters (N, C, 3, 3) as integers, in the order that oneDNN wants them in."""
+    """Filters (N, C, 3, 3) as integers, in the order that oneDNN wants them in.
+
+    From any other order it brings them into that at every call, which takes up to a hundred times as long as the
+    convolution. It is another one for every shape of maps, except on the way back.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, zero: int) -> None:
         self._units = weight.abs().amax((1, 2, 3)) / _MOST
@@ -82,11 +87,23 @@ class Filters:
         rounded = (weight / self._units.view(-1, 1, 1, 1)).round_().to(torch.int8)
         self._zeros = torch.zeros(len(rounded), dtype=torch.int64, device=weight.device)
         self._bias, self._zero = bias, zero
-        self._arranged = _onednn.qconv_prepack(rounded, self._units, 1.0, zero, _ONE, _NONE, _ONE, 1)
+        self._rounded = None if zero else rounded
+        self._arranged: dict[torch.Size | None, Tensor] = {None: self._arrange(rounded, None)}
+
+    def _arrange(self, rounded: Tensor, shape: torch.Size | None) -> Tensor:
+        found: Tensor = _onednn.qconv_prepack(rounded, self._units, 1.0, self._zero, _ONE, _NONE, _ONE, 1, shape)
+        return found
+
+    def _arranged_for(self, shape: torch.Size) -> Tensor:
+        if self._rounded is None or (len(self._units) % _WHOLE == 0 and shape[3] >= _WIDE):
+            return self._arranged[None]
+        if shape not in self._arranged:
+            self._arranged[shape] = self._arrange(self._rounded, shape)
+        return self._arranged[shape]
 
     def convolve(self, maps: Tensor, unit: float, then: str = "none") -> Tensor:
         """Return the convolution, float32, of maps (B, C, H, W) of integers that count units."""
-        filters = self._arranged, self._units, self._zeros, self._bias, _ONE, _NONE, _ONE, 1
+        filters = self._arranged_for(maps.shape), self._units, self._zeros, self._bias, _ONE, _NONE, _ONE, 1
         found: Tensor = _onednn.qconv2d_pointwise(maps, unit, self._zero, *filters, 1.0, 0, torch.float32, then, [], "")
         # No integer stands for what is not finite.
         return found if math.isfinite(unit) else found.fill_(math.nan)
