@@ -49,3 +49,8 @@ def test_a_large_plane_is_compared_at_a_smaller_size(pair):
     found = carried(large, large, large)
     assert found.shape == large.shape
     np.testing.assert_allclose(found, large, atol=1e-3)
+
+
+def test_a_strip_that_would_be_narrower_than_two_pixels_there_is_compared_too(picture):
+    strip = np.tile(picture[:4], (1, 20, 1))
+    np.testing.assert_allclose(carried(strip, strip, strip), strip, atol=1e-3)

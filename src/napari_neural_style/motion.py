@@ -52,7 +52,7 @@ def _source(before: FloatImage, now: FloatImage) -> npt.NDArray[np.float64]:
 
     height, width = now.shape[:2]
     factor = min(1.0, FLOW_SIDE / max(height, width))
-    small = scaled((height, width), factor)
+    small = tuple(max(2, side) for side in scaled((height, width), factor))  # a slope takes two pixels
     grays = (resize(image.mean(2), small, anti_aliasing=factor < 1) for image in (now, before))
     flow = optical_flow_ilk(*grays)
     scales = height / small[0], width / small[1]
