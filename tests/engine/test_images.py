@@ -101,6 +101,8 @@ def test_what_pixels_do_not_show_is_the_mean_of_what_all_show():
     for image, value_range in ((rgba, None), (rgba / 255, None), (rgba.astype(float), (0, 255))):
         found = to_uint8(to_rgb(image, value_range))
         np.testing.assert_array_equal(found, np.array([[100, 140, 120]])[..., None].repeat(3, 2))
+    next_to_nothing = rgba / 255 * (1, 1, 1, 1e-60)
+    np.testing.assert_array_equal(to_uint8(to_rgb(next_to_nothing)), np.full((1, 3, 3), 120))
     with pytest.raises(ValueError, match="transparent everywhere"):
         to_rgb(np.zeros((2, 2, 4), np.uint8))
 

@@ -111,8 +111,9 @@ def seen_colors(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _fill_transparent(rgb: FloatImage, alpha: npt.NDArray[Any], full: float) -> None:
     """Give transparent pixels the mean colour of the opaque ones, whose alpha is `full`, in place."""
 
-    def opacity(rows: slice) -> FloatImage:
-        return np.clip(alpha[rows].astype(np.float32) / full, 0, 1)[..., None]
+    def opacity(rows: slice) -> npt.NDArray[np.float64]:
+        # Alphas above 0 may all be 0 in float32.
+        return np.clip(alpha[rows].astype(np.float64) / full, 0, 1)[..., None]
 
     total, opaque = np.zeros(3), 0.0
     for rows in bands(alpha.shape):
