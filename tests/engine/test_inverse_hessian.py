@@ -38,10 +38,13 @@ def walk(steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         yield step, change, gradient
 
 
-def test_it_is_that_of_bfgs_over_the_last_pairs_taken_up_again_or_not():
+@pytest.mark.parametrize("weight", [1.0, 1e12])
+def test_it_is_that_of_bfgs_over_the_last_pairs_taken_up_again_or_not(weight):
+    """Whatever the loss is multiplied with."""
     inverse = InverseHessian(PAIRS, torch.zeros(SIZE, dtype=torch.float64))
     pairs: list[tuple[Tensor, Tensor]] = []
     for number, (step, change, gradient) in enumerate(walk(12)):
+        change, gradient = weight * change, weight * gradient
         inverse.add(step, change)
         if step.dot(change) > 0:
             pairs = [*pairs, (step, change)][-PAIRS:]

@@ -15,7 +15,7 @@ _VALUES, _GPU_VALUES = 2**21, 2**24
 _PIECES = 8
 """Parts of a product that are worked on side by side on a processor."""
 _CURVATURE = 1e-10
-"""Least curvature along a step, as a share of the squared change of the gradient, for a pair to be remembered."""
+"""Least cosine of the angle between a step and the change of the gradient for a pair to be remembered."""
 
 
 def kept_in_full(pairs: int, size: int) -> bool:
@@ -96,8 +96,8 @@ class InverseHessian:
         """
         kept = step.to(self._kept_as), change.to(self._kept_as)
         step, change = (rounded.to(self._dtype) for rounded in kept)
-        curvature, square = self._dot(step, change), self._dot(change, change)
-        counts = curvature > _CURVATURE * square
+        curvature, square, length = self._dot(step, change), self._dot(change, change), self._dot(step, step)
+        counts = curvature > _CURVATURE * (square * length).sqrt()
         place = ((self._first + self.count) % self._places)[None]
         if self._rows is None:
             self._rows = self._room()
@@ -110,7 +110,7 @@ class InverseHessian:
                 self._rows[:, kind].index_copy_(0, place, row[None])
             else:  # Apple's GPUs, where PyTorch 2.5 cannot copy by index; the place waits for nothing
                 self._rows[int(place), kind] = row
-        self._scale = torch.where(counts, (self._dot(step, step) / square).sqrt(), self._scale)
+        self._scale = torch.where(counts, (length / square).sqrt(), self._scale)
         count = self.count + counts
         self._first, self.count = (self._first + (count > self.most)) % self._places, count.clamp(max=self.most)
         self._added = _Added(place, counts, curvature, square)
