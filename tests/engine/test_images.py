@@ -98,7 +98,10 @@ def test_what_pixels_do_not_show_is_the_mean_of_what_all_show():
     """One shows all of its 100, one a fifth of its 220, and one nothing."""
     rgba = np.array([[100, 220, 0]], np.uint8)[..., None].repeat(4, 2)
     rgba[..., 3] = 255, 51, 0
-    for image, value_range in ((rgba, None), (rgba / 255, None), (rgba.astype(float), (0, 255))):
+    interpolated = rgba / (1, 1, 1, 255)
+    interpolated[0, 0, 3] = 1.1
+    floats = (rgba / 255, None), (rgba.astype(float), (0, 255)), (interpolated, (0, 255))
+    for image, value_range in ((rgba, None), *floats):
         found = to_uint8(to_rgb(image, value_range))
         np.testing.assert_array_equal(found, np.array([[100, 140, 120]])[..., None].repeat(3, 2))
     next_to_nothing = rgba / 255 * (1, 1, 1, 1e-60)
