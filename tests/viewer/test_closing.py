@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_neural_style.viewer.stopped import runs_folder
 from napari_neural_style.viewer.worker import Job
-from window import endless, press, result_of, run_to_the_end, wait_until
+from window import endless, press, result_of, run_to_the_end, wait_for_another_picture, wait_until
 
 
 def test_closing_the_dock_stops_the_run(viewer, widget):
@@ -26,15 +26,45 @@ def test_closing_the_dock_stops_the_run(viewer, widget):
     assert not list(runs_folder().glob("*")), "no layer names it: nobody could go on with it"
 
 
-def test_closing_the_viewer_ends_a_paused_run(viewer, widget):
+def opened(viewer, pair, settings):
+    """Return the dock beside two images."""
+    viewer.add_image(pair[1], name="waves", rgb=True)
+    viewer.add_image(pair[0], name="cat", rgb=True)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
+    widget.settings = settings
+    return widget
+
+
+def assert_released(gone: weakref.ref) -> None:
+    for _ in range(5):
+        QApplication.processEvents()
+        QApplication.sendPostedEvents(None, 52)  # deferred deletions
+        gc.collect()
+    assert gone() is None
+
+
+def test_closing_the_viewer_ends_a_paused_run_and_releases_the_widget(make_napari_viewer, pair, quick):
+    viewer = make_napari_viewer(show=True)
+    widget = opened(viewer, pair, quick)
     endless(widget)
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 2)
     press(widget.pause)
-    job = widget._job
+    gone, job = weakref.ref(widget), widget._job
     viewer.close()
+    del widget
+    QApplication.sendPostedEvents(None, 52)
     assert job.wait(60)
-    widget._runner.job = None  # nobody can tell it that: its timer went with the window
+    assert_released(gone)
+
+
+def test_closing_another_viewer_ends_no_run(viewer, widget, make_napari_viewer):
+    other = make_napari_viewer()  # now the current one, with which napari notes the run
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 2)
+    other.close()
+    wait_for_another_picture(viewer.layers["cat × waves · live"])
 
 
 def test_closing_the_dock_in_the_moment_of_a_start(viewer, widget, monkeypatch):
@@ -70,21 +100,14 @@ def test_a_saved_step_that_is_not_yet_added_is_kept(viewer, widget, monkeypatch)
     wait_until(viewer.window._qt_window.updatesEnabled)
 
 
-def test_closing_releases_the_widget(make_napari_viewer, pair, quick):
+def test_closing_the_dock_releases_the_widget(make_napari_viewer, pair, quick):
     viewer = make_napari_viewer()
-    viewer.add_image(pair[1], name="waves", rgb=True)
-    viewer.add_image(pair[0], name="cat", rgb=True)
-    dock, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
-    widget.settings = quick
+    widget = opened(viewer, pair, quick)
     run_to_the_end(widget)
     gone = weakref.ref(widget)
     viewer.window.remove_dock_widget("all")
-    del dock, widget
-    for _ in range(5):
-        QApplication.processEvents()
-        QApplication.sendPostedEvents(None, 52)  # deferred deletions
-        gc.collect()
-    assert gone() is None
+    del widget
+    assert_released(gone)
 
 
 CLOSING = """

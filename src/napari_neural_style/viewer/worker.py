@@ -54,9 +54,6 @@ LONGEST_HOLD = 0.5
 """Seconds that a job holds at most for a layer to be added: on cores that it loads, napari takes twice as long for
 that, and the window stands still meanwhile."""
 
-HELD_FOR = 0.5
-"""Seconds after which a paused job looks whether its window is still there."""
-
 Report = Callable[[str, float], None]
 Work = Callable[[Report], "Generator[AnyStep]"]
 
@@ -145,6 +142,8 @@ class Job:
         _made.add(self)
         self._timer = QTimer(parent, singleShot=True)
         self._timer.timeout.connect(self._look)
+        # napari asks a worker to quit when the window closes that was the active one as it began, whosever dock it is.
+        self._timer.destroyed.connect(self.abandon)
         self._bell = _Bell()
         self._bell.rang.connect(self._timer.start)
         application = QCoreApplication.instance()
@@ -189,11 +188,6 @@ class Job:
         """Whether the job has been asked to end."""
         return self._stop.is_set()
 
-    @property
-    def _left(self) -> bool:
-        """Whether nobody waits for it any more: its dock was closed, or its window."""
-        return self._told or bool(self._worker.abort_requested)
-
     def _run(self) -> None:
         assert self._work is not None
         try:
@@ -215,8 +209,8 @@ class Job:
                         with self._swap:
                             self._preview = step if step.image is not None else self._preview
                             self._latest = step
-                    self._hold()
-                    if self._left:
+                    self._resume.wait()
+                    if self._told:
                         steps.throw(Stopped())  # nothing is written of it: nobody could go on with it
                     if self._stop.is_set():
                         # What is kept is the very step that the run can be gone on with from.
@@ -233,15 +227,10 @@ class Job:
             self._error = _sentence(error)
         finally:
             self._work = None
-            if self._left:
+            if self._told:
                 self._let_go()
             self._finished.set()
             self._bell.rang.emit(0)
-
-    def _hold(self) -> None:
-        """Wait while the job is paused, and its window is there."""
-        while not self._resume.wait(HELD_FOR) and not self._left:
-            pass
 
     def _let_go(self) -> None:
         """Hold no pictures any more: napari's window holds every worker, and with it the job."""
@@ -271,8 +260,8 @@ class Job:
 
     def _report(self, message: str, fraction: float) -> None:
         self._status = (message, fraction)
-        self._hold()
-        if self._stop.is_set() or self._left:
+        self._resume.wait()
+        if self._stop.is_set():
             raise Stopped
 
     def _look(self) -> None:
