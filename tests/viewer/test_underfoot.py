@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication
 from counts import cases, count
 from loopback import address
 from napari_neural_style.viewer.widget import StyleTransferWidget
-from window import KEY, endless, press, wait_until
+from window import KEY, endless, opened, press, run_to_the_end, wait_until
 
 
 @pytest.fixture
@@ -169,6 +169,9 @@ def test_two_docks_at_once(viewer, widget, quick):
     wait_until(lambda: widget._job is None and other._job is None)
     assert not any(job._pool.activeThreadCount() for job in jobs)
     assert sum("step 6" in layer.name for layer in viewer.layers) == 2
+    opened(other, "results")
+    run_to_the_end(widget)
+    assert other._results.use.enabled
 
 
 def test_dock_closed_and_opened_again(viewer, widget, quick):

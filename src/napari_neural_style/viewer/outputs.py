@@ -156,11 +156,11 @@ class Outputs:
                 self._viewer.layers.remove(layer)  # the run ended on a saved step: the live layer is it
         if self._place.large is not None and self._place.large[0] == self._shown.index:
             self._live = from_disk(self._viewer, self._live, self._place.large[1], self._place.plane)
-        if self._live.name == self._live_name:  # else a user has given it another
-            self._live.name = self._name(self._shown)
         self._live.metadata = {**self._live.metadata, **self._made_by(self._shown)}
         if self._place.stopped:
             self._live.metadata[KEY] |= {"run": self._place.run, "run_axes": list(self._place.plane.axes)}
+        if self._live.name == self._live_name:  # else a user has given it another
+            self._live.name = self._name(self._shown)  # which tells all docks that there is a result
         if self._live not in self._viewer.layers:
             add(self._viewer, self._live)
         self._viewer.update_status_from_cursor()  # napari's line holds the layer's name from before

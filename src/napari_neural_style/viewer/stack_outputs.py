@@ -178,14 +178,14 @@ class StackOutputs:
                 self._viewer.layers.remove(layer)
             return
         self._note_planes()
+        if stack.done == stack.total:
+            stack.release()
         if layer.name == self._live_name:  # else a user has given it another
-            layer.name = f"{self._title} · planes"
+            layer.name = f"{self._title} · planes"  # which tells all docks what is missing
         if layer not in self._viewer.layers:
             add(self._viewer, layer)
         layer.refresh(extent=False)
         self._viewer.update_status_from_cursor()  # napari's line holds the layer's name from before
-        if stack.done == stack.total:
-            stack.release()
 
 
 def unfinished(layer: Layer | None) -> Stack | None:
