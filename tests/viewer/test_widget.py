@@ -444,6 +444,9 @@ def test_a_wrong_number_is_told_beside_the_button(widget):
     widget._fields["style_weight"].value = "plenty"
     assert not widget.run.enabled
     assert "style weight must be a number" in widget.message.value
+    widget._fields["style_weight"].value = "1"
+    widget._fields["changes"].value = "5"
+    assert "of the form 100:style_weight=40," in widget.message.value
 
 
 def test_swap_and_the_selected_layer(viewer, widget):

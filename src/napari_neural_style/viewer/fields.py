@@ -37,7 +37,8 @@ from napari_neural_style.viewer.native import (
 _DEFAULT = next(iter(PRESETS.values()))
 _MOST = 2**31 - 1  # of Qt's spin boxes
 _ROUNDING = 1e-5  # of superqt's sliders
-_NAME = re.compile(rf"(?<![\w./\\'-])({'|'.join(name for name in SETTINGS if '_' in name)})(?![\w./\\'-])")
+# What is to be typed, name=value, stays as it is.
+_NAME = re.compile(rf"(?<![\w./\\'-])({'|'.join(name for name in SETTINGS if '_' in name)})(?![\w./\\'=-])")
 _CHANGING = {"features": features_choices, "device": device_choices}
 
 
