@@ -11,6 +11,7 @@ import zarr
 from qtpy.QtCore import Qt
 
 from napari_neural_style import stack
+from napari_neural_style.stack_store import StackStore
 from napari_neural_style.viewer.layers import pixels_reader_of, shown_plane
 from napari_neural_style.viewer.stack_array import StackArray
 from napari_neural_style.viewer.stacks import chain_of, stacks_folder
@@ -181,6 +182,25 @@ def test_failed_planes_are_listed_and_run_again_alone(viewer, dock, movie):
     now = np.asarray(result.data)
     assert now[3, ..., 3].all()
     np.testing.assert_array_equal(np.delete(now, 3, 0), np.delete(kept, 3, 0))
+
+
+def test_where_a_disk_is_full_is_told_and_the_others_can_be_run_later(viewer, dock, pair, monkeypatch):
+    write = StackStore.__setitem__
+
+    def full(store, index, plane):
+        if index == (2,):
+            raise OSError(28, "No space left on device")
+        write(store, index, plane)
+
+    add(viewer, dock, Movie(pair[0], 3))
+    with monkeypatch.context() as patched:
+        patched.setattr(StackStore, "__setitem__", full)
+        run_to_the_end(dock)
+    told = f"Planes cannot be written to {stacks_folder()}: [Errno 28] No space left on device. Results › Run missing"
+    assert dock.message.value.startswith(told)
+    press(opened(dock, "results")._results.missing)
+    wait_until(lambda: dock._job is None)
+    assert dock.message.value == "Done: all 3 planes."
 
 
 def test_planes_of_data_that_were_mended_are_run_again(viewer, dock, movie):

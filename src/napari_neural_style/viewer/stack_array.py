@@ -141,5 +141,11 @@ class UnfinishedPlanes:
         return self._store[index]
 
     def __setitem__(self, index: Index, plane: UInt8) -> None:
-        self._store[index] = plane
+        try:
+            self._store[index] = plane
+        except OSError as error:
+            then = "Results › Run missing planes does the others" if self._filled else "Press Run again"
+            raise ValueError(
+                f"Planes cannot be written to {self._store.path.parent}: {error}. {then} when they can."
+            ) from error
         self._filled.add(index)
