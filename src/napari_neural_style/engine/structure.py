@@ -57,8 +57,12 @@ class ContentBoost:
         self.factor = 1.0
 
     def due(self, index: int) -> bool:
-        """Tell whether step `index`, from 1, is one to look at."""
-        return self._least > 0 and index % EVERY == 0
+        """Tell whether step `index`, from 1, is one to look before.
+
+        L-BFGS may go too far in a step after the weight changed, and takes that back in the next: most pictures that
+        are kept, and the last, are of a round number of steps, and not to be of such a one.
+        """
+        return self._least > 0 and index > 1 and index % EVERY == 1
 
     def look(self, found: float) -> bool:
         """Adapt the factor to the structure found; return whether it changed."""
