@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_neural_style import StyleSettings
@@ -331,6 +332,22 @@ def test_eight_saved_steps_are_layers_and_nine_are_one(viewer, widget):
     widget.steps.value = 10
     run_to_the_end(widget)
     assert [layer.name for layer in viewer.layers[11:]] == ["cat × waves · saved steps", "cat × waves · step 10"]
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_run_that_is_stopped_on_a_saved_step_has_it_once_or_under_the_name_it_was_given(viewer, widget, renamed):
+    def stop(event):
+        if event.value.name.endswith("step 2"):
+            press(widget.stop)
+            if renamed:
+                QTimer.singleShot(0, lambda: setattr(event.value, "name", "mine"))
+
+    viewer.layers.events.inserted.connect(stop)
+    endless(widget, save_every=1)
+    opened(widget, "results")._results.steps_as.value = "layers"
+    run_to_the_end(widget)
+    before = ["cat × waves · step 1", *["mine"] * renamed]
+    assert [layer.name for layer in viewer.layers[2:]] == [*before, "cat × waves · step 2"]
 
 
 def test_saved_steps_come_hidden_into_a_view_in_three_dimensions(viewer, widget):

@@ -91,7 +91,8 @@ class Outputs:
         self._live_name = ""
         self._shown: Step | None = None
         self._unsettled: tuple[Step, npt.NDArray[np.uint8], dict[str, Any]] | None = None
-        self._kept: list[Image] = []
+        self._kept: list[tuple[Image, str]] = []  # with their names
+        self._saved = 0
         self._stack: _Stack | None = None
 
     def show(self, step: Step) -> Callable[[], None] | None:
@@ -109,8 +110,9 @@ class Outputs:
         else:
             self._live.data = data
         self._shown = step
-        if not (step.saved and step.done < 1):
+        if not step.saved or step.done >= 1 or step.index == self._saved:  # a run may stop on a saved step
             return None
+        self._saved = step.index
         self._unsettled = step, data, place
         return self.settle
 
@@ -130,8 +132,8 @@ class Outputs:
             return
         made_by = self._made_by(step)
         kept = Image(data, name=self._name(step), metadata=made_by, visible=False, interpolation2d=SMOOTH, **place)
-        self._kept.append(kept)
         self._insert_below_live(kept)
+        self._kept.append((kept, kept.name))
 
     def _wants_one_layer(self, step: Step) -> bool:
         if self._steps_as != "auto":
@@ -151,8 +153,9 @@ class Outputs:
         self.settle()
         if self._live is None or self._shown is None:
             return
-        for layer in self._kept:
-            if layer in self._viewer.layers and layer.metadata.get(KEY, {}).get("step") == self._shown.index:
+        for layer, name in self._kept:
+            its_own = layer in self._viewer.layers and layer.name == name  # else a user has given it another
+            if its_own and layer.metadata.get(KEY, {}).get("step") == self._shown.index:
                 self._viewer.layers.remove(layer)  # the run ended on a saved step: the live layer is it
         if self._place.large is not None and self._place.large[0] == self._shown.index:
             self._live = from_disk(self._viewer, self._live, self._place.large[1], self._place.plane)
