@@ -20,6 +20,13 @@ def wait_until(condition, seconds: float = 120) -> None:
         time.sleep(0.005)
 
 
+def docked(viewer, settings):
+    """Return the dock, opened in a viewer."""
+    _, widget = viewer.window.add_plugin_dock_widget(KEY, "Style Transfer")
+    widget.settings = settings
+    return widget
+
+
 def press(button) -> None:
     """Click a button as a mouse does."""
     assert button.enabled

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from window import wait_until
+from window import docked, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +24,7 @@ def viewer(make_napari_viewer, pair):
 
 @pytest.fixture
 def widget(viewer, quick):
-    _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
-    widget.settings = quick
+    widget = docked(viewer, quick)
     yield widget
     if widget._job is not None:
         job = widget._job

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_neural_style.viewer.stopped import runs_folder
 from napari_neural_style.viewer.worker import Job
-from window import endless, press, result_of, run_to_the_end, wait_for_another_picture, wait_until
+from window import docked, endless, press, result_of, run_to_the_end, wait_for_another_picture, wait_until
 
 
 def test_closing_the_dock_stops_the_run(viewer, widget):
@@ -26,15 +26,6 @@ def test_closing_the_dock_stops_the_run(viewer, widget):
     assert not list(runs_folder().glob("*")), "no layer names it: nobody could go on with it"
 
 
-def opened(viewer, pair, settings):
-    """Return the dock beside two images."""
-    viewer.add_image(pair[1], name="waves", rgb=True)
-    viewer.add_image(pair[0], name="cat", rgb=True)
-    _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
-    widget.settings = settings
-    return widget
-
-
 def assert_released(gone: weakref.ref) -> None:
     for _ in range(5):
         QApplication.processEvents()
@@ -43,9 +34,8 @@ def assert_released(gone: weakref.ref) -> None:
     assert gone() is None
 
 
-def test_closing_the_viewer_ends_a_paused_run_and_releases_the_widget(make_napari_viewer, pair, quick):
-    viewer = make_napari_viewer(show=True)
-    widget = opened(viewer, pair, quick)
+def test_closing_the_viewer_ends_a_paused_run_and_releases_the_widget(viewer, quick):
+    widget = docked(viewer, quick)
     endless(widget)
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 2)
@@ -100,9 +90,8 @@ def test_a_saved_step_that_is_not_yet_added_is_kept(viewer, widget, monkeypatch)
     wait_until(viewer.window._qt_window.updatesEnabled)
 
 
-def test_closing_the_dock_releases_the_widget(make_napari_viewer, pair, quick):
-    viewer = make_napari_viewer()
-    widget = opened(viewer, pair, quick)
+def test_closing_the_dock_releases_the_widget(viewer, quick):
+    widget = docked(viewer, quick)
     run_to_the_end(widget)
     gone = weakref.ref(widget)
     viewer.window.remove_dock_widget("all")

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication
 from counts import cases, count
 from loopback import address
 from napari_neural_style.viewer.widget import StyleTransferWidget
-from window import KEY, endless, opened, press, run_to_the_end, wait_until
+from window import KEY, docked, endless, opened, press, run_to_the_end, wait_until
 
 
 @pytest.fixture
@@ -183,8 +183,7 @@ def test_dock_closed_and_opened_again(viewer, widget, quick):
         viewer.window.remove_dock_widget("all")
         assert job.wait(60)
         job.join()
-        _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
-        widget.settings = quick
+        widget = docked(viewer, quick)
         count("docks closed during a run")
     press(widget.run)
     wait_until(lambda: widget._job is None)

@@ -78,7 +78,7 @@ class Filters:
     """Filters (N, C, 3, 3) as integers, in the order that oneDNN wants them in.
 
     From any other order it brings them into that at every call, which takes up to a hundred times as long as the
-    convolution. It is another one for every shape of maps, except on the way back.
+    convolution. Which one it is depends on the shape of the maps, but not on the way back.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, zero: int) -> None:
