@@ -167,6 +167,12 @@ class StyleSettings:
         "Pooling between the network's blocks: max, as VGG-19 was trained, or average, as in Gatys et al.",
         choices=("max", "average"),
     )
+    padding: str = _setting(
+        "auto",
+        "What the network sees beyond the edges: zeros, as VGG-19 was trained, which can leave a frame a few pixels "
+        "wide, or reflect, the picture mirrored. auto is zeros, and reflect for self-taught features.",
+        choices=("auto", "zeros", "reflect"),
+    )
     color: str = _setting(
         "style",
         "Colours of the result: style takes the style's palette, content keeps the content's colours, "

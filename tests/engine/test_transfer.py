@@ -24,7 +24,7 @@ from napari_neural_style.engine.quantized import has_int8_products
 from napari_neural_style.engine.resolving import resolved
 from napari_neural_style.engine.self_taught import learn
 from napari_neural_style.engine.transfer import features_for, go_on
-from napari_neural_style.engine.vgg import Trunk
+from napari_neural_style.engine.vgg import Trunk, padded
 from napari_neural_style.settings import LAYERS, STYLE_LAYERS
 
 INT8 = pytest.param({"precision": "int8"}, marks=needs_int8)
@@ -46,19 +46,20 @@ def deep_features(pair):
     return learn(images, [*written.content_layers, *written.style_layers], "max", 0)
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (48, 80)])
-def test_written_preset_equals_a_plain_implementation(pair, deep_features, shape):
+@pytest.mark.parametrize(("shape", "padding"), [((64, 64), "reflect"), ((48, 80), "zeros")])
+def test_written_preset_equals_a_plain_implementation(pair, deep_features, shape, padding):
     """Five steps of the written procedure, against one that shares nothing with the engine but the filters."""
     content, style = (to_array(resize(to_tensor(to_rgb(image)), shape)) for image in pair)
-    settings = replace(PRESETS["written"], size=shape, steps=5, save_every=1, device="cpu", precision="float32")
+    exact = {"device": "cpu", "precision": "float32"}
+    settings = replace(PRESETS["written"], size=shape, steps=5, save_every=1, padding=padding, **exact)
     ours = list(stylize(content, style, settings, features=deep_features))
 
     images = [normalize(to_tensor(image)) for image in (content, style)]
-    model, names = plain.network(deep_features.convolutions, "reflect")
+    model, names = plain.network(deep_features.convolutions, padding)
     layers = [*settings.content_layers, *settings.style_layers]
     weights = Weights(1.0, 1e6, 0.0, settings.content_layers, settings.style_layers, "mean")
     styles = [Brush(denormalize(images[1]), 1.0)]
-    objective = Objective(Trunk(deep_features, layers, "max"), denormalize(images[0]), styles, weights)
+    objective = Objective(Trunk(padded(deep_features, padding), layers, "max"), denormalize(images[0]), styles, weights)
     image = images[0]
     procedure = plain.written_procedure(model, names, *images)
     for step, (total, content_loss, style_loss, after) in zip(ours, procedure, strict=False):
@@ -363,6 +364,7 @@ def test_resolved_says_what_auto_became(pair):
     assert list(settings.content_layers) == ["conv3_1"]
     assert list(settings.style_layers) == ["conv1_1", "conv2_1", "conv3_1"]
     with_file = resolved(StyleSettings(features=__file__))
+    assert (settings.padding, with_file.padding) == ("reflect", "zeros")
     assert list(with_file.content_layers) == ["conv4_2"]
     assert list(with_file.style_layers) == ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
     assert resolved(settings) == settings

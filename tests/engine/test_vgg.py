@@ -5,7 +5,7 @@ import torch
 
 from napari_neural_style.engine import convolutions, vgg
 from napari_neural_style.engine.relu import mask, rectify
-from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to
+from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to, padded
 from napari_neural_style.settings import LAYERS
 
 
@@ -41,6 +41,17 @@ def test_the_way_back_is_autograds(monkeypatch, pooling, border, fast, layout):
     gradient = trunk.backward(kept, lambda name, _, above, share: above.add_(pulls[name], alpha=share))
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
     assert not kept.activations
+
+
+def test_mirrored_a_flat_picture_is_flat_and_zeros_make_a_frame():
+    flat = torch.tensor([0.3, -0.2, 0.7]).view(1, 3, 1, 1).expand(1, 3, 32, 32)
+    zeros = random_features("conv2_2", (0.5, -0.5, 0.1))
+    framed = Trunk(zeros, ["conv2_2"], "average")(flat)["conv2_2"]
+    found = Trunk(padded(zeros, "reflect"), ["conv2_2"], "average")(flat)["conv2_2"]
+    torch.testing.assert_close(found, framed[..., 8:9, 8:9].expand_as(found))
+    assert (framed - found).abs().max() > 0.1
+    assert padded(zeros, "zeros") is zeros
+    assert padded(padded(zeros, "reflect"), "zeros").border == (0.0, 0.0, 0.0)
 
 
 def test_every_number_of_bfloat16_is_compared_with_0_as_a_number():

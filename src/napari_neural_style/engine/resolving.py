@@ -44,11 +44,13 @@ def resolved(settings: StyleSettings, features: Features | None = None) -> Style
     device = resolve_device(settings.device)
     source = resolve_source(settings.features) if features is None else features.source
     auto = AUTO_LAYERS["self-taught" if source == "self-taught" else "trained"]
+    mirrored = source == "self-taught" if features is None else features.border == "reflect"
     settings = dataclasses.replace(
         settings,
         device=str(device),
         precision=str(resolve_precision(settings.precision, device)).removeprefix("torch."),
         features=source,
+        padding=("reflect" if mirrored else "zeros") if settings.padding == "auto" else settings.padding,
         content_layers=auto["content"] if settings.content_layers == "auto" else settings.content_layers,
         style_layers=auto["style"] if settings.style_layers == "auto" else settings.style_layers,
     )

@@ -28,7 +28,7 @@ from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.engine.snapshot import Snapshot, moved
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
-from napari_neural_style.engine.vgg import Features, Trunk
+from napari_neural_style.engine.vgg import Features, Trunk, padded
 from napari_neural_style.engine.weights import load_features
 from napari_neural_style.settings import StyleSettings
 
@@ -293,7 +293,7 @@ def _features(
     settings: StyleSettings, images: list[Tensor], progress: Progress | None, fingerprint: str | None = None
 ) -> Features:
     layers = layers_of(settings)
-    features = load_features(settings, layers, images, progress, fingerprint)
+    features = padded(load_features(settings, layers, images, progress, fingerprint), settings.padding)
     if not settings.rescale_features:
         return features
     return rescaled(features, images, layers, settings.pooling, int(settings.tile))
@@ -337,4 +337,5 @@ def _learned_from(settings: StyleSettings, pictures: Pictures) -> Network:
 
 
 def _trunk(features: Features, settings: StyleSettings, precision: str) -> Trunk:
+    features = padded(features, settings.padding)  # those given may be otherwise
     return Trunk(features, layers_of(settings), settings.pooling, settings.device, getattr(torch, precision))

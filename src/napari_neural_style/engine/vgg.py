@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,18 @@ class Features:
     border: str | tuple[float, float, float]
     fingerprint: str
     rank: int | None = None
+
+
+def padded(features: Features, padding: str) -> Features:
+    """Return features for images and maps that are padded by ``"zeros"`` or ``"reflect"``, by reflection."""
+    mirrored = features.border == "reflect"
+    if (padding == "reflect") == mirrored:
+        return features
+    if mirrored:
+        return replace(features, border=(0.0, 0.0, 0.0))
+    weight, bias = features.convolutions["conv1_1"]
+    bias = bias - weight.sum((2, 3)) @ torch.tensor(features.border, dtype=torch.float32)
+    return replace(features, convolutions={**features.convolutions, "conv1_1": (weight, bias)}, border="reflect")
 
 
 def fingerprint_of(convolutions: Mapping[str, tuple[Tensor, Tensor]]) -> str:
