@@ -174,6 +174,21 @@ def test_two_docks_at_once(viewer, widget, quick):
     assert other._results.use.enabled
 
 
+def test_two_docks_compare_as_one(viewer, widget):
+    run_to_the_end(widget)
+    other = StyleTransferWidget(viewer)
+    viewer.window.add_dock_widget(other, name="another")
+    visible = [layer.visible for layer in viewer.layers]
+    press(opened(widget, "results")._results.compare)
+    press(opened(other, "results")._results.compare)
+    assert widget._results.compare.text == "Compare"
+    assert [layer.visible for layer in viewer.layers] == visible
+    assert not viewer.canvas.grid.enabled
+    press(other._results.compare)
+    run_to_the_end(widget)
+    assert not viewer.canvas.grid.enabled
+
+
 def test_dock_closed_and_opened_again(viewer, widget, quick):
     for _ in range(cases(2, 20)):
         endless(widget)

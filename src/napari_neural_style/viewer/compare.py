@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from psygnal import Signal
 
 from napari_neural_style.viewer.world import world_factors
 
@@ -18,7 +21,14 @@ class Comparison:
     ----------
     viewer : napari.components.ViewerModel
         The viewer.
+
+    Attributes
+    ----------
+    changed : Signal
+        Emitted when it begins and when it ends.
     """
+
+    changed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
@@ -48,6 +58,7 @@ class Comparison:
         grid.shape = (1, 2)
         grid.enabled = True
         self._viewer.reset_view()  # each has half of the canvas now
+        self.changed.emit()
 
     def end(self) -> None:
         """Show everything as it was."""
@@ -63,3 +74,13 @@ class Comparison:
         for layer, was in visible.items():
             if layer in self._viewer.layers:
                 layer.visible = was
+        self.changed.emit()
+
+
+_comparisons: WeakValueDictionary[int, Comparison] = WeakValueDictionary()
+
+
+def comparison_in(viewer: ViewerModel) -> Comparison:
+    """Return the comparison of a viewer, the same one for all of its docks."""
+    # napari gives every dock a proxy of its own; the hash is that of the viewer.
+    return _comparisons.setdefault(hash(viewer), Comparison(viewer))

@@ -12,7 +12,7 @@ from psygnal import Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_neural_style.files import KEY
-from napari_neural_style.viewer.compare import Comparison
+from napari_neural_style.viewer.compare import comparison_in
 from napari_neural_style.viewer.fields import labelled
 from napari_neural_style.viewer.outputs import STEPS_AS
 from napari_neural_style.viewer.provenance import made_by_of, open_layer, sources_of
@@ -55,7 +55,7 @@ class Results:
     def __init__(self, viewer: napari.viewer.Viewer, inputs: Inputs) -> None:
         self._viewer = viewer
         self._inputs = inputs
-        self._comparison = Comparison(viewer)
+        self._comparison = comparison_in(viewer)
         self.use = PushButton(text="Use these settings", tooltip="Fill all fields with what made the selected result.")
         self.copy = PushButton(
             text="Copy as command", tooltip="Copy the command line that makes the selected result again."
@@ -87,7 +87,8 @@ class Results:
             (self.missing, self._run_missing),
         ):
             button.changed.connect(partial(self._act, act))
-        self.compare.changed.connect(self.toggle_comparison)
+        self.compare.changed.connect(self._toggle_comparison)
+        self._comparison.changed.connect(self.update)
 
     def selected(self) -> Layer | None:
         """Return the selected layer if a run made it."""
@@ -148,7 +149,7 @@ class Results:
     def _run_missing(self, layer: Layer) -> None:
         self.wanted.emit(missing_task(layer, self._inputs.plane_choice.address))
 
-    def toggle_comparison(self) -> None:
+    def _toggle_comparison(self) -> None:
         """Show content and result side by side, or everything as it was before."""
         layer = self.selected()
         content = self._content_of(layer)
@@ -156,8 +157,3 @@ class Results:
             self._comparison.end()
         elif layer is not None and content is not None:
             self._comparison.show(content, layer)
-        self.update()
-
-    def end(self) -> None:
-        """End comparing, if that goes on."""
-        self._comparison.end()

@@ -13,6 +13,7 @@ from napari.utils.notifications import show_info
 from psygnal import Signal
 
 from napari_neural_style.viewer.clock import Clock, timed
+from napari_neural_style.viewer.compare import comparison_in
 from napari_neural_style.viewer.curve import LossCurve
 from napari_neural_style.viewer.fields import in_words
 from napari_neural_style.viewer.garbage import look_again, pass_over
@@ -47,8 +48,6 @@ class Runner:
     ----------
     changed : Signal
         Emitted when a run begins, ends, is held, or waits.
-    begins : Signal
-        Emitted before a run begins.
     said : Signal
         Emitted with what the run is at, in a sentence.
     ended : Signal
@@ -64,7 +63,6 @@ class Runner:
     """
 
     changed = Signal()
-    begins = Signal()
     said = Signal(str)
     ended = Signal(str)
 
@@ -117,7 +115,7 @@ class Runner:
         if self.job is not None:
             self.queue.add(task)
             return False
-        self.begins.emit()
+        comparison_in(self._viewer).end()  # what it paints would be hidden
         from napari_neural_style.engine.steering import Steering
 
         steering = Steering()

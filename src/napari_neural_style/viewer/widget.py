@@ -15,6 +15,7 @@ from napari_neural_style import store
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.choices import why_not
+from napari_neural_style.viewer.compare import comparison_in
 from napari_neural_style.viewer.controls import Controls
 from napari_neural_style.viewer.fields import Choices, in_words, labelled, put_in
 from napari_neural_style.viewer.garbage import look_again
@@ -175,7 +176,6 @@ class StyleTransferWidget(Container):
         for field in (self.content, self.style, self._inputs.plane_choice):
             field.changed.connect(self._on_change)
         self._runner.changed.connect(self._update)
-        self._runner.begins.connect(self._end_comparing)
         self._runner.said.connect(self._on_said)
         self._runner.ended.connect(self._on_ended)
         self._viewer.dims.events.ndisplay.connect(self._update)
@@ -233,8 +233,6 @@ class StyleTransferWidget(Container):
     def _update(self) -> None:
         """Enable what can be pressed now, and say why something cannot."""
         overlooked = use_preferences().overlooked
-        if not hasattr(self, "run"):
-            return
         self._inputs.plane_choice.follow()
         running = self._job is not None
         held = next((button for button in (self.stop, self.pause, self.save_now) if button.native.hasFocus()), None)
@@ -330,10 +328,6 @@ class StyleTransferWidget(Container):
         if not self._runner.begin(dataclasses.replace(task, steps_as=steps_as), self.native):
             self._sections["queue"].open()
 
-    def _end_comparing(self) -> None:
-        if "_results" in self.__dict__:
-            self._results.end()
-
     def _download(self) -> None:
         self._told = ""
         self._runner.download(self.native)
@@ -359,6 +353,6 @@ class StyleTransferWidget(Container):
     def _on_parent_changed(self, parent: Any) -> None:
         """Stop when the dock is closed: napari then takes the widget out of it without destroying it."""
         if parent is None:
-            self._end_comparing()
+            comparison_in(self._viewer).end()
             self._runner.abandon()
             let_go(self.native)
