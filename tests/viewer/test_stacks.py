@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import Counter
+from functools import partialmethod
 
 import dask.array as da
 import numpy as np
@@ -15,6 +16,7 @@ from napari_neural_style.stack_store import StackStore
 from napari_neural_style.viewer.layers import pixels_reader_of, shown_plane
 from napari_neural_style.viewer.stack_array import StackArray
 from napari_neural_style.viewer.stacks import chain_of, stacks_folder
+from napari_neural_style.viewer.widget import StyleTransferWidget
 from window import KEY, endless, opened, press, run_to_the_end, wait_until
 
 SIDE = 32
@@ -145,7 +147,10 @@ def test_stop_keeps_planes_and_the_missing_ones_are_run_into_the_same_layer(view
     kept = np.asarray(result.data[:5])
     viewer.layers.remove(content)
     viewer.layers.selection = {result}
-    dock._sections["results"].open()
+    other = StyleTransferWidget(viewer)
+    viewer.window.add_dock_widget(other, name="another")
+    for each in (dock, other):
+        each._sections["results"].open()
     press(dock._results.missing)
     result.name = "mine"
     wait_until(lambda: dock._job is None)
@@ -153,6 +158,7 @@ def test_stop_keeps_planes_and_the_missing_ones_are_run_into_the_same_layer(view
     assert result.name == "mine"
     assert dock.message.value == "Done: all 20 planes."
     assert not dock._results.missing.enabled
+    assert not other._results.missing.enabled
     np.testing.assert_array_equal(result.data[:5], kept)
     np.testing.assert_array_equal(np.asarray(result.data)[..., :3], by_hand(content, viewer, pair[1], dock.settings))
 
@@ -187,17 +193,18 @@ def test_failed_planes_are_listed_and_run_again_alone(viewer, dock, movie):
 def test_where_a_disk_is_full_is_told_and_the_others_can_be_run_later(viewer, dock, pair, monkeypatch):
     write = StackStore.__setitem__
 
-    def full(store, index, plane):
-        if index == (2,):
+    def full(store, room, index, plane):
+        if index[0] == room:
             raise OSError(28, "No space left on device")
         write(store, index, plane)
 
     add(viewer, dock, Movie(pair[0], 3))
-    with monkeypatch.context() as patched:
-        patched.setattr(StackStore, "__setitem__", full)
-        run_to_the_end(dock)
-    told = f"Planes cannot be written to {stacks_folder()}: [Errno 28] No space left on device. Results › Run missing"
-    assert dock.message.value.startswith(told)
+    for room, then in ((0, "Preferences › Neural Style names another"), (2, "Results › Run missing planes does")):
+        with monkeypatch.context() as patched:
+            patched.setattr(StackStore, "__setitem__", partialmethod(full, room))
+            run_to_the_end(dock)
+        told = f"Planes cannot be written to {stacks_folder()}: [Errno 28] No space left on device. {then}"
+        assert dock.message.value.startswith(told)
     press(opened(dock, "results")._results.missing)
     wait_until(lambda: dock._job is None)
     assert dock.message.value == "Done: all 3 planes."

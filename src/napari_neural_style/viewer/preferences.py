@@ -12,6 +12,8 @@ from napari_neural_style.cache import prefer_folder
 from napari_neural_style.settings import PRESETS, StyleSettings
 
 LAST_USED = "last used"
+ANOTHER_FOLDER = "Preferences › Neural Style names another cache folder."
+"""What to do where nothing can be written."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_neural_style.viewer.preferences import ANOTHER_FOLDER
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_neural_style.planes import Index
     from napari_neural_style.stack_store import StackStore
     from napari_neural_style.viewer.stacks import Stack
@@ -144,8 +148,11 @@ class UnfinishedPlanes:
         try:
             self._store[index] = plane
         except OSError as error:
-            then = "Results › Run missing planes does the others" if self._filled else "Press Run again"
-            raise ValueError(
-                f"Planes cannot be written to {self._store.path.parent}: {error}. {then} when they can."
-            ) from error
+            raise why_unwritten(self._store.path.parent, error, bool(self._filled)) from error
         self._filled.add(index)
+
+
+def why_unwritten(folder: Path, error: OSError, begun: bool) -> ValueError:
+    """Return what to raise where planes cannot be written to a folder, the first or, of those begun, another."""
+    then = "Results › Run missing planes does the others when they can." if begun else ANOTHER_FOLDER
+    return ValueError(f"Planes cannot be written to {folder}: {error}. {then}")

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.layers import PixelsReader, Plane, pixels_of, pixels_reader_of, size_of, spot_of
+from napari_neural_style.viewer.stack_array import StackArray, why_unwritten
 from napari_neural_style.viewer.worker import Report, load_pytorch
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from napari_neural_style.planes import Index, Planes
     from napari_neural_style.shared import Shared
     from napari_neural_style.stack import PlaneStep
-    from napari_neural_style.viewer.stack_array import StackArray
 
 KEPT_DAYS = 30
 """How long stacks of ended processes are kept."""
@@ -252,7 +252,6 @@ class Stack:
         from napari_neural_style.engine.provenance import versions
         from napari_neural_style.stack import result_size
         from napari_neural_style.stack_store import StackStore
-        from napari_neural_style.viewer.stack_array import StackArray
         from napari_neural_style.zarr_images import Spacing, spacing_at
 
         size = result_size(planes, self.settings)
@@ -265,10 +264,7 @@ class Stack:
             store.create(dict(zip(names, self.shape, strict=True)), size, spacing_at(seen, self._size, size), made_by)
             store.publish()  # under its own name from the start: a layer reads it while it fills
         except OSError as error:
-            raise ValueError(
-                f"Planes cannot be written to {self.path.parent}: {error}. Preferences › Neural Style names another "
-                "cache folder."
-            ) from error
+            raise why_unwritten(self.path.parent, error, begun=False) from error
         store.open()
         self.array = StackArray(store, self.axes, self.plane.axes, len(self.plane.index))
         self.array.stack = self

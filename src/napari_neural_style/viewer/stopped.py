@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from napari_neural_style.cache import cache_folder, newest_first
 from napari_neural_style.viewer.large import keep_large
+from napari_neural_style.viewer.preferences import ANOTHER_FOLDER
 from napari_neural_style.viewer.stacks import LEFT_AFTER
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def to_go_on(steps: Iterator[Step], place: Place) -> Generator[Step]:
                 except OSError as error:
                     warnings.warn(
                         f"The picture is kept, but cannot be gone on with, since {runs_folder()} cannot be written to: "
-                        f"{error}. Preferences › Neural Style names another cache folder.",
+                        f"{error}. {ANOTHER_FOLDER}",
                         stacklevel=2,
                     )
                 keep_large(step.pictured(), place)
