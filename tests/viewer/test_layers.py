@@ -4,13 +4,15 @@ import dask.array as da
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.utils import Colormap
 
+from napari_neural_style.viewer.areas import labels_reader
 from napari_neural_style.viewer.layers import (
     Plane,
     image_of,
     placed_like,
+    reader_of,
     shown_plane,
     source_name,
     style_name,
@@ -127,6 +129,19 @@ def test_rgb_and_rgba(dtype):
     rgba = np.dstack([rgb, np.full(rgb.shape[:2], top, dtype)])
     for data in (rgb, rgba):
         np.testing.assert_allclose(image_of(Image(data, rgb=True)), rgb / top, atol=1e-5)
+
+
+def test_lazy_data_that_cannot_be_read_are_told_with_the_layer():
+    def damaged(block):
+        raise KeyError("the chunk is damaged")
+
+    lazy = da.zeros((20, 24), dtype=int).map_blocks(damaged, dtype=int, meta=np.zeros((0, 0), int))
+    cannot = "'far' cannot be read: 'the chunk is damaged'"
+    with pytest.raises(ValueError, match=cannot):
+        reader_of(Image(lazy, name="far", contrast_limits=(0, 1), visible=False))()
+    labels = Labels(lazy, name="far", visible=False)
+    with pytest.raises(ValueError, match=cannot):
+        labels_reader(labels, Image(np.zeros((20, 24))), Plane((0, 1), (0, 0)))()
 
 
 def test_dask_and_multiscale():

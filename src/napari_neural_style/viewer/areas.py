@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Shapes
 
-from napari_neural_style.viewer.layers import Plane, Window, pixels_of, plane_shape, size_of
+from napari_neural_style.viewer.layers import Plane, Window, pixels_of, plane_shape, reading, size_of
 from napari_neural_style.viewer.world import slider_positions, to_world, view_of
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def labels_reader(labels: Labels | None, layer: Image, plane: Plane, dims: Dims 
             part = np.zeros(inside.shape, np.int64)
             if inside.any():
                 low, high = index[inside].min(0), index[inside].max(0) + 1
-                block = np.asarray(data[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
+                with reading(name):
+                    block = np.asarray(data[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
                 part[inside] = block[tuple((index[inside] - low).T)]
             found[rows] = part
         if not (found > 0).any():

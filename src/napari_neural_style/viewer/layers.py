@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -204,9 +205,20 @@ def reader_of(layer: Image, plane: Plane | None = None) -> Callable[[], FloatIma
     def read_image() -> FloatImage:
         from napari_neural_style.engine.images import to_rgb
 
-        return to_rgb(read(index), value_range, name=f"layer {name!r}")
+        with reading(name):
+            stored = read.stored(index)
+        return to_rgb(read.seen(stored), value_range, name=f"layer {name!r}")
 
     return read_image
+
+
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Raise a ValueError that says which layer cannot be read, and why; lazy data fail in any way."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"Layer {name!r} cannot be read: {error or type(error).__name__}") from error
 
 
 def pixels_reader_of(layer: Image, plane: Plane) -> PixelsReader:
@@ -235,20 +247,26 @@ class PixelsReader:
     _look: _Look | None
 
     def __call__(self, index: Sequence[int]) -> npt.NDArray[Any]:
-        """Return the plane that lies there along every axis: RGB as it is, one channel in its colours, 0..1."""
-        from napari_neural_style.engine.images import check_finite
+        """Return what is :meth:`seen` of the plane that lies there along every axis."""
+        return self.seen(self.stored(index))
 
+    def stored(self, index: Sequence[int]) -> npt.NDArray[Any]:
+        """Return the pixels of the plane that lies there along every axis."""
         (down, across), window = self.plane.axes, self.plane.window
         at = tuple(slice(None) if axis in (down, across) else i for axis, i in enumerate(index))
         array = np.asarray(self.data[at])
         if down > across:
             array = array.swapaxes(0, 1)
-        if window is not None:
-            array = array[window[0] : window[2], window[1] : window[3]]
+        return array if window is None else array[window[0] : window[2], window[1] : window[3]]
+
+    def seen(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return RGB as it is, one channel in its colours, 0..1."""
+        from napari_neural_style.engine.images import check_finite
+
         if self._look is None:
-            return array
-        check_finite(array, f"layer {self.name!r}")
-        return self._look.through(array)
+            return pixels
+        check_finite(pixels, f"layer {self.name!r}")
+        return self._look.through(pixels)
 
 
 @dataclass(frozen=True)
