@@ -280,6 +280,25 @@ def test_a_fault_while_a_picture_is_shown_is_not_the_last_of_the_run(viewer, wid
     wait_for_another_picture(viewer.layers[-1])
 
 
+def test_a_fault_at_the_end_of_a_run_leaves_the_dock_ready_for_the_next(viewer, widget, monkeypatch):
+    def fail():
+        raise OSError("the picture on disk is gone")
+
+    endless(widget)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) == 3)
+    job, outputs = widget._job, widget._runner._outputs
+    job._timer.stop()
+    job.stop()
+    job.join()
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="gone"):
+        broken.setattr(outputs, "finish", fail)
+        job._look()
+    assert (widget.run.text, widget.stop.enabled) == ("&Run", False)
+    assert widget.message.value == "Stopped; the picture so far is kept."
+    assert job._callbacks is worker._NOBODY
+
+
 def test_garbage_of_a_run_alone_is_collected_during_it_and_all_again_after(viewer, widget, pair):
     gc.unfreeze()
     endless(widget)

@@ -247,14 +247,16 @@ class Runner:
         words = "Stopped." if stopped else "Done."
         if self._outputs is not None:
             words = self._outputs.how_it_ended(stopped)
-        self._end()
-        if error:
-            show_info(in_words(error))
-        self.ended.emit(error or words)
-        task = self.queue.take() if self.waiting else None
-        if task is not None and self._owner is not None:
-            self.begin(task, self._owner)
-        self.changed.emit()
+        try:
+            self._end()
+        finally:  # a picture on disk may be gone, or another plugin fail to take a layer's last name
+            if error:
+                show_info(in_words(error))
+            self.ended.emit(error or words)
+            task = self.queue.take() if self.waiting else None
+            if task is not None and self._owner is not None:
+                self.begin(task, self._owner)
+            self.changed.emit()
 
     def _end(self) -> None:
         self.job = self._steering = None

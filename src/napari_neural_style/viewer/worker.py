@@ -308,8 +308,8 @@ class Job:
             self._timer.stop()
             self._timer.deleteLater()
             self._pool.waitForDone()
-            self._callbacks.ended(self._error)
-            self._callbacks = _NOBODY
+            ended, self._callbacks = self._callbacks.ended, _NOBODY
+            ended(self._error)
 
     def _show_awaited(self, step: AnyStep) -> None:
         self._adds_at = time.monotonic() + SHORTEST_REST
