@@ -23,7 +23,6 @@ from napari_neural_style.viewer.worker import Callbacks, Job, Report, Work, load
 
 if TYPE_CHECKING:
     import napari
-    from qtpy.QtWidgets import QWidget
 
     from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.step import Step
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 _BAR = 1000
 STARTING = "Starting…"
-PAUSED = "Paused. "
 
 
 class Runner:
@@ -58,8 +56,6 @@ class Runner:
         Its losses.
     job : Job or None
         What runs now: a task, or a download.
-    words : str
-        What it is at, in a sentence.
     """
 
     changed = Signal()
@@ -71,13 +67,12 @@ class Runner:
         self.bar = ProgressBar(name="progress", value=0, min=0, max=_BAR, visible=False)
         self.curve = LossCurve()
         self.job: Job | None = None
-        self._owner: QWidget | None = None
         self._steering: Steering | None = None
         self._outputs: Outputs | StackOutputs | None = None
         self._activity: progress | None = None
         self._clock = Clock()
         self._began = self._refreshed = 0.0
-        self.words = ""
+        self._words = ""
 
     @cached_property
     def queue(self) -> Queue:
@@ -101,17 +96,13 @@ class Runner:
         """Whether a run is going that can be steered."""
         return self._steering is not None
 
-    def begin(self, task: Task, owner: QWidget) -> bool:
-        """Start a task, or let it wait; return whether it started.
+    @property
+    def words(self) -> str:
+        """What the run is at, in a sentence."""
+        return ("Paused. " if self.job is not None and self.job.paused else "") + self._words
 
-        Parameters
-        ----------
-        task : Task
-            What to run.
-        owner : QWidget
-            Whose timer the run uses.
-        """
-        self._owner = owner
+    def begin(self, task: Task) -> bool:
+        """Start a task, or let it wait; return whether it started."""
         if self.job is not None:
             self.queue.add(task)
             return False
@@ -125,11 +116,10 @@ class Runner:
         self._start(lambda report: task.work(report, steering), "Style transfer")
         return True
 
-    def download(self, owner: QWidget) -> None:
+    def download(self) -> None:
         """Fetch the pretrained features, unless something else is under way."""
         if self.job is not None:
             return
-        self._owner = owner
 
         def work(report: Report) -> Generator[Step]:
             load_pytorch(report)
@@ -146,9 +136,9 @@ class Runner:
         self._start(work, "VGG-19 download")
 
     def _start(self, work: Work, description: str) -> None:
-        assert self._owner is not None
         pass_over()
-        job = Job(work, Callbacks(self._on_status, self._on_passed, self._on_step, self._on_end), self._owner)
+        callbacks = Callbacks(self._on_status, self._on_passed, self._on_step, self._on_end)
+        job = Job(work, callbacks, self.bar.native)
         self.job = job
         self._clock = Clock()
         activity = progress(total=_BAR, desc=description)  # runs the event loop, in which the dock may be closed
@@ -156,7 +146,7 @@ class Runner:
             activity.close()
             return
         self._activity = activity
-        hold_animations(self._owner)
+        hold_animations(self.bar.native)
         self.bar.value = 0
         self.bar.visible = True
         self._began = time.monotonic()
@@ -168,13 +158,11 @@ class Runner:
         """Hold the run after its present step, or let it go on."""
         if self.job is None:
             return
-        words = self.words.removeprefix(PAUSED)
         if self.job.paused:
             self.job.resume()
         else:
             self.job.pause()
-            words = PAUSED + words
-        self._say(words)
+        self._say(self._words)
         self._clock = Clock()
         self.changed.emit()
 
@@ -206,12 +194,12 @@ class Runner:
             self._end()
 
     def _say(self, words: str) -> None:
-        self.words = words
-        self.said.emit(words)
+        self._words = words
+        self.said.emit(self.words)
 
     def _on_status(self, message: str, fraction: float) -> None:
         if self.job is not None and not self.job.stopping:
-            self._say((PAUSED if self.job.paused else "") + message)
+            self._say(message)
         self._advance(fraction)
 
     def _on_passed(self, index: int, at: float, total: float, content: float, style: float) -> None:
@@ -228,7 +216,7 @@ class Runner:
         words = self._outputs.words(step)
         words += [] if left is None else [f"{timed(left)} left"]
         words += [f"{self.waiting} waiting"] if self.waiting else []
-        self._say((PAUSED if self.job.paused else "") + " · ".join(words))
+        self._say(" · ".join(words))
         return unsettled
 
     def _advance(self, fraction: float) -> None:
@@ -254,8 +242,8 @@ class Runner:
                 show_info(in_words(error))
             self.ended.emit(error or words)
             task = self.queue.take() if self.waiting else None
-            if task is not None and self._owner is not None:
-                self.begin(task, self._owner)
+            if task is not None:
+                self.begin(task)
             self.changed.emit()
 
     def _end(self) -> None:

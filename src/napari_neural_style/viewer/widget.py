@@ -325,12 +325,12 @@ class StyleTransferWidget(Container):
         self._question.answered = True
         self._told = ""
         steps_as = str(self._results.steps_as.value) if "_results" in self.__dict__ else STEPS_AS[0]
-        if not self._runner.begin(dataclasses.replace(task, steps_as=steps_as), self.native):
+        if not self._runner.begin(dataclasses.replace(task, steps_as=steps_as)):
             self._sections["queue"].open()
 
     def _download(self) -> None:
         self._told = ""
-        self._runner.download(self.native)
+        self._runner.download()
 
     def _say_running(self, words: str) -> None:
         """Say what a run or a download is at, and why no run can wait for a run."""
