@@ -17,12 +17,12 @@ from napari_neural_style.viewer import stopped
 from napari_neural_style.viewer.layers import Plane, Spot
 from napari_neural_style.viewer.outputs import Place
 from napari_neural_style.viewer.stacks import LEFT_AFTER, new_stack_path, stacks_folder
-from napari_neural_style.viewer.stopped import new_run, runs_folder, to_go_on
+from napari_neural_style.viewer.stopped import runs_folder, to_go_on
 
 
 @pytest.fixture
 def place() -> Place:
-    return Place(Spot((48, 48), {}), Plane((0, 1), ()), "", {}, new_run())
+    return Place(Spot((48, 48), {}), Plane((0, 1), ()), "", {})
 
 
 def test_a_stopped_run_that_cannot_be_written_down_keeps_its_picture(pair, quick, monkeypatch, tmp_path, place):
@@ -32,7 +32,7 @@ def test_a_stopped_run_that_cannot_be_written_down_keeps_its_picture(pair, quick
     next(steps)
     with pytest.warns(UserWarning, match="The picture is kept, but cannot be gone on with"):
         steps.close()
-    assert not place.stopped
+    assert not place.run
 
 
 def test_a_run_that_is_stopped_as_it_gives_up_says_why(pair, quick, monkeypatch, place):
@@ -43,7 +43,7 @@ def test_a_run_that_is_stopped_as_it_gives_up_says_why(pair, quick, monkeypatch,
         assert next(steps).gave_up
     with pytest.raises(OutOfMemoryError, match="Choose"):
         steps.close()
-    assert not place.stopped
+    assert not place.run
     assert not runs_folder().exists()
 
 
@@ -54,7 +54,6 @@ def test_old_runs_are_removed_and_those_that_cannot_be_do_no_harm(pair, quick, m
     if in_use:
         monkeypatch.setattr(Path, "unlink", Mock(side_effect=PermissionError(13, "in use")))
     for _ in range(2):
-        place.run = new_run()
         steps = to_go_on(stylize(*pair, quick), place)
         next(steps)
         steps.close()

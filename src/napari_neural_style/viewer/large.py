@@ -32,7 +32,7 @@ def keep_large(step: Step, place: Place) -> None:
 
     if step.image is None or max(step.image.shape) <= LARGE:
         return
-    scale = place_on(place.layer, place.plane, step.image.shape[:2])["scale"]
+    scale = place_on(place.spot, place.plane, step.image.shape[:2])["scale"]
     spacing = {name: Spacing(abs(float(scale[axis]))) for name, axis in zip("yx", place.plane.axes, strict=True)}
     path = new_stack_path()
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image
+from napari.utils.transforms import Affine
 
 from napari_neural_style.files import KEY
 from napari_neural_style.viewer.large import from_disk
@@ -21,7 +22,6 @@ from napari_neural_style.viewer.layers import (
     add,
     insert_unselected,
     placed_like,
-    spot_of,
 )
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Place:
 
     Attributes
     ----------
-    layer : napari.layers.Image
-        The layer on whose plane they lie; where it is now is noted, and it may go.
+    spot : Spot
+        Where the layer lay on whose plane they lie.
     plane : Plane
         The plane, and the window of it.
     title : str
@@ -51,23 +51,17 @@ class Place:
     sources : dict
         Names of the layers that the run is made from, and of the regions and the area in it.
     run : str
-        Name of the run's file, if it is stopped.
-    stopped : bool
-        Whether it is.
+        Name of the file to go on from, if the run was stopped.
     large : (int, Path) or None
         The step of a large picture, and where that is on disk.
     """
 
-    layer: Image | Spot
+    spot: Spot
     plane: Plane
     title: str
     sources: dict[str, Any]
-    run: str = ""
-    stopped: bool = field(default=False, init=False)
+    run: str = field(default="", init=False)
     large: tuple[int, Path] | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        self.layer = spot_of(self.layer)
 
 
 class Outputs:
@@ -83,7 +77,7 @@ class Outputs:
         One of :data:`STEPS_AS`: how saved steps are kept.
     """
 
-    def __init__(self, viewer: ViewerModel, place: Place, steps_as: str = "layers") -> None:
+    def __init__(self, viewer: ViewerModel, place: Place, steps_as: str) -> None:
         self._viewer = viewer
         self._place = place
         self._steps_as = steps_as
@@ -93,7 +87,7 @@ class Outputs:
         self._unsettled: tuple[Step, npt.NDArray[np.uint8], dict[str, Any]] | None = None
         self._kept: list[tuple[Image, str]] = []  # with their names
         self._saved = 0
-        self._stack: _Stack | None = None
+        self._steps: _SavedSteps | None = None
 
     def show(self, step: Step) -> Callable[[], None] | None:
         """Show a step's picture in the live layer; return :meth:`settle` if it is saved, which takes longer."""
@@ -102,7 +96,7 @@ class Outputs:
         self.settle()
         if step.image is None:
             return None
-        data, place = placed_like(self._place.layer, self._place.plane, to_uint8(step.image))
+        data, place = placed_like(self._place.spot, self._place.plane, to_uint8(step.image))
         if self._live is None:
             self._live = Image(data, name=f"{self._place.title} · live", interpolation2d=SMOOTH, **place)
             add(self._viewer, self._live)
@@ -123,12 +117,12 @@ class Outputs:
             self._keep(*unsettled)
 
     def _keep(self, step: Step, data: npt.NDArray[np.uint8], place: dict[str, Any]) -> None:
-        if self._stack is None and self._wants_one_layer(step):
-            self._stack = _Stack(f"{self._place.title} · saved steps", place, self._viewer.dims.units)
-        if self._stack is not None:
-            self._stack.add(data, self._made_by(step)[KEY])
-            if self._stack.layer is not None and self._stack.layer not in self._viewer.layers:
-                self._insert_below_live(self._stack.layer)
+        if self._steps is None and self._wants_one_layer(step):
+            self._steps = _SavedSteps(f"{self._place.title} · saved steps", place, self._viewer.dims.units)
+        if self._steps is not None:
+            self._steps.add(data, self._made_by(step)[KEY])
+            if self._steps.layer is not None and self._steps.layer not in self._viewer.layers:
+                self._insert_below_live(self._steps.layer)
             return
         made_by = self._made_by(step)
         kept = Image(data, name=self._name(step), metadata=made_by, visible=False, interpolation2d=SMOOTH, **place)
@@ -160,7 +154,7 @@ class Outputs:
         if self._place.large is not None and self._place.large[0] == self._shown.index:
             self._live = from_disk(self._viewer, self._live, self._place.large[1], self._place.plane)
         self._live.metadata = {**self._live.metadata, **self._made_by(self._shown)}
-        if self._place.stopped:
+        if self._place.run:
             self._live.metadata[KEY] |= {"run": self._place.run, "run_axes": list(self._place.plane.axes)}
         if self._live.name == self._live_name:  # else a user has given it another
             self._live.name = self._name(self._shown)  # which tells all docks that there is a result
@@ -188,7 +182,7 @@ class Outputs:
         return {KEY: made_by(step, self._place.sources)}
 
 
-class _Stack:
+class _SavedSteps:
     """Saved steps in one layer, with a slider over them."""
 
     def __init__(self, name: str, place: dict[str, Any], units: Units) -> None:
@@ -222,13 +216,10 @@ def _with_steps(place: dict[str, Any], units: Units) -> dict[str, Any]:
 
     Where the viewer has an axis there already, it has that one's unit: with others napari would show all without any.
     """
-    probe = Image(np.zeros((1,) * len(place["scale"]) + (3,), np.uint8), **place)
-    count = probe.ndim
-    points = [np.zeros(count), *np.eye(count)]
-    corners = np.array([probe.data_to_world(point) for point in points])
+    count = len(place["scale"])
+    own = Affine(**{name: place[name] for name in ("scale", "translate", "rotate", "shear")})
     affine = np.eye(count + 2)
-    affine[1:-1, 1:-1] = (corners[1:] - corners[0]).T
-    affine[1:-1, -1] = corners[0]
+    affine[1:, 1:] = place["affine"] @ own.affine_matrix
     unit = "pixel" if units is None or len(units) <= count else units[-count - 1]
     return {
         "rgb": True,

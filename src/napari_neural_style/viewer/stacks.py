@@ -39,7 +39,10 @@ _TIMES = ("t", "time", "frame", "frames")
 _DEPTHS = ("z", "depth", "slice", "slices", "plane")
 _CHANNELS = ("c", "ch", "channel", "channels", "rgb", "wavelength")
 
-Styles = list[tuple[Callable[[], Any], float, Callable[[], Any] | None]]
+Reader = Callable[[], Any]
+"""Reads a picture or labels, on any thread."""
+StyleReaders = tuple[Reader, float, Reader | None]
+"""What reads a style, its weight, and what reads its regions."""
 
 
 def stacks_folder() -> Path:
@@ -131,8 +134,8 @@ class Stack:
         axes: Sequence[int],
         names: Sequence[str],
         chained: bool,
-        styles: Styles,
-        regions: Callable[[], Any] | None,
+        styles: list[StyleReaders],
+        regions: Reader | None,
         settings: StyleSettings,
     ) -> None:
         self.axes = tuple(axes)

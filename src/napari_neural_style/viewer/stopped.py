@@ -29,11 +29,6 @@ def runs_folder() -> Path:
     return cache_folder() / "runs"
 
 
-def new_run() -> str:
-    """Return the name of a file for a run."""
-    return f"{uuid.uuid4().hex}.safetensors"
-
-
 def to_go_on(steps: Iterator[Step], place: Place) -> Generator[Step]:
     """Yield steps; when they are stopped, write down where the run stands. A large last picture is written too."""
     for step in steps:
@@ -47,9 +42,10 @@ def to_go_on(steps: Iterator[Step], place: Place) -> Generator[Step]:
             if step.done < 1:
                 from napari_neural_style.engine.snapshot import write_snapshot
 
+                run = f"{uuid.uuid4().hex}.safetensors"
                 try:
-                    write_snapshot(runs_folder() / place.run, step.snapshot())
-                    place.stopped = True
+                    write_snapshot(runs_folder() / run, step.snapshot())
+                    place.run = run
                     _forget_old_runs()
                 except OSError as error:
                     warnings.warn(

@@ -23,6 +23,7 @@ from napari_neural_style.viewer.layers import (
     shown_plane,
     size_of,
     source_name,
+    spot_of,
     style_name,
     style_plane,
     title_of,
@@ -33,8 +34,8 @@ from napari_neural_style.viewer.plane_choice import axis_names
 from napari_neural_style.viewer.provenance import made_by_of, name_of, sources_of
 from napari_neural_style.viewer.shown import shown_as
 from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
-from napari_neural_style.viewer.stacks import Stack, StackStep
-from napari_neural_style.viewer.stopped import KEPT_RUNS, new_run, runs_folder, to_go_on
+from napari_neural_style.viewer.stacks import Reader, Stack, StackStep, StyleReaders
+from napari_neural_style.viewer.stopped import KEPT_RUNS, runs_folder, to_go_on
 from napari_neural_style.viewer.worker import Report, load_pytorch
 
 if TYPE_CHECKING:
@@ -148,28 +149,48 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
         chained = bool(inputs.plane_choice.chained.value)
         stack = Stack(whole, content, plane, axes, called, chained, read_styles, read_regions, settings)
         return _stack_task(stack, title, sources, inputs.plane_choice.address)
-    place = Place(content, plane, title, sources, new_run())
+    place = Place(spot_of(content), plane, title, sources)
+    return _single_task(place, settings, read_styles, read_content, read_start, read_regions)
+
+
+def _single_task(
+    place: Place,
+    settings: StyleSettings,
+    styles: list[StyleReaders],
+    content: Reader | None = None,
+    start: Reader | None = None,
+    regions: Reader | None = None,
+) -> Task:
+    """Return a task for one picture from what reads its content, what it starts from, and the content's regions."""
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
-        stylize = _stylize_after(report)
+        load_pytorch(report)
+        from napari_neural_style.engine.transfer import stylize
+
         steps = stylize(
-            read_content(),
-            [(read(), weight) for read, weight, _ in read_styles],
+            _read(content),
+            [(read(), weight) for read, weight, _ in styles],
             settings,
-            initial=None if read_start is None else read_start(),
-            content_regions=None if read_regions is None else read_regions(),
-            style_regions=[None if regions is None else regions() for _, _, regions in read_styles],
+            initial=_read(start),
+            content_regions=_read(regions),
+            style_regions=[_read(style_regions) for *_, style_regions in styles],
             progress=report,
             steering=steering,
         )
         yield from to_go_on(steps, place)
 
-    return Task(title, settings, _outputs_at(place), work)
+    return Task(place.title, settings, partial(_outputs, place), work)
 
 
-def _regions_reader(
-    inputs: Inputs, content: Image, plane: Plane, dims: Dims, along: tuple[int, ...]
-) -> Callable[[], Any] | None:
+def _outputs(place: Place, viewer: ViewerModel, steps_as: str) -> Outputs:
+    return Outputs(viewer, place, steps_as)
+
+
+def _read(reader: Reader | None) -> Any:
+    return None if reader is None else reader()
+
+
+def _regions_reader(inputs: Inputs, content: Image, plane: Plane, dims: Dims, along: tuple[int, ...]) -> Reader | None:
     """Return what reads the content's regions, 0 outside of the area; None where there are neither."""
     read_regions = labels_reader(inputs.more.content_regions.value, content, plane, dims)
     read_shapes = shapes_reader(inputs.more.area.value, content, plane, dims, along)
@@ -224,22 +245,8 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
     title = f"{_names(styles)} · texture"
     used = [layer for style in styles for layer in (style.layer, style.regions) if layer is not None]
     sources = _style_sources(styles) | shown_as(used, viewer.dims)
-    place = Place(first, dataclasses.replace(plane, window=window), title, sources, new_run())
-    read_styles = [_style_readers(viewer, style, settings) for style in styles]
-
-    def work(report: Report, steering: Steering) -> Generator[Step]:
-        stylize = _stylize_after(report)
-        steps = stylize(
-            None,
-            [(read(), weight) for read, weight, _ in read_styles],
-            settings,
-            style_regions=[None if regions is None else regions() for _, _, regions in read_styles],
-            progress=report,
-            steering=steering,
-        )
-        yield from to_go_on(steps, place)
-
-    return Task(title, settings, _outputs_at(place), work)
+    place = Place(spot_of(first), dataclasses.replace(plane, window=window), title, sources)
+    return _single_task(place, settings, [_style_readers(viewer, style, settings) for style in styles])
 
 
 def go_on_task(layer: Image) -> Task:
@@ -270,7 +277,7 @@ def go_on_task(layer: Image) -> Task:
             down, across = last
     if not {down, across} <= set(range(layer.ndim)):
         down, across = last if down < across else last[::-1]
-    place = Place(layer, Plane((down, across), (0,) * layer.ndim), title, dict(sources_of(layer)), new_run())
+    place = Place(spot_of(layer), Plane((down, across), (0,) * layer.ndim), title, dict(sources_of(layer)))
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         load_pytorch(report)
@@ -279,29 +286,16 @@ def go_on_task(layer: Image) -> Task:
 
         yield from to_go_on(go_on(read_snapshot(path), progress=report, steering=steering), place)
 
-    return Task(f"{title} (going on)", settings, _outputs_at(place), work)
+    return Task(f"{title} (going on)", settings, partial(_outputs, place), work)
 
 
-def _stylize_after(report: Report) -> Any:
-    load_pytorch(report)
-    from napari_neural_style.engine.transfer import stylize
-
-    return stylize
-
-
-def _outputs_at(place: Place) -> Callable[[ViewerModel, str], Outputs]:
-    return lambda viewer, steps_as: Outputs(viewer, place, steps_as)
-
-
-def _style_readers(viewer: ViewerModel, style: StyleChoice, settings: StyleSettings) -> tuple[Any, float, Any]:
+def _style_readers(viewer: ViewerModel, style: StyleChoice, settings: StyleSettings) -> StyleReaders:
     plane = style_plane(style.layer, viewer.dims)
     layer, plane = at_level(style.layer, plane, partial(style_size, settings=settings))
     return reader_of(layer, plane), style.weight, labels_reader(style.regions, layer, plane, viewer.dims)
 
 
-def _start_reader(
-    viewer: ViewerModel, layer: Image, content: Image, plane: Plane, settings: StyleSettings
-) -> Callable[[], Any]:
+def _start_reader(viewer: ViewerModel, layer: Image, content: Image, plane: Plane, settings: StyleSettings) -> Reader:
     """Return what reads a picture to start from, or the part in the area, which becomes of the working size."""
     there = style_plane(layer, viewer.dims)
     if plane.window is not None:
