@@ -14,8 +14,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QLabel, QStyle, QStyleOptionComboBox
 
 from napari_neural_style import StyleSettings, store
-from napari_neural_style.viewer.native import lay_out_now
 from napari_neural_style.viewer.widget import StyleTransferWidget
+from napari_neural_style.viewer.window import lay_out_now
 from window import KEY, endless, opened, press, result_of, run_to_the_end, wait_for_another_picture, wait_until
 
 

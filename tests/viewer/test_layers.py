@@ -14,10 +14,8 @@ from napari_neural_style.viewer.layers import (
     placed_like,
     reader_of,
     shown_plane,
-    source_name,
-    style_name,
-    title_of,
 )
+from napari_neural_style.viewer.names import source_name, style_name, title_of
 
 RANDOM = np.random.default_rng(0)
 

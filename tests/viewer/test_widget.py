@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication
 from loopback import address
 from napari_neural_style import PRESETS, StyleSettings
 from napari_neural_style.settings import SETTINGS
-from napari_neural_style.viewer import worker
+from napari_neural_style.viewer import rest, worker
 from napari_neural_style.viewer.widget import StyleTransferWidget
 from window import KEY, endless, opened, press, run_to_the_end, wait_for_another_picture, wait_until
 
@@ -253,14 +253,14 @@ def test_a_saved_step_is_shown_added_and_drawn_in_turns_of_their_own(viewer, wid
 
 def test_after_a_layer_previews_rest_as_long_as_after_the_last_of_them(viewer, widget, monkeypatch):
     for name, value in (("FIRST_REST", 0.1), ("REST", 1e6), ("LONGEST_REST", 60.0)):
-        monkeypatch.setattr(worker, name, value)
+        monkeypatch.setattr(rest, name, value)
     endless(widget)
     press(widget.run)
     wait_until(lambda: len(viewer.layers) == 3)
-    wait_until(lambda: widget._job._rests_for == 60)  # a preview came in spite of the time that the layer took
+    wait_until(lambda: widget._job._rest.seconds == 60)  # a preview came in spite of the time that the layer took
     press(widget.save_now)
     wait_until(lambda: len(viewer.layers) == 4)
-    assert widget._job._rests_until - time.monotonic() > 30
+    assert widget._job._rest.until - time.monotonic() > 30
     press(widget.stop)
     wait_until(lambda: widget._job is None)
 

@@ -1,9 +1,8 @@
-"""Layers to arrays and arrays to layers: what is seen, where it lies, and what it is called."""
+"""Layers to arrays and arrays to layers: what is seen, and where it lies."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from napari.utils.transforms import Affine
 
-from napari_neural_style.viewer.provenance import sources_of
 from napari_neural_style.viewer.world import slider_positions
 
 if TYPE_CHECKING:
@@ -28,15 +26,6 @@ SAVED_STEP = "saved step"
 """Name of the axis of saved steps that are one layer."""
 SMOOTH = "linear"
 """How results are enlarged on the canvas: their pixels are paint, not measurements."""
-_STATES, _NUMBER = r"step \d+|planes|live", r"( \[\d+\])?$"
-_STATE = re.compile(rf" · ({_STATES}|saved steps){_NUMBER}")
-"""What the name of a result ends with."""
-_MADE = r"( × .*| · content.*)"
-_OF_RESULTS = re.compile(_MADE + _STATE.pattern)
-"""What the name of a result has behind its content's."""
-_LIVE = re.compile(rf"{_MADE} · live{_NUMBER}")
-"""The same while its run goes on; until that ends, only the name tells that it is one."""
-_TITLE = re.compile(rf"(.+) · ({_STATES})")
 
 
 @dataclass(frozen=True)
@@ -341,21 +330,3 @@ def place_on(layer: Image | Spot, plane: Plane, size: tuple[int, ...]) -> dict[s
         "scale": world["scale"] * ratio,
         "translate": world["translate"] + to_world.linear_matrix @ first,
     }
-
-
-def source_name(layer: Image) -> str:
-    """Return what titles call a layer: its name, or for a result that of the content it was first made from."""
-    name = sources_of(layer).get("content")
-    # The content of a result may be another result; that of which is in its name, whether it is open or not.
-    return _OF_RESULTS.sub("", name) if isinstance(name, str) and name else _LIVE.sub("", layer.name)
-
-
-def style_name(layer: Image) -> str:
-    """Return what titles call a style: its name, or for a result that of its run, in brackets."""
-    return f"({_STATE.sub('', layer.name)})" if sources_of(layer) or _LIVE.search(layer.name) else str(layer.name)
-
-
-def title_of(layer: Image) -> str:
-    """Return what the name of a result begins with: the title of its run, or all of a name that a user gave it."""
-    found = _TITLE.match(layer.name)
-    return found[1] if found else str(layer.name)

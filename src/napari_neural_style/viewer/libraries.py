@@ -1,4 +1,4 @@
-"""PyTorch's shared libraries, loaded so that the window does not stand still meanwhile."""
+"""PyTorch, loaded so that the window does not stand still meanwhile."""
 
 from __future__ import annotations
 
@@ -7,6 +7,23 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_neural_style.viewer.garbage import lasting
+
+if TYPE_CHECKING:
+    from napari_neural_style.viewer.worker import Report
+
+
+def load_pytorch(report: Report) -> None:
+    """Import it, if it is not there."""
+    report("Loading PyTorch…", 0.0)
+    if "torch" not in sys.modules:
+        with lasting():
+            import napari_neural_style.engine  # says how threads wait, which is read when libraries are loaded
+
+            load_libraries()
+            import napari_neural_style.engine.transfer  # noqa: F401
 
 
 def load_libraries() -> None:

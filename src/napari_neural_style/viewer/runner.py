@@ -17,9 +17,10 @@ from napari_neural_style.viewer.compare import comparison_in
 from napari_neural_style.viewer.curve import LossCurve
 from napari_neural_style.viewer.fields import in_words
 from napari_neural_style.viewer.garbage import look_again, pass_over
-from napari_neural_style.viewer.native import hold_animations
+from napari_neural_style.viewer.libraries import load_pytorch
 from napari_neural_style.viewer.queue import Queue
-from napari_neural_style.viewer.worker import Callbacks, Job, Report, Work, load_pytorch
+from napari_neural_style.viewer.window import hold_animations
+from napari_neural_style.viewer.worker import Callbacks, Job, Report, Work
 
 if TYPE_CHECKING:
     import napari

@@ -20,8 +20,9 @@ import numpy.typing as npt
 from napari_neural_style.cache import cache_folder
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.layers import PixelsReader, Plane, pixels_of, pixels_reader_of, size_of, spot_of
+from napari_neural_style.viewer.libraries import load_pytorch
 from napari_neural_style.viewer.stack_array import StackArray, why_unwritten
-from napari_neural_style.viewer.worker import Report, load_pytorch
+from napari_neural_style.viewer.worker import Report
 
 if TYPE_CHECKING:
     from napari.layers import Image

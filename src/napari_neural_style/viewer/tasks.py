@@ -22,13 +22,12 @@ from napari_neural_style.viewer.layers import (
     reader_of,
     shown_plane,
     size_of,
-    source_name,
     spot_of,
-    style_name,
     style_plane,
-    title_of,
 )
 from napari_neural_style.viewer.levels import at_level
+from napari_neural_style.viewer.libraries import load_pytorch
+from napari_neural_style.viewer.names import source_name, style_name, title_of
 from napari_neural_style.viewer.outputs import STEPS_AS, Outputs, Place
 from napari_neural_style.viewer.plane_choice import axis_names
 from napari_neural_style.viewer.provenance import made_by_of, name_of, sources_of
@@ -36,7 +35,7 @@ from napari_neural_style.viewer.shown import shown_as
 from napari_neural_style.viewer.stack_outputs import StackOutputs, unfinished
 from napari_neural_style.viewer.stacks import Reader, Stack, StackStep, StyleReaders
 from napari_neural_style.viewer.stopped import KEPT_RUNS, runs_folder, to_go_on
-from napari_neural_style.viewer.worker import Report, load_pytorch
+from napari_neural_style.viewer.worker import Report
 
 if TYPE_CHECKING:
     from napari.components import Dims, ViewerModel

@@ -21,9 +21,7 @@ from napari_neural_style.viewer.fields import Choices, in_words, labelled, put_i
 from napari_neural_style.viewer.garbage import look_again
 from napari_neural_style.viewer.inputs import Inputs
 from napari_neural_style.viewer.native import (
-    let_go,
     make_accessible,
-    make_canvas_current,
     note,
     put_in_scroll_area,
     style_in_window,
@@ -38,6 +36,7 @@ from napari_neural_style.viewer.results import Results
 from napari_neural_style.viewer.runner import STARTING, Runner
 from napari_neural_style.viewer.sections import Section
 from napari_neural_style.viewer.tasks import Task, make_task, why_no_task
+from napari_neural_style.viewer.window import let_go, make_canvas_current
 from napari_neural_style.viewer.worker import Job
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import math
 import queue
-import sys
 import threading
 import time
 import weakref
@@ -21,8 +20,8 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool, QTimer, Signal
 from qtpy.QtWidgets import QWidget
 
-from napari_neural_style.viewer.garbage import lasting
-from napari_neural_style.viewer.native import draw_later, lay_out_now
+from napari_neural_style.viewer.rest import SHORTEST_REST, Rest
+from napari_neural_style.viewer.window import draw_later, lay_out_now
 
 if TYPE_CHECKING:
     from napari_neural_style.engine.losses import Losses
@@ -37,17 +36,6 @@ LOOK_MS = 100
 """Time between two looks for a preview or a sentence, in milliseconds; a saved step and the end are told at once."""
 TURN_MS = 2
 """Time from showing a saved step until it is added, in milliseconds: the job holds for both."""
-SHORTEST_REST = 0.1
-"""Seconds between two saved steps or previews at least."""
-REST = 50
-"""After a preview the viewer rests this many times as long as it took to show, so that a slow canvas, which is drawn on
-the job's own processor cores, does not slow the job down."""
-DRAWN_MS = 5
-"""Qt draws what changed a moment after it has; a timer of so many milliseconds comes when that is over."""
-LONGEST_REST = 3.0
-"""Seconds of rest at most, so that the picture is seen to go on."""
-FIRST_REST = 0.5
-"""Seconds of rest before the first preview has told what one takes; a picture with a layer to add tells nothing."""
 UNREAD_FOR = 0.5
 """Seconds after which losses are read though no picture was due; the thread does it, so that nobody waits for a GPU."""
 LONGEST_HOLD = 0.5
@@ -123,8 +111,8 @@ class Job:
         self._swap = threading.Lock()  # held while these two are exchanged
         self._added = threading.Event()
         self._unsettled: Callable[[], None] | None = None
-        self._adds_at = self._rests_until = 0.0
-        self._rests_for = FIRST_REST
+        self._adds_at = 0.0
+        self._rest = Rest()
         self._status: tuple[str, float] | None = None
         self._error: str | None = None
         self._stop = threading.Event()
@@ -300,7 +288,7 @@ class Job:
                 break
             if not finished:
                 break  # adding a layer takes a while; one thing at a time leaves the window responsive
-        if self._awaited.empty() and self._latest is not None and (finished or time.monotonic() >= self._rests_until):
+        if self._awaited.empty() and self._latest is not None and (finished or self._rest.over):
             self._show_latest()
             lay_out_now(self._owner)
         if finished and not self._told:
@@ -313,7 +301,7 @@ class Job:
 
     def _show_awaited(self, step: AnyStep) -> None:
         self._adds_at = time.monotonic() + SHORTEST_REST
-        self._rest_again()
+        self._rest.begin_again()
         self._unsettled = self._callbacks.step(step)
         if self._unsettled is None:
             self._added.set()
@@ -342,27 +330,11 @@ class Job:
         with self._swap:
             latest, preview = self._latest, self._preview
             self._latest = self._preview = None
-        self._rest()
+        self._rest.begin()
         if preview is not None and preview is not latest:
             self._callbacks.step(preview)
         if latest is not None:
             self._callbacks.step(latest)
-
-    def _rest(self) -> None:
-        """Show no preview before what is shown now is drawn, and for a while after."""
-        started = time.monotonic()
-
-        def drawn() -> None:
-            taken = time.monotonic() - started - DRAWN_MS / 1000
-            self._rests_for = min(max(REST * taken, SHORTEST_REST), LONGEST_REST)
-            self._rest_again()
-
-        self._rests_until = started + LONGEST_REST  # until it is known
-        QTimer.singleShot(DRAWN_MS, drawn)
-
-    def _rest_again(self) -> None:
-        """Show no preview for as long as after the last one."""
-        self._rests_until = time.monotonic() + self._rests_for
 
     def abandon(self) -> None:
         """Stop, and tell nobody any more: the widget that asked is going away."""
@@ -384,18 +356,6 @@ def _end_all() -> None:
         job.stop()
     for job in list(_made):
         job.join()
-
-
-def load_pytorch(report: Report) -> None:
-    """Import it, if it is not there."""
-    report("Loading PyTorch…", 0.0)
-    if "torch" not in sys.modules:
-        with lasting():
-            import napari_neural_style.engine  # says how threads wait, which is read when libraries are loaded
-            from napari_neural_style.viewer.libraries import load_libraries
-
-            load_libraries()
-            import napari_neural_style.engine.transfer  # noqa: F401
 
 
 def _show_warning(warning: tuple[Any, ...]) -> None:
