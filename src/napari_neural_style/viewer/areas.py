@@ -43,8 +43,8 @@ def window_of(area: Any, layer: Image, plane: Plane, viewer: ViewerModel, along:
 
     Parameters
     ----------
-    area : str or Shapes
-        One of :func:`area_choices`.
+    area : str, Shapes or None
+        One of :func:`area_choices`; None means the whole layer.
     layer : Image
         The layer.
     plane : Plane
@@ -59,7 +59,7 @@ def window_of(area: Any, layer: Image, plane: Plane, viewer: ViewerModel, along:
     ValueError
         If too little of the layer lies in it.
     """
-    if area == WHOLE:
+    if area in (None, WHOLE):
         return None
     if area == VIEW:
         low, high = (corner + 0.5 for corner in view_of(viewer, layer, plane.axes))

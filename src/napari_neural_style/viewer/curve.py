@@ -33,15 +33,10 @@ class LossCurve(QWidget):
     Points can be added at any rate: they are drawn about twice a second, and only while the widget is seen.
     When there are too many, every other one is dropped; the first and the last always stay. pyqtgraph is imported
     when the widget is first shown. For the main thread only.
-
-    Parameters
-    ----------
-    parent : QWidget, optional
-        The widget that this one is in.
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.legend = QLabel(_EMPTY)
         self.legend.setWordWrap(True)
         self.legend.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)

@@ -89,7 +89,7 @@ class MoreInputs:
         self.area = Choices(
             name="area",
             label="area",
-            choices=_area_choices_of(viewer),
+            choices=lambda widget: area_choices(viewer.layers),
             value=WHOLE,
             tooltip="Paint the whole layer, what the canvas shows of it, or what a Shapes layer outlines.",
         )
@@ -200,6 +200,10 @@ class Inputs:
         """The fields that are folded away, made when they are first needed."""
         return MoreInputs(self._viewer, self.content, self.style)
 
+    def folded(self, name: str) -> Any:
+        """Return what one of the fields that are folded away holds, None before they are made."""
+        return getattr(self.more, name).value if "more" in self.__dict__ else None
+
     def _swap(self) -> None:
         content, style = self.content.value, self.style.value
         if content is not None and style is not None:
@@ -244,8 +248,7 @@ class Inputs:
         """Tell whether the content is the only one of styles, nothing setting one part of it apart from another."""
         if any(style.layer is not self.content.value or style.regions is not None for style in styles):
             return False
-        more = self.__dict__.get("more")
-        return more is None or (more.content_regions.value is None and more.area.value == WHOLE)
+        return self.folded("content_regions") is None and self.folded("area") in (None, WHOLE)
 
     def take_selected(self) -> None:
         """Take the selected image layer as content, and another as style."""
@@ -266,7 +269,3 @@ def _layer_field(
         return [(told_apart(layer, [Choices.null_string]), layer) for layer in viewer.layers if isinstance(layer, kind)]
 
     return Choices(name=name, label=label, choices=choices, tooltip=tooltip, nullable=nullable)
-
-
-def _area_choices_of(viewer: napari.viewer.Viewer) -> Any:
-    return lambda widget: area_choices(viewer.layers)

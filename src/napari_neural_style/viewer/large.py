@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image
 
 from napari_neural_style.viewer.layers import insert, place_on
+from napari_neural_style.viewer.preferences import ANOTHER_FOLDER
 from napari_neural_style.viewer.stacks import new_stack_path
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def keep_large(step: Step, place: Place) -> None:
     try:
         write_ome_image(path, to_uint8(step.image), made_by(step, place.sources), spacing)
     except OSError as error:
-        warnings.warn(f"The result stays in memory, since it cannot be written: {error}", stacklevel=2)
+        cannot = f"{path.parent} cannot be written to: {error}. {ANOTHER_FOLDER}"
+        warnings.warn(f"The result stays in memory, since {cannot}", stacklevel=2)
     else:
         place.large = step.index, path
         # At its first computation, which is napari's on the main thread, dask looks for a cluster: a second of imports.

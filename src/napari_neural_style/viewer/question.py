@@ -20,7 +20,7 @@ class Question(Container):
     """
 
     def __init__(self) -> None:
-        self.download = PushButton(text="Download 548 MB", tooltip="Get VGG-19's own features once, 80 MB are kept.")
+        self.download = PushButton(text="Download 548 MB", tooltip="Get the trained features once, 80 MB are kept.")
         self.use_self_taught = PushButton(
             text="Use self-taught", tooltip="Choose features that a run learns from the two images, in seconds."
         )

@@ -39,7 +39,7 @@ from napari_neural_style.viewer.worker import Report
 
 if TYPE_CHECKING:
     from napari.components import Dims, ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
     from napari_neural_style.engine.steering import Steering
     from napari_neural_style.engine.step import Step
@@ -77,7 +77,7 @@ class Task:
 def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only: StyleChoice | None = None) -> str:
     """Return why the chosen layers cannot be run, with one style only if it is given, or nothing."""
     styles = inputs.styles() if only is None else [only]
-    if inputs.axes(settings) and "more" in inputs.__dict__ and inputs.more.start_from.value is not None:
+    if inputs.axes(settings) and inputs.folded("start_from") is not None:
         return "A stack cannot start from a picture: clear start from, or set planes to this plane."
     used = [] if settings.mode == "content" else [style.layer for style in styles]
     needed = 1 if settings.mode == "texture" else len(used) + 1
@@ -115,33 +115,32 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
     if settings.mode == "texture":
         return _texture_task(viewer, settings, styles)
     content = inputs.content.value
+    regions, area, start = map(inputs.folded, ("content_regions", "area", "start_from"))
     plane = shown_plane(content, viewer.dims)
-    area = inputs.more.area.value
     axes = inputs.axes(settings)
     check_seen(content, viewer.dims, axes)
     plane = dataclasses.replace(plane, window=window_of(area, content, plane, viewer, axes))
-    start = inputs.more.start_from.value
-    labels = [inputs.more.content_regions.value, *(style.regions for style in styles)]
+    labels = [regions, *(style.regions for style in styles)]
     used = [content, *(style.layer for style in styles), start, *labels]
     sources: dict[str, Any] = {
         "content": name_of(content),
         **_style_sources(styles),
         **shown_as([layer for layer in used if layer is not None], viewer.dims, content, axes),
     }
-    named = source_name(content)
     if plane.window is not None:
         sources["area"] = list(plane.window)
+    if regions is not None:
+        sources["content_regions"] = name_of(regions)
+    if start is not None:
+        sources["initial"] = name_of(start)
+    named = source_name(content)
     called = axis_names(content, viewer.dims)
     # From here on, the content is the level of it that is read.
     whole, (content, plane) = content, at_level(content, plane, partial(working_size, settings=settings))
     read_content = reader_of(content, plane)
-    read_regions = _regions_reader(inputs, content, plane, viewer.dims, axes)
+    read_regions = _regions_reader(regions, area, content, plane, viewer.dims, axes)
     read_start = None if start is None else _start_reader(viewer, start, content, plane, settings)
     read_styles = [_style_readers(viewer, style, settings) for style in styles]
-    if inputs.more.content_regions.value is not None:
-        sources["content_regions"] = name_of(inputs.more.content_regions.value)
-    if start is not None:
-        sources["initial"] = name_of(start)
     layers = "" if settings.content_layers == "auto" else f" {to_text('content_layers', settings.content_layers)}"
     title = f"{named} × {_names(styles)}" if styles else f"{named} · content{layers}"
     if axes:
@@ -189,10 +188,12 @@ def _read(reader: Reader | None) -> Any:
     return None if reader is None else reader()
 
 
-def _regions_reader(inputs: Inputs, content: Image, plane: Plane, dims: Dims, along: tuple[int, ...]) -> Reader | None:
+def _regions_reader(
+    regions: Labels | None, area: Any, content: Image, plane: Plane, dims: Dims, along: tuple[int, ...]
+) -> Reader | None:
     """Return what reads the content's regions, 0 outside of the area; None where there are neither."""
-    read_regions = labels_reader(inputs.more.content_regions.value, content, plane, dims)
-    read_shapes = shapes_reader(inputs.more.area.value, content, plane, dims, along)
+    read_regions = labels_reader(regions, content, plane, dims)
+    read_shapes = shapes_reader(area, content, plane, dims, along)
     if read_regions is None or read_shapes is None:
         return read_regions or read_shapes
 
