@@ -106,6 +106,7 @@ class Job:
         self._unread: list[tuple[int, float, Losses]] = []
         self._passed: deque[tuple[int, float, float, float, float]] = deque()
         self._awaited: queue.Queue[AnyStep] = queue.Queue(maxsize=2)
+        self._pictured = False
         self._latest: AnyStep | None = None
         self._preview: AnyStep | None = None
         self._swap = threading.Lock()  # held while these two are exchanged
@@ -182,29 +183,16 @@ class Job:
             steps = self._work(self._report)
             self._work = None
             with contextlib.closing(steps):
-                pictured = False
                 for step in steps:
-                    now = time.monotonic()
-                    if step.losses is not None:
-                        self._unread.append((step.index, now, step.losses))
-                    if step.image is not None or (self._unread and now - self._unread[0][1] >= UNREAD_FOR):
-                        self._read_losses()
-                    first = not pictured and step.image is not None
-                    pictured = pictured or first
-                    if step.saved or first:  # a layer is added
-                        self._hand_over(step)
-                    else:
-                        with self._swap:
-                            self._preview = step if step.image is not None else self._preview
-                            self._latest = step
+                    self._put(step)
                     self._resume.wait()
                     if self._told:
                         steps.throw(Stopped())  # nothing is written of it: nobody could go on with it
                     if self._stop.is_set():
                         # What is kept is the very step that the run can be gone on with from.
-                        pictured_step = step.pictured()
+                        step = step.pictured()
                         with self._swap:
-                            self._latest = self._preview = pictured_step
+                            self._latest = self._preview = step
                         self._read_losses()
                         break
         except Stopped:
@@ -219,6 +207,22 @@ class Job:
                 self._let_go()
             self._finished.set()
             self._bell.rang.emit(0)
+
+    def _put(self, step: AnyStep) -> None:
+        """Put a step into the mailbox."""
+        now = time.monotonic()
+        if step.losses is not None:
+            self._unread.append((step.index, now, step.losses))
+        if step.image is not None or (self._unread and now - self._unread[0][1] >= UNREAD_FOR):
+            self._read_losses()
+        first = not self._pictured and step.image is not None
+        if step.saved or first:  # a layer is added
+            self._pictured = self._pictured or first
+            self._hand_over(step)
+        else:
+            with self._swap:
+                self._preview = step if step.image is not None else self._preview
+                self._latest = step
 
     def _let_go(self) -> None:
         """Hold no pictures any more: napari's window holds every worker, and with it the job."""
