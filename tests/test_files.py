@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import tifffile
@@ -9,6 +11,7 @@ from disks import room_for
 from napari_neural_style import reading
 from napari_neural_style.contents import look_at
 from napari_neural_style.files import check_writable, read_image, read_made_by, write_image
+from napari_neural_style.whole import whole_file
 
 MADE_BY = {"settings": {"size": 32}, "sources": {"content": "Käse ×"}, "step": 3}
 
@@ -76,7 +79,21 @@ def test_what_a_link_leads_to_is_replaced(tmp_path, image):
 
 
 def test_the_longest_name_can_be_written(tmp_path, image):
-    write_image(tmp_path / ("n" * 245 + ".png"), image, {})
+    write_image(tmp_path / ("n" * 232 + ".png"), image, {})  # a process's number has up to ten digits
+
+
+def test_two_processes_write_one_file(tmp_path, monkeypatch):
+    path, nobody = tmp_path / "out.png", 2**31 - 1
+    for number in (os.getppid(), nobody):
+        (tmp_path / f".out.png.{number}.part").touch()
+    with whole_file(path) as ours:
+        ours.write_text("ours")
+        monkeypatch.setattr(os, "getpid", lambda: nobody - 1)
+        with whole_file(path) as theirs:
+            theirs.write_text("theirs")
+        assert path.read_text() == "theirs"
+    assert path.read_text() == "ours"
+    assert {each.name for each in tmp_path.iterdir()} == {"out.png", f".out.png.{os.getppid()}.part"}
 
 
 def test_other_images_were_made_by_nothing_known(tmp_path, image):

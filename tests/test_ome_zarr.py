@@ -271,7 +271,7 @@ def test_it_appears_whole_or_not_at_all(tmp_path):
     np.testing.assert_array_equal(read_image(path), image)
     # What a killed process left in the middle of the exchange is put in order.
     path.rename(tmp_path / ".out.ome.zarr.old")
-    (tmp_path / ".out.ome.zarr.part").mkdir()
+    (tmp_path / f".out.ome.zarr.{2**31 - 1}.part").mkdir()
     with pytest.raises(RuntimeError), whole_folder(path):
         raise RuntimeError
     np.testing.assert_array_equal(read_image(path), image)

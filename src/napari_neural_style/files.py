@@ -20,7 +20,7 @@ from napari_neural_style.reading import (
     pillow_pixels,
     tiff_pixels,
 )
-from napari_neural_style.whole import part_of, whole_file
+from napari_neural_style.whole import own_part_of, whole_file
 
 if TYPE_CHECKING:
     from napari_neural_style.engine.sizes import SizeOf
@@ -151,7 +151,7 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
 def check_folder_of(path: Path) -> Path:
     """Return the file that a path leads to; raise a ValueError if its name is too long, or it has no folder."""
     path = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
-    if len(os.fsencode(part_of(path).name)) > _LONGEST_NAME:
+    if len(os.fsencode(own_part_of(path).name)) > _LONGEST_NAME:
         raise ValueError(f"The name {path.name!r} is too long to be written: choose a shorter one.")
     if path.is_symlink():
         raise ValueError(f"{str(path)!r} is a link that leads round in a circle: choose another name.")

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+import glob
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""The system's numbers for a full disk."""
 
 
 def part_of(path: Path) -> Path:
-    """Return where a file or folder is until it is whole."""
+    """Return where a file or folder is until it is whole, for whoever is the only one to write it."""
     return path.parent / f".{path.name}.part"
+
+
+def own_part_of(path: Path) -> Path:
+    """Return where this process has a file or folder until it is whole; another may write the same."""
+    return path.parent / f".{path.name}.{os.getpid()}.part"
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; at the end it takes the place of `path`, after a fault it is removed."""
     path = path.resolve()  # of a link, what it leads to is replaced
-    part = part_of(path)
+    _remove_abandoned(path)
+    part = own_part_of(path)
     try:
         yield part
         part.replace(path)
@@ -29,7 +41,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give the path of a folder to write beside `path`, as :func:`whole_file` does for a file."""
     path = path.resolve()
-    part, old = part_of(path), path.with_name(f".{path.name}.old")
+    _remove_abandoned(path)
+    part, old = own_part_of(path), path.with_name(f".{path.name}.old")
     shutil.rmtree(part, ignore_errors=True)
     try:
         yield part
@@ -42,3 +55,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
             old.replace(path)
         for folder in (part, old):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes that were killed have left of a file or folder."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        number = part.suffixes[-2][1:]
+        if number.isdecimal():
+            import psutil
+
+            with suppress(OSError):
+                if not psutil.pid_exists(int(number)):
+                    shutil.rmtree(part) if part.is_dir() else part.unlink()

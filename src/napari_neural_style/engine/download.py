@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.engine.fetch import DownloadError, Received, fetch, is_safe
-from napari_neural_style.engine.tensors import FULL, write_tensors
+from napari_neural_style.engine.tensors import write_tensors
 from napari_neural_style.engine.vgg import fingerprint_of
 from napari_neural_style.engine.weights import (
     TORCHVISION_INDEX,
@@ -22,6 +22,7 @@ from napari_neural_style.engine.weights import (
     torchvision_url,
 )
 from napari_neural_style.settings import LAYERS
+from napari_neural_style.whole import FULL
 
 __all__ = ["DownloadError", "download_pretrained"]
 

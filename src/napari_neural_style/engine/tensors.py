@@ -13,10 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_neural_style.whole import part_of
+from napari_neural_style.whole import FULL, part_of
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""The system's numbers for a full disk."""
 _FULL_ON_WINDOWS = {39, 112}
 """Windows' own numbers, ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL."""
 
