@@ -108,7 +108,7 @@ def test_what_fails_is_listed_and_done_again_alone(files, pair, capsys):
     arguments = ("a.png", "broken.jpg", "floats.tif", "--style", "oil.png", "-o", "out")
     assert batch(*arguments) == 1
     printed = capsys.readouterr()
-    assert "broken.jpg: " in printed.err
+    assert f"napari-neural-style: {files / 'broken.jpg'}: is no image that can be read (" in printed.err
     assert "floats.tif, plane 1: The plane holds" in printed.err
     assert "Traceback" not in printed.err
     assert not (files / "out" / "broken-oil.png").exists()

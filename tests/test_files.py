@@ -31,6 +31,9 @@ def test_what_is_written_comes_back_with_what_made_it(tmp_path, image, name):
         np.testing.assert_array_equal(back, image)
     assert read_made_by(path) == MADE_BY
     assert [p.name for p in tmp_path.iterdir()] == [name]
+    for other in ("called.png", "called.jpg", "called.tif"):
+        path = path.rename(tmp_path / other)
+        assert read_made_by(path) == MADE_BY
 
 
 def test_nothing_half_written_stays(tmp_path, image):

@@ -142,5 +142,6 @@ def _listed(failed: list[Outcome]) -> list[str]:
     for (content, reason), indices in planes.items():
         numbers = [index for index in indices if index]  # a single image has none
         some = ", ".join(numbers[:5]) + (f" and {len(numbers) - 5} more" if numbers[5:] else "")
-        lines.append(f"{content}{f', plane {some}' if some else ''}: {reason}")
+        told = reason.removeprefix(f"{content!r} ")
+        lines.append(f"{content}{f', plane {some}' if some else ''}: {told}")
     return lines

@@ -17,11 +17,10 @@ from napari_neural_style.engine.sizes import SizeOf, level_for
 from napari_neural_style.files import read_image
 from napari_neural_style.paths import path_named
 from napari_neural_style.planes import Planes, planes_of
-from napari_neural_style.reading import TOO_MANY_PIXELS, in_full_range, is_tiff, pillow_image
+from napari_neural_style.reading import NoImageError, in_full_range, is_tiff, pillow_image, why
 from napari_neural_style.tiff_colors import colors_of
 from napari_neural_style.zarr_images import (
     ChannelsLast,
-    NoImageError,
     Opened,
     Spacing,
     all_named,
@@ -161,7 +160,7 @@ def look_at(path: Path, used: SizeOf | None = None) -> Content:
     except NoImageError:
         raise
     except Exception as error:  # a damaged file makes the readers fail in any way
-        raise ValueError(f"It cannot be read: {error or type(error).__name__}") from error
+        raise ValueError(f"It cannot be read: {why(error)}") from error
     if not content.stacked and path.is_file():
         return Content(str(path), (), (), ())
     return content
@@ -225,13 +224,8 @@ def _opened(path: str, level: int = 0) -> Iterator[Opened]:
             axes = all_named([letters.get(letter, "") for letter in series.axes])
             yield Opened(array, axes, (Spacing(),) * len(axes))
     else:
-        from PIL import Image
-
-        try:
-            with pillow_image(path) as image:
-                yield Opened(_Frames(image), ("t", "y", "x", "rgb"), (Spacing(),) * 4)
-        except Image.DecompressionBombError as error:
-            raise NoImageError(TOO_MANY_PIXELS) from error
+        with pillow_image(path) as image:
+            yield Opened(_Frames(image), ("t", "y", "x", "rgb"), (Spacing(),) * 4)
 
 
 class _FewBits:

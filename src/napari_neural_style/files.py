@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from napari_neural_style.reading import (
-    TOO_MANY_PIXELS,
-    NotOneImageError,
+    NoImageError,
     check_unpacked,
     is_tiff,
     pillow_image,
     pillow_pixels,
     tiff_pixels,
+    why,
 )
 from napari_neural_style.whole import own_part_of, whole_file
 
@@ -67,7 +67,7 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
         If there is no such file or it holds no single image; the message says which.
     """
     # Here, as wherever they are used: they take a while, and the dock imports this module.
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
 
     path = Path(path)
     if path.is_dir():
@@ -84,19 +84,15 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
             check_unpacked(path, shape, math.prod(shape))
             frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
             if frames > 1:
-                raise NotOneImageError(
+                raise NoImageError(
                     f"{str(path)!r} holds an animation of {frames} frames, not one image. Give a single "
                     "frame of it; `napari-neural-style batch` repaints stacks."
                 )
             return pillow_pixels(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can).") from error
-    except NotOneImageError:
+    except NoImageError:
         raise
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{str(path)!r}: {TOO_MANY_PIXELS}") from error
     except Exception as error:  # a damaged file makes the decoders fail in any way
-        raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
+        raise ValueError(f"{str(path)!r} cannot be read: {why(error)}") from error
 
 
 def _read_zarr(path: Path, used: SizeOf | None) -> npt.NDArray[Any]:
@@ -117,7 +113,7 @@ def _read_zarr(path: Path, used: SizeOf | None) -> npt.NDArray[Any]:
     try:
         return content.planes().read(())
     except Exception as error:  # a damaged chunk makes the readers fail in any way
-        raise ValueError(f"{str(path)!r} cannot be read: {error or type(error).__name__}") from error
+        raise ValueError(f"{str(path)!r} cannot be read: {why(error)}") from error
 
 
 def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False) -> Path:
@@ -297,7 +293,9 @@ def read_made_by(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
             found = zarr.open(path, mode="r").attrs[KEY]
             return found if isinstance(found, dict) else None
-        if path.suffix.lower() in (".tif", ".tiff"):
+        if not path.is_file():  # a pipe would be waited for
+            return None
+        if is_tiff(path):
             import tifffile
 
             with tifffile.TiffFile(path) as file:

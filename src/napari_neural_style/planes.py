@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_neural_style.engine.images import check_finite
+from napari_neural_style.reading import why
 
 Index = tuple[int, ...]
 Pixels = npt.NDArray[Any]
@@ -92,7 +93,7 @@ def read_plane(planes: Planes, index: Index) -> Pixels:
     try:
         plane = np.asarray(planes.read(index))
     except Exception as error:  # a damaged chunk makes the readers fail in any way
-        raise PlaneError(f"It cannot be read: {error or type(error).__name__}") from error
+        raise PlaneError(f"It cannot be read: {why(error)}") from error
     try:
         check_finite(plane, "plane")
     except ValueError as error:

@@ -25,19 +25,21 @@ _MOST_PACKED = 1100
 _ROUNDING = 2
 """Steps of 255 by which profiles of sRGB differ from one another."""
 
-TOO_MANY_PIXELS = "It has more pixels than are read of its kind of file. Save it as a TIFF, which may have that many."
-"""Why there is nothing where Pillow refuses a file."""
+
+class NoImageError(ValueError):
+    """A file was read, but holds no image, or no single one; the message says what it is."""
 
 
-class NotOneImageError(ValueError):
-    """A file was read, but it holds something else."""
+def why(error: Exception) -> str:
+    """Return what is wrong in words, without the number and the path that the system tells with it."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def check_unpacked(path: Path, shape: tuple[int, ...], unpacked: int) -> None:
-    """Raise a NotOneImageError if a file is a trap: large once it is unpacked, and tiny as it is."""
+    """Raise a NoImageError if a file is a trap: large once it is unpacked, and tiny as it is."""
     size = path.stat().st_size
     if unpacked > max(_LARGE, _MOST_PACKED * size):
-        raise NotOneImageError(
+        raise NoImageError(
             f"{str(path)!r} unpacks to more pixels than an image of its kind should: shape {shape} out of {size:,} "
             "bytes."
         )
@@ -45,13 +47,27 @@ def check_unpacked(path: Path, shape: tuple[int, ...], unpacked: int) -> None:
 
 @contextmanager
 def pillow_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Open an image with Pillow, whose warning is about any large one; check_unpacked finds those that are traps."""
-    from PIL import Image
+    """Open an image with Pillow, whose warning is about any large one; check_unpacked finds those that are traps.
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            yield image
+    Raises
+    ------
+    NoImageError
+        If it is none that Pillow reads.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                yield image
+    except UnidentifiedImageError as error:
+        raise NoImageError(f"{str(path)!r} is no image that can be read (PNG, JPEG, TIFF and others can).") from error
+    except Image.DecompressionBombError as error:
+        raise NoImageError(
+            f"{str(path)!r} has more pixels than are read of its kind of file. Save it as a TIFF, which may have that "
+            "many."
+        ) from error
 
 
 def pillow_pixels(image: Image.Image) -> npt.NDArray[Any]:
@@ -105,7 +121,7 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
 
     Raises
     ------
-    NotOneImageError
+    NoImageError
         If it holds something else.
     """
     import tifffile
@@ -151,7 +167,7 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
     elif profile and array.ndim == 3 and array.shape[-1] in (3, 4) and array.dtype == np.uint8:
         array = np.asarray(_in_srgb(Image.fromarray(array), profile))
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
-        raise NotOneImageError(
+        raise NoImageError(
             f"{str(path)!r} holds a stack of shape {array.shape}, not one image. Give a single plane of "
             "it; `napari-neural-style batch` repaints stacks."
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.step import Step
-from napari_neural_style.files import SUFFIXES, check_folder_of
+from napari_neural_style.files import SUFFIXES, check_folder_of, is_ome_zarr
 from napari_neural_style.whole import whole_file
 
 Seen = tuple[int, int, Losses, float]
@@ -28,7 +28,7 @@ def check_report(path: Path) -> Path:
     target = check_folder_of(path)
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder: name a file for the report, such as report.json.")
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in SUFFIXES or is_ome_zarr(path):
         raise ValueError(f"{str(path)!r} is the name of an image: name a file for the report, such as report.json.")
     if path.exists() and not (path.is_file() and _is_report(path)):
         raise ValueError(f"{str(path)!r} already exists and is no report of napari-neural-style: choose another name.")

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from napari_neural_style.reading import NoImageError
+
 _TRANSFORMS = "coordinateTransformations"
 _NAMES = {name: name for name in ("t", "z", "y", "x", "rgb", "channel")}
 _NAMES |= {"time": "t", "depth": "z", "c": "channel", "ch": "channel", "channels": "channel"}
@@ -23,10 +25,6 @@ def is_zarr(path: Path) -> bool:
         return path.is_dir() and any((path / mark).is_file() for mark in _MARKS_OF_ZARR)
     except PermissionError:  # somebody else's, such as lost+found
         return False
-
-
-class NoImageError(ValueError):
-    """A file was read, but holds no image."""
 
 
 class Spacing(NamedTuple):
