@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -139,6 +140,7 @@ def test_a_stretched_range_is_told_in_a_sentence(files, pair, capsys):
         (["content.png", "style.jpg", "--report", "n" * 300 + ".json"], "nnn.json' is too long to be written"),
         (["content.png", "style.jpg", "--report", "."], "'.' is a folder"),
         (["content.png", "style.jpg", "--report", "content.png"], "name of an image"),
+        (["content.png", "style.jpg", "--report", "r.ome.zarr"], "name of an image"),
         (["content.png", "style.jpg", "--report", "notes.json"], "'notes.json' already exists and is no report of"),
         (["content.png", "style.jpg", "--steps-dir", "content.png"], "'content.png' is a file"),
         (["content.png", "style.jpg", "--steps-dir", "steps"], "step-0003.png' already exists and was not made by"),
@@ -227,6 +229,16 @@ def test_a_full_disk_is_told_in_words(files, capsys, monkeypatch):
     assert "The disk is full. Free some space, and run the same command again." in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="what POSIX says")
+@pytest.mark.parametrize(
+    "arguments",
+    ["stylize {} style.jpg -o out.png", "stylize content.png style.jpg --steps-dir {}", "batch {} --style . -o out"],
+)
+def test_what_the_system_refuses_is_told_in_words(files, capsys, arguments):
+    assert main(arguments.format("n" * 300).split()) == 1
+    assert re.search(r"^napari-neural-style: 'n{300}' cannot be used: File name too long\.$", capsys.readouterr().err)
+
+
 def test_a_path_that_is_nothing_is_told(files, capsys):
     with pytest.raises(SystemExit):
         main(["stylize", "content.png", "style.jpg", "--report", "", *QUICK])
@@ -242,6 +254,8 @@ def test_links_and_pipes_that_are_no_files(files, capsys):
     assert "a.png' is a link that leads round in a circle" in capsys.readouterr().err
     assert main(["stylize", "pipe.png", "style.jpg", *QUICK]) == 2
     assert "'pipe.png' is a pipe or a device" in capsys.readouterr().err
+    assert main(["stylize", "content.png", "style.jpg", "-o", "pipe.png", *QUICK]) == 2
+    assert "'pipe.png' already exists" in capsys.readouterr().err
 
 
 def test_a_home_folder_that_no_shell_has_put_there(files, monkeypatch):
@@ -290,3 +304,20 @@ def test_runs_as_a_module(tmp_path):
         [sys.executable, "-m", "napari_neural_style", "features", "list"], capture_output=True, text=True, check=True
     )
     assert "self-taught" in found.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes of POSIX")
+def test_it_ends_without_a_traceback(tmp_path):
+    """Where nobody reads what is printed any more, and where Ctrl-C comes as the process ends."""
+    code = """if True:
+        import atexit, os, signal, sys
+        from napari_neural_style.cli import main
+        atexit.register(os.kill, os.getpid(), signal.SIGINT)
+        sys.exit(main())
+    """
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", code, "features", "list"]
+    found = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (found.returncode, found.stderr) == (-signal.SIGINT, "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import errno
 import logging
 import os
 import shutil
@@ -18,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_neural_style import __version__, batch_cli
+from napari_neural_style.ctrl_c import leave_to_the_system, watched_ctrl_c
 from napari_neural_style.options import add_settings, settings_from
 from napari_neural_style.paths import typed
-from napari_neural_style.printing import have_streams, tell
+from napari_neural_style.printing import flush, have_streams, tell
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
+from napari_neural_style.whole import FULL
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,23 +40,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"napari-neural-style: {message}", file=sys.stderr)
             return int(options.run(options) or 0)
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f"napari-neural-style: {error}", file=sys.stderr)
-        return 2
-    except (OSError, MemoryError, ArithmeticError) as error:
+    except (ValueError, ImportError, OSError, MemoryError, ArithmeticError) as error:
         print(f"napari-neural-style: {_said(error)}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, (ValueError, FileNotFoundError, ImportError)) else 1
     except KeyboardInterrupt:
+        if arguments is None:
+            leave_to_the_system()
         # Writing that was broken off is told by asyncio at exit, with a traceback; the next run writes it again.
         logging.getLogger("asyncio").disabled = True
         print("napari-neural-style: stopped", file=sys.stderr)
         return 130
+    finally:
+        flush()
+        if arguments is None:  # the process is about to end
+            leave_to_the_system()
 
 
 def _said(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in FULL:
         named = f", on which {error.filename!r} is to be" if error.filename else ""
         return f"The disk is full{named}. Free some space, and run the same command again."
+    if isinstance(error, OSError) and error.filename:
+        return f"{str(error.filename)!r} cannot be used: {error.strerror}."
     return str(error) or "out of memory; choose a smaller --size"
 
 
@@ -168,7 +174,7 @@ def _demo(options: argparse.Namespace) -> int:
     sources = {"content": "photograph", "style": "painting"}
     images = {"content": photograph(), "style": painting()}
     status = _run(images, settings, sources, output, folder, None)
-    print(f"The saved steps are in {folder.resolve()}")
+    tell(f"The saved steps are in {folder.resolve()}")
     return status
 
 
@@ -190,7 +196,6 @@ def _run(
     """Run one job on the images of :func:`stylize`, writing what is saved as it comes; return the exit status."""
     from tqdm import tqdm
 
-    from napari_neural_style.ctrl_c import watched_ctrl_c
     from napari_neural_style.engine.provenance import made_by
     from napari_neural_style.engine.transfer import stylize
     from napari_neural_style.files import step_path, write_image
@@ -254,9 +259,9 @@ def _run(
 def _kept_elsewhere(output: Path, pixels: npt.NDArray[Any], made_by: dict[str, Any], error: Exception) -> str:
     """Write a result that cannot be written where it should be among temporary files; return a sentence."""
     from napari_neural_style.files import stem_of, write_image
+    from napari_neural_style.reading import why
 
-    reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-    why = f"{str(output)!r} cannot be written: {reason}."
+    fault = f"{str(output)!r} cannot be written: {why(error).rstrip('.')}."
     folder = None
     try:
         folder = Path(tempfile.mkdtemp(prefix="napari-neural-style-"))
@@ -265,8 +270,8 @@ def _kept_elsewhere(output: Path, pixels: npt.NDArray[Any], made_by: dict[str, A
     except (OSError, ValueError):
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-        return f"{why} Nor can it be kept among temporary files."
-    return f"{why} It is kept as {str(kept)!r} instead."
+        return f"{fault} Nor can it be kept among temporary files."
+    return f"{fault} It is kept as {str(kept)!r} instead."
 
 
 def _until_given_up(steps: Iterator[Step], given_up: list[Exception]) -> Iterator[Step]:
@@ -301,18 +306,18 @@ def _features_list(options: argparse.Namespace) -> None:
 
     path = pretrained_path()
     if path.is_file():
-        print(f"pretrained   {path} ({path.stat().st_size / 1e6:.0f} MB)")
+        tell(f"pretrained   {path} ({path.stat().st_size / 1e6:.0f} MB)")
     else:
-        print("pretrained   not on this machine; `napari-neural-style features download` gets them (548 MB)")
-    print("self-taught  learned from the images at hand in seconds; nothing to download")
+        tell("pretrained   not on this machine; `napari-neural-style features download` gets them (548 MB)")
+    tell("self-taught  learned from the images at hand in seconds; nothing to download")
     if options.clear:
-        print(f"             removed {feature_cache.clear()} sets of learned features")
+        tell(f"             sets of learned features removed: {feature_cache.clear()}")
         for kept in feature_cache.entries():
-            print(f"             {kept} cannot be removed; it may be in use")
+            tell(f"             {kept} cannot be removed; it may be in use")
     else:
         learned = feature_cache.entries()
         size = sum(path.stat().st_size for path in learned) / 1e6
-        print(f"             {len(learned)} sets of learned features in {feature_cache.folder()} ({size:.0f} MB)")
+        tell(f"             sets of learned features: {len(learned)} in {feature_cache.folder()} ({size:.0f} MB)")
 
 
 def _features_download(options: argparse.Namespace) -> None:
@@ -327,7 +332,7 @@ def _features_download(options: argparse.Namespace) -> None:
             bar.update(done - bar.n)
 
         path = download_pretrained(received, options.url)
-    print(f"Kept the convolutions in {path}")
+    tell(f"Kept the convolutions in {path}")
 
 
 def _features_verify(options: argparse.Namespace) -> int:
@@ -335,10 +340,12 @@ def _features_verify(options: argparse.Namespace) -> int:
 
     rows = verify_pretrained()
     for row in rows:
-        print(f"{row.layer}  max {row.maximum:.4g} (published {row.published_maximum:g})  ", end="")
-        print(f"norm {row.norm:.4g} (published {row.published_norm:g})  {'ok' if row.agrees else 'DIFFERS'}")
+        tell(
+            f"{row.layer}  max {row.maximum:.4g} (published {row.published_maximum:g})  "
+            f"norm {row.norm:.4g} (published {row.published_norm:g})  {'ok' if row.agrees else 'DIFFERS'}"
+        )
     if all(row.agrees for row in rows):
-        print("These are torchvision's pretrained VGG-19 features.")
+        tell("These are torchvision's pretrained VGG-19 features.")
         return 0
     print("These are not torchvision's features. Remove the file and download it again.", file=sys.stderr)
     return 1

@@ -35,12 +35,23 @@ class CtrlC:
             os.write(2, _SAID)  # print() may be in the midst of its work when a signal comes
 
 
+def _is_ours() -> bool:
+    """Tell whether Ctrl-C is neither ignored nor another's concern, as in a thread."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def leave_to_the_system() -> None:
+    """Let Ctrl-C end the process without a word from now on: nothing is left to do."""
+    if _is_ours():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def watched_ctrl_c() -> Iterator[CtrlC]:
-    """Look out for Ctrl-C, unless it is ignored or another's concern, as in a thread."""
+    """Look out for Ctrl-C, unless it is ignored or another's concern."""
     found = CtrlC()
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not _is_ours():
         yield found
         return
     signal.signal(signal.SIGINT, found._handle)

@@ -20,11 +20,17 @@ def have_streams() -> None:
 
 def tell(text: str, bar: Any = None) -> None:
     """Print a line, above a bar of tqdm's if there is one; a closed pipe or a full disk is no reason to end."""
-    try:
+    with suppress(OSError):
         if bar is None:
             print(text)
         else:
             bar.write(text, file=sys.stdout)
+    flush()
+
+
+def flush() -> None:
+    """Let what was printed go out, if it can."""
+    try:
         sys.stdout.flush()
     except OSError:
         # What is left of it would fail again when Python ends.

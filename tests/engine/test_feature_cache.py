@@ -91,14 +91,14 @@ def test_features_in_use_stay_where_the_system_does_not_remove_them(pair, quick,
     assert feature_cache.entries() == [used]
     assert main(["features", "list", "--clear"]) == 0
     said = capsys.readouterr().out
-    assert "removed 0" in said
+    assert "removed: 0" in said
     assert f"{used} cannot be removed" in said
 
 
 def test_command_line_lists_and_clears(pair, quick, capsys):
     next(stylize(*pair, quick))
     assert main(["features", "list"]) == 0
-    assert "1 sets of learned features in" in capsys.readouterr().out
+    assert "sets of learned features: 1 in" in capsys.readouterr().out
     assert main(["features", "list", "--clear"]) == 0
-    assert "removed 1" in capsys.readouterr().out
+    assert "removed: 1" in capsys.readouterr().out
     assert not feature_cache.entries()
