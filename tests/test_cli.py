@@ -174,9 +174,9 @@ def test_bad_input_gets_one_sentence_and_status_2(files, capsys, arguments, word
 def test_folders_that_cannot_be_written_to_are_told_before_the_run(files, capsys, monkeypatch):
     (files / "ro").mkdir()
     monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "ro")  # root may write anywhere
-    for option in (["--steps-dir", "ro/steps"], ["--report", "ro/r.json"]):
+    for option in (["--steps-dir", "ro/steps"], ["--report", "ro/r.json"], ["-o", "ro/out.png"]):
         assert main(["stylize", "content.png", "style.jpg", *option, *QUICK]) == 2
-        assert "cannot be written" in capsys.readouterr().err
+        assert re.search(r"cannot be written.*: choose another", capsys.readouterr().err)
     assert not (files / "content-stylized.png").exists()
 
 

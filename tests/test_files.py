@@ -49,7 +49,7 @@ def test_nothing_half_written_stays(tmp_path, image):
     [
         ("out.gif", "must end in one of"),
         ("none/out.png", "no folder"),
-        ("folder.png", "cannot be"),
+        ("folder.png", "is a folder"),
         ("ü" * 123 + ".png", "too long"),
     ],
 )

@@ -137,10 +137,12 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
     if path.suffix.lower() not in SUFFIXES and not ome_zarr:
         raise ValueError(f"{str(path)!r}: the name of an image must end in one of {', '.join((*SUFFIXES, OME_ZARR))}.")
     target = check_folder_of(path)
+    if path.is_dir() and not ome_zarr:
+        raise ValueError(f"{str(path)!r} is a folder: choose another name.")
     if (ome_zarr or keep_originals) and path.exists() and read_made_by(path) is None:
         raise ValueError(f"{str(path)!r} already exists and was not made by napari-neural-style: choose another name.")
-    if (path.is_dir() and not ome_zarr) or not os.access(target.parent, os.W_OK):
-        raise ValueError(f"{str(path)!r} cannot be written.")
+    if not os.access(target.parent, os.W_OK):
+        raise ValueError(f"{str(path)!r} cannot be written: choose another folder.")
     return path
 
 
