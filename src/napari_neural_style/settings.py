@@ -66,8 +66,8 @@ class StyleSettings:
     )
     size: int | tuple[int, int] = _setting(
         512,
-        "Working size: the longer side of the image that is optimised (the aspect ratio is kept), "
-        "or height × width to squeeze both images to that size.",
+        "Working size: the longer side of the image that is optimised (the aspect ratio is kept, and a smaller content "
+        "is enlarged), or height × width to squeeze both images to that size.",
         low=32,
         high=65536,
         unit="px",
