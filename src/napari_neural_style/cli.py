@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_neural_style import __version__, batch_cli
+from napari_neural_style import __version__, batch_cli, features_cli
 from napari_neural_style.ctrl_c import leave_to_the_system, watched_ctrl_c
 from napari_neural_style.options import add_settings, settings_from
 from napari_neural_style.paths import typed
@@ -118,16 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
-    features = commands.add_parser("features", help="VGG-19 features: the pretrained and the learned ones")
-    actions = features.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="what is on this machine")
-    listing.add_argument("--clear", action="store_true", help="remove the learned features")
-    listing.set_defaults(run=_features_list)
-    download = actions.add_parser("download", help="get them once: 548 MB, of which 80 MB are kept")
-    download.add_argument("--url", help="another address of the same file")
-    download.set_defaults(run=_features_download)
-    verify = actions.add_parser("verify", help="check them against published numbers")
-    verify.set_defaults(run=_features_verify)
+    features_cli.add(commands)
     return parser
 
 
@@ -199,6 +190,7 @@ def _run(
     from napari_neural_style.engine.provenance import made_by
     from napari_neural_style.engine.transfer import stylize
     from napari_neural_style.files import step_path, write_image
+    from napari_neural_style.reading import why
     from napari_neural_style.report import write_report
 
     settings = dataclasses.replace(settings, preview_interval=SETTINGS["preview_interval"].high)
@@ -230,7 +222,7 @@ def _run(
                     try:
                         write_image(step_path(steps_folder, step.index), pixels, made_by(step, sources))
                     except (OSError, ValueError) as error:  # the latter where the folder is gone
-                        unkept = f"napari-neural-style: no steps are kept from step {step.index} on: {error}"
+                        unkept = f"napari-neural-style: no steps are kept from step {step.index} on: {why(error)}"
                         bar.write(unkept, file=sys.stderr)
                 tell(
                     f"step {step.index}: content {step.losses.content:.6g}  style {step.losses.style:.6g}  "
@@ -298,54 +290,3 @@ def _as_uint8(step: Step) -> npt.NDArray[Any]:
 
     assert step.image is not None
     return to_uint8(step.image)
-
-
-def _features_list(options: argparse.Namespace) -> None:
-    from napari_neural_style.cache import pretrained_path
-    from napari_neural_style.engine import feature_cache
-
-    path = pretrained_path()
-    if path.is_file():
-        tell(f"pretrained   {path} ({path.stat().st_size / 1e6:.0f} MB)")
-    else:
-        tell("pretrained   not on this machine; `napari-neural-style features download` gets them (548 MB)")
-    tell("self-taught  learned from the images at hand in seconds; nothing to download")
-    if options.clear:
-        tell(f"             sets of learned features removed: {feature_cache.clear()}")
-        for kept in feature_cache.entries():
-            tell(f"             {kept} cannot be removed; it may be in use")
-    else:
-        learned = feature_cache.entries()
-        size = sum(path.stat().st_size for path in learned) / 1e6
-        tell(f"             sets of learned features: {len(learned)} in {feature_cache.folder()} ({size:.0f} MB)")
-
-
-def _features_download(options: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from napari_neural_style.engine.download import download_pretrained
-
-    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc="VGG-19", disable=None) as bar:
-
-        def received(done: int, total: int) -> None:
-            bar.total = total or None
-            bar.update(done - bar.n)
-
-        path = download_pretrained(received, options.url)
-    tell(f"Kept the convolutions in {path}")
-
-
-def _features_verify(options: argparse.Namespace) -> int:
-    from napari_neural_style.engine.verify import verify_pretrained
-
-    rows = verify_pretrained()
-    for row in rows:
-        tell(
-            f"{row.layer}  max {row.maximum:.4g} (published {row.published_maximum:g})  "
-            f"norm {row.norm:.4g} (published {row.published_norm:g})  {'ok' if row.agrees else 'DIFFERS'}"
-        )
-    if all(row.agrees for row in rows):
-        tell("These are torchvision's pretrained VGG-19 features.")
-        return 0
-    print("These are not torchvision's features. Remove the file and download it again.", file=sys.stderr)
-    return 1
