@@ -20,7 +20,7 @@ from napari_neural_style import __version__, batch_cli, features_cli
 from napari_neural_style.ctrl_c import leave_to_the_system, watched_ctrl_c
 from napari_neural_style.options import add_settings, settings_from
 from napari_neural_style.paths import typed
-from napari_neural_style.printing import flush, have_streams, tell
+from napari_neural_style.printing import flush, have_streams, is_new, tell
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
 from napari_neural_style.whole import FULL
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 for a fault, 2 for bad input, 130 if interrupted."""
     have_streams()
+    logging.getLogger("tifffile").addFilter(is_new)
     try:
         options = _parser().parse_args(arguments)
         with warnings.catch_warnings():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+_logged: set[str] = set()
 
 
 def have_streams() -> None:
@@ -16,6 +19,14 @@ def have_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as Python
         if hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def is_new(record: logging.LogRecord) -> bool:
+    """Tell whether a log says something for the first time: tifffile says the same whenever a file is opened."""
+    text = record.getMessage()
+    new = text not in _logged
+    _logged.add(text)
+    return new
 
 
 def tell(text: str, bar: Any = None) -> None:
