@@ -67,9 +67,7 @@ class Setting:
 
     @property
     def tooltip(self) -> str:
-        """The help text with the unit and the range."""
-        if self.choices:
-            return f"{self.help} One of: {', '.join(self.choices)}."
+        """The help text, of a number with its range and unit; choices are seen beside it."""
         if isinstance(self.default, bool) or not isinstance(self.default, (int, float)):
             return self.help
         return f"{self.help} {self.range}."

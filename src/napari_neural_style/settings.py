@@ -67,7 +67,7 @@ class StyleSettings:
     size: int | tuple[int, int] = _setting(
         512,
         "Working size: the longer side of the image that is optimised (the aspect ratio is kept, and a smaller content "
-        "is enlarged), or height × width to squeeze both images to that size.",
+        "is enlarged), or height × width (384x512) to squeeze both images to that size.",
         low=32,
         high=65536,
         unit="px",
