@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_neural_style.options import add_settings, settings_from
 from napari_neural_style.paths import typed
-from napari_neural_style.printing import tell
+from napari_neural_style.printing import complain, tell
 
 if TYPE_CHECKING:
     from napari_neural_style.batch import Batch, Outcome
@@ -102,7 +101,7 @@ def _workers(options: argparse.Namespace, settings: StyleSettings, bar: Any) -> 
     gpus = [int(name[5:]) for name, reason in devices.items() if name.startswith("cuda:") and not reason]
     count = options.workers or max(1, len(gpus) if find_spec("distributed") else 1)
     if options.workers is None and count < len(gpus):
-        bar.write(f"One of {len(gpus)} GPUs is used; to use all: python -m pip install 'napari-neural-style[cluster]'")
+        tell(f"One of {len(gpus)} GPUs is used; to use all: python -m pip install 'napari-neural-style[cluster]'", bar)
     if count > 1:
         from napari_neural_style.cluster import local_cluster
 
@@ -127,9 +126,9 @@ def _run(batch: Batch, workers: Workers, bar: Any) -> int:
             tell(f"Wrote {outcome.written}", bar)
     bar.close()
     for line in _listed(failed):
-        print(f"napari-neural-style: {line}", file=sys.stderr)
+        complain(line)
     if failed:
-        print("napari-neural-style: run the same command again to do only these", file=sys.stderr)
+        complain("run the same command again to do only these")
     return 1 if failed else 0
 
 

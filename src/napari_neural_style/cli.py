@@ -20,7 +20,7 @@ from napari_neural_style import __version__, batch_cli, features_cli
 from napari_neural_style.ctrl_c import leave_to_the_system, watched_ctrl_c
 from napari_neural_style.options import add_settings, settings_from
 from napari_neural_style.paths import typed
-from napari_neural_style.printing import flush, have_streams, is_new, tell
+from napari_neural_style.printing import complain, flush, have_streams, is_new, tell
 from napari_neural_style.settings import PRESETS, SETTINGS, StyleSettings
 from napari_neural_style.whole import FULL
 
@@ -39,20 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(f"napari-neural-style: {message}", file=sys.stderr)
+            warnings.showwarning = lambda message, *_: complain(message)
             return int(options.run(options) or 0)
     except (ValueError, ImportError, OSError, MemoryError, ArithmeticError) as error:
-        print(f"napari-neural-style: {_said(error)}", file=sys.stderr)
+        complain(_said(error))
         return 2 if isinstance(error, (ValueError, FileNotFoundError, ImportError)) else 1
     except KeyboardInterrupt:
         if arguments is None:
             leave_to_the_system()
         # Writing that was broken off is told by asyncio at exit, with a traceback; the next run writes it again.
         logging.getLogger("asyncio").disabled = True
-        print("napari-neural-style: stopped", file=sys.stderr)
+        complain("stopped")
         return 130
     finally:
-        flush()
+        flush(sys.stdout)
         if arguments is None:  # the process is about to end
             leave_to_the_system()
 
@@ -200,7 +200,7 @@ def _run(
     started = time.perf_counter()
     seen: list[Seen] = []
     given_up: list[Exception] = []
-    step, stopped, unkept = None, False, ""
+    step, stopped, unkept = None, False, False
     with (
         watched_ctrl_c() as ctrl_c,
         tqdm(total=settings.steps, unit="step", dynamic_ncols=True, disable=None) as bar,
@@ -223,8 +223,8 @@ def _run(
                     try:
                         write_image(step_path(steps_folder, step.index), pixels, made_by(step, sources))
                     except (OSError, ValueError) as error:  # the latter where the folder is gone
-                        unkept = f"napari-neural-style: no steps are kept from step {step.index} on: {why(error)}"
-                        bar.write(unkept, file=sys.stderr)
+                        unkept = True
+                        complain(f"no steps are kept from step {step.index} on: {why(error)}", bar)
                 tell(
                     f"step {step.index}: content {step.losses.content:.6g}  style {step.losses.style:.6g}  "
                     f"total {step.losses.total:.6g}",
@@ -246,7 +246,7 @@ def _run(
             write_report(report, step, seen, time.perf_counter() - started)
         if given_up:
             raise given_up[0]
-        return 130 if stopped else int(bool(unkept))
+        return 130 if stopped else int(unkept)
 
 
 def _kept_elsewhere(output: Path, pixels: npt.NDArray[Any], made_by: dict[str, Any], error: Exception) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from napari_neural_style.printing import tell
+from napari_neural_style.printing import complain, tell
 
 
 def add(commands: Any) -> None:
@@ -70,5 +69,5 @@ def _verify(options: argparse.Namespace) -> int:
     if all(row.agrees for row in rows):
         tell("These are torchvision's pretrained VGG-19 features.")
         return 0
-    print("These are not torchvision's features. Remove the file and download it again.", file=sys.stderr)
+    complain("These are not torchvision's features. Remove the file and download it again.")
     return 1

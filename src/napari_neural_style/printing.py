@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 _logged: set[str] = set()
 
@@ -29,21 +29,27 @@ def is_new(record: logging.LogRecord) -> bool:
     return new
 
 
-def tell(text: str, bar: Any = None) -> None:
+def tell(text: str, bar: Any = None, stream: TextIO | None = None) -> None:
     """Print a line, above a bar of tqdm's if there is one; a closed pipe or a full disk is no reason to end."""
+    stream = stream or sys.stdout
     with suppress(OSError):
         if bar is None:
-            print(text)
+            print(text, file=stream)
         else:
-            bar.write(text, file=sys.stdout)
-    flush()
+            bar.write(text, file=stream)
+    flush(stream)
 
 
-def flush() -> None:
+def complain(text: object, bar: Any = None) -> None:
+    """Print a line about what is wrong."""
+    tell(f"napari-neural-style: {text}", bar, sys.stderr)
+
+
+def flush(stream: TextIO) -> None:
     """Let what was printed go out, if it can."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
         # What is left of it would fail again when Python ends.
         with suppress(OSError, ValueError), Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            os.dup2(nowhere.fileno(), stream.fileno())
