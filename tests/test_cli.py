@@ -256,6 +256,12 @@ def test_links_and_pipes_that_are_no_files(files, capsys):
     assert "'pipe.png' is a pipe or a device" in capsys.readouterr().err
     assert main(["stylize", "content.png", "style.jpg", "-o", "pipe.png", *QUICK]) == 2
     assert "'pipe.png' already exists" in capsys.readouterr().err
+    for folder in (
+        ["stylize", "content.png", "style.jpg", "--steps-dir"],
+        ["batch", "content.png", "--style", "style.jpg", "-o"],
+    ):
+        assert main([*folder, "a.png", *QUICK]) == 2
+        assert "a.png' is a link that leads nowhere" in capsys.readouterr().err
 
 
 def test_a_home_folder_that_no_shell_has_put_there(files, monkeypatch):

@@ -191,11 +191,13 @@ def first_there(folder: Path) -> Path:
     Raises
     ------
     ValueError
-        If there is none, as on a drive that is not there.
+        If there is none, as on a drive that is not there, or behind a link that leads nowhere.
     """
     for path in (folder, *folder.absolute().parents):
         if path.exists():
             return path
+        if path.is_symlink():
+            raise ValueError(f"{str(path)!r} is a link that leads nowhere: choose another folder.")
     raise ValueError(f"There is no {folder.absolute().anchor!r}: choose another folder.")
 
 
