@@ -8,10 +8,10 @@ import tifffile
 from PIL import Image, ImageCms, ImageFile
 
 from disks import room_for
-from napari_neural_style import reading
+from napari_neural_style import reading, whole
 from napari_neural_style.contents import look_at
 from napari_neural_style.files import check_writable, read_image, read_made_by, write_image
-from napari_neural_style.whole import whole_file
+from napari_neural_style.whole import own_part_of, whole_file
 
 MADE_BY = {"settings": {"size": 32}, "sources": {"content": "Käse ×"}, "step": 3}
 
@@ -82,13 +82,17 @@ def test_what_a_link_leads_to_is_replaced(tmp_path, image):
 
 
 def test_the_longest_name_can_be_written(tmp_path, image):
-    write_image(tmp_path / ("n" * 232 + ".png"), image, {})  # a process's number has up to ten digits
+    write_image(tmp_path / ("n" * 223 + ".png"), image, {})  # a process's number has up to ten digits
 
 
 def test_two_processes_write_one_file(tmp_path, monkeypatch):
     path, nobody = tmp_path / "out.png", 2**31 - 1
-    for number in (os.getppid(), nobody):
-        (tmp_path / f".out.png.{number}.part").touch()
+    parts = [own_part_of(path)]
+    for machine, number in (("here", os.getppid()), ("here", nobody), ("elsewhere", nobody), ("elsewhere", 1)):
+        name = parts[0].name if machine == "here" else parts[0].name.replace(whole._MACHINE, f"{0:08x}")
+        parts.append(path.with_name(name.replace(str(os.getpid()), str(number))))
+        parts[-1].touch()
+    os.utime(parts[-1], (0, 0))  # nobody has written to it for long
     with whole_file(path) as ours:
         ours.write_text("ours")
         monkeypatch.setattr(os, "getpid", lambda: nobody - 1)
@@ -96,7 +100,7 @@ def test_two_processes_write_one_file(tmp_path, monkeypatch):
             theirs.write_text("theirs")
         assert path.read_text() == "theirs"
     assert path.read_text() == "ours"
-    assert {each.name for each in tmp_path.iterdir()} == {"out.png", f".out.png.{os.getppid()}.part"}
+    assert {path, parts[1], parts[3]} == set(tmp_path.iterdir())
 
 
 def test_other_images_were_made_by_nothing_known(tmp_path, image):

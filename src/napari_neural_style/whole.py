@@ -5,13 +5,20 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import platform
+import re
 import shutil
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """The system's numbers for a full disk."""
+_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+"""Tells processes of machines apart that write to one disk."""
+_DAY = 86400
 
 
 def part_of(path: Path) -> Path:
@@ -21,7 +28,7 @@ def part_of(path: Path) -> Path:
 
 def own_part_of(path: Path) -> Path:
     """Return where this process has a file or folder until it is whole; another may write the same."""
-    return path.parent / f".{path.name}.{os.getpid()}.part"
+    return path.parent / f".{path.name}.{_MACHINE}-{os.getpid()}.part"
 
 
 @contextmanager
@@ -60,10 +67,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def _remove_abandoned(path: Path) -> None:
     """Remove what processes that were killed have left of a file or folder."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        number = part.suffixes[-2][1:]
-        if number.isdecimal():
-            import psutil
+        owner = re.fullmatch(r"([0-9a-f]{8})-(\d+)", part.suffixes[-2][1:])
+        with suppress(OSError):
+            if owner is not None and _is_abandoned(part, *owner.groups()):
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
 
-            with suppress(OSError):
-                if not psutil.pid_exists(int(number)):
-                    shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+def _is_abandoned(part: Path, machine: str, process: str) -> bool:
+    if machine != _MACHINE:  # whose processes are not seen from here
+        return time.time() - part.stat().st_mtime > _DAY
+    import psutil
+
+    return not psutil.pid_exists(int(process))
