@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.experimental import link_layers
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
@@ -214,6 +215,25 @@ def test_what_a_user_makes_of_the_live_layer_stays(viewer, widget):
     assert live.name == "mine"
     assert live.metadata["note"] == "a word"
     assert live.metadata[KEY]["sources"]["content"] == "cat"
+
+
+def test_layers_that_are_linked_with_those_of_a_run_stay_as_they_are(viewer, widget):
+    opened(widget, "results")._results.steps_as.value = "one layer"
+    endless(widget, save_every=5)
+    press(widget.run)
+    wait_until(lambda: len(viewer.layers) > 3)
+    cat, saved, live = viewer.layers[1:]
+    cat.metadata["slide"], place = 7, cat.affine.affine_matrix.copy()
+    link_layers([cat, saved, live])
+    count = len(saved.data)
+    wait_until(lambda: len(saved.data) > count)
+    press(widget.stop)
+    wait_until(lambda: widget._job is None)
+    assert cat.metadata == {"slide": 7}
+    np.testing.assert_array_equal(cat.affine.affine_matrix, place)
+    assert live.metadata[KEY]["sources"]["content"] == "cat"
+    assert saved.metadata[KEY]["steps"][-1] == 5 * len(saved.data)
+    assert viewer.dims.nsteps[0] == len(saved.data)
 
 
 @pytest.mark.parametrize("mode", ["transfer", "content", "texture"])

@@ -153,7 +153,7 @@ class Outputs:
                 self._viewer.layers.remove(layer)  # the run ended on a saved step: the live layer is it
         if self._place.large is not None and self._place.large[0] == self._shown.index:
             self._live = from_disk(self._viewer, self._live, self._place.large[1], self._place.plane)
-        self._live.metadata = {**self._live.metadata, **self._made_by(self._shown)}
+        self._live.metadata.update(self._made_by(self._shown))  # assigned, linked layers would take it for theirs
         if self._place.run:
             self._live.metadata[KEY] |= {"run": self._place.run, "run_axes": list(self._place.plane.axes)}
         if self._live.name == self._live_name:  # else a user has given it another
@@ -206,9 +206,10 @@ class _SavedSteps:
         if self.layer is None:
             self.layer = Image(data, name=self._name, visible=False, interpolation2d=SMOOTH, **self._place)
         else:
-            self.layer.data = data
-            self.layer.affine = self.layer.affine  # else the viewer's slider does not hear of a hidden layer's steps
-        self.layer.metadata = {KEY: {**self._made_by[-1], "steps": [each["step"] for each in self._made_by]}}
+            with self.layer.events.affine.blocker():  # linked layers would take it for theirs
+                self.layer.affine = self.layer.affine  # else a hidden layer still has the extent it had
+            self.layer.data = data  # of whose extent the viewer's slider hears
+        self.layer.metadata[KEY] = {**self._made_by[-1], "steps": [each["step"] for each in self._made_by]}
 
 
 def _with_steps(place: dict[str, Any], units: Units) -> dict[str, Any]:
