@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from napari.experimental import link_layers
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_neural_style import StyleSettings
+from napari_neural_style.viewer.recall import command_for
 from napari_neural_style.viewer.stopped import runs_folder
 from napari_neural_style.viewer.tasks import go_on_task
 from window import KEY, endless, opened, press, result_of, run_to_the_end, wait_until
@@ -192,6 +194,18 @@ def test_a_step_before_the_last_says_where_its_command_writes_it(viewer, widget)
     viewer.layers.selection.active = result_of(viewer)
     press(widget._results.copy)
     assert "comes out" not in widget.message.value
+
+
+def test_a_command_does_not_take_a_file_for_one_of_its_channels(viewer, tmp_path):
+    tifffile.imwrite(tmp_path / "two.tif", np.zeros((2, 8, 8), np.uint8))
+    _, other = viewer.open(tmp_path / "two.tif", plugin="napari", channel_axis=0, name=["one", "other"])
+    made_by = {"settings": StyleSettings().to_dict(), "sources": {"content": "one", "style": "waves"}}
+    result = viewer.add_image(np.zeros((8, 8, 3)), metadata={KEY: made_by})
+    command, words = command_for(result, viewer)
+    assert "stylize CONTENT.png STYLE.png" in command
+    assert "in place of CONTENT.png and STYLE.png" in words
+    viewer.layers.remove(other)
+    assert "two.tif STYLE.png" in command_for(result, viewer)[0]
 
 
 def test_what_was_limited_to_an_area_says_so(viewer, widget):

@@ -122,7 +122,11 @@ def _stack_of(made_by: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _path_of(viewer: napari.viewer.Viewer, name: Any) -> Path | None:
-    """Return the file that a layer was opened from, if it is open and has one."""
+    """Return the file that a layer was opened from, if it is open and has one for itself."""
     layer = open_layer(viewer.layers, name, Image)
     path = None if layer is None else layer.source.path
-    return Path(path) if path else None
+    if not path:
+        return None
+    # Readers make a layer of each channel, and a command would take all of them for one picture.
+    channels = [each for each in viewer.layers if isinstance(each, Image) and each.source.path == path]
+    return Path(path) if layer.rgb or len(channels) == 1 else None
