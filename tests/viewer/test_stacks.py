@@ -357,11 +357,15 @@ def test_what_is_deleted_or_closed_during_a_run_disturbs_nothing(viewer, dock, m
     held.set()
     wait_until(lambda: len(result.data.filled) == 12)
     job = dock._job
+    result.metadata = {"mine": 1}
     viewer.window.remove_dock_widget("all")
     movie.go.set()
     assert job.wait(60)
     assert result in viewer.layers
     assert len(result.data.filled) >= 12
+    assert result.metadata["mine"] == 1
+    assert result.metadata[KEY]["stack"]["done"] >= 12
+    assert result.metadata[KEY]["sources"]["content"] == content.name
 
 
 def test_stopped_before_the_first_plane_nothing_is_left(viewer, dock, movie):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_neural_style.engine.step import Step
     from napari_neural_style.planes import Index
 
 MOST_NAMED = 8
@@ -71,7 +72,7 @@ class StackOutputs:
         elif (plane.over or step.image is not None) and shown in (None, plane.index):
             self._layer.refresh(extent=False, thumbnail=plane.over)
         if plane.over:
-            self._note(step)
+            self._note(step.plane.step)
 
     def _shown(self) -> Index | None:
         """Return the index of the plane that the viewer shows; None if it shows none, or parts of several."""
@@ -87,33 +88,28 @@ class StackOutputs:
         place = place_on(self._stack.spot, self._stack.plane, array.planes.shape[-3:-1])
         name = f"{self._title} · live"
         self._layer = Image(array, name=name, multiscale=False, interpolation2d=SMOOTH, **place)
-        self._note(step)
+        self._note(step.plane.step)
         add(self._viewer, self._layer)
         self._live_name = self._layer.name  # with a number where another has it
 
-    def _note(self, step: StackStep) -> None:
-        """Keep in the layer's metadata what makes the planes."""
+    def _note(self, one: Step | None = None) -> None:
+        """Keep in the layer's metadata how far the stack is and what makes the planes, one of which took a step."""
         from napari_neural_style.engine.provenance import versions
 
+        stack = self._stack
         assert self._layer is not None
-        one = step.plane.step
-        if KEY not in self._layer.metadata or one is not None:
-            self._layer.metadata[KEY] = {
-                "settings": (one or step).settings.to_dict(),
+        made_by = self._layer.metadata.get(KEY)
+        if one is not None or not isinstance(made_by, dict):  # somebody may have emptied it
+            made_by = {
+                "settings": (one or stack).settings.to_dict(),
                 "sources": dict(self._sources),
                 "features_fingerprint": "" if one is None else one.fingerprint,
                 "versions": versions(),
             }
-        self._note_planes()
-
-    def _note_planes(self) -> None:
-        """Keep in the layer's metadata how far the stack is."""
-        stack = self._stack
-        assert self._layer is not None
         fixed = {
             str(axis): i for axis, i in enumerate(stack.plane.index) if axis not in (*stack.axes, *stack.plane.axes)
         }
-        self._layer.metadata[KEY]["stack"] = {
+        noted = {
             "axes": list(stack.axes),
             "names": stack.names,
             "planes": list(stack.shape),
@@ -123,6 +119,7 @@ class StackOutputs:
             "failed": {self._named(index): reason for index, reason in sorted(stack.failures.items())},
             "path": str(stack.path),
         }
+        self._layer.metadata[KEY] = {**made_by, "stack": noted}
 
     def words(self, step: StackStep) -> list[str]:
         """Return how far the run is."""
@@ -177,7 +174,7 @@ class StackOutputs:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
             return
-        self._note_planes()
+        self._note()
         if stack.done == stack.total:
             stack.release()
         if layer.name == self._live_name:  # else a user has given it another
