@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.experimental import link_layers
+from napari.layers import Image
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
@@ -45,6 +46,9 @@ def test_a_stopped_run_goes_on_to_the_same_image(viewer, widget):
     assert 0 < stopped.metadata[KEY]["step"] < 250
     assert (runs_folder() / stopped.metadata[KEY]["run"]).is_file()
     viewer.layers.selection.active = stopped
+    part = Image(stopped.data[4:], name="part", metadata=stopped.metadata)
+    with pytest.raises(ValueError, match="'part' was cropped or resized"):
+        go_on_task(part)
     # The layers it was made from are not needed any more, nor the dock it was made in.
     viewer.layers.remove("waves")
     viewer.dims.order = (1, 0)  # nor the axes that were shown

@@ -154,8 +154,9 @@ class Outputs:
         if self._place.large is not None and self._place.large[0] == self._shown.index:
             self._live = from_disk(self._viewer, self._live, self._place.large[1], self._place.plane)
         self._live.metadata.update(self._made_by(self._shown))  # assigned, linked layers would take it for theirs
-        if self._place.run:
-            self._live.metadata[KEY] |= {"run": self._place.run, "run_axes": list(self._place.plane.axes)}
+        if self._place.run and self._shown.image is not None:
+            size, axes = self._shown.image.shape[:2], self._place.plane.axes
+            self._live.metadata[KEY] |= {"run": self._place.run, "run_axes": list(axes), "run_size": list(size)}
         if self._live.name == self._live_name:  # else a user has given it another
             self._live.name = self._name(self._shown)  # which tells all docks that there is a result
         if self._live not in self._viewer.layers:

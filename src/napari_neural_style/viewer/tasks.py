@@ -277,7 +277,13 @@ def go_on_task(layer: Image) -> Task:
             down, across = last
     if not {down, across} <= set(range(layer.ndim)):
         down, across = last if down < across else last[::-1]
-    place = Place(spot_of(layer), Plane((down, across), (0,) * layer.ndim), title, dict(sources_of(layer)))
+    plane = Plane((down, across), (0,) * layer.ndim)
+    size = list(plane_shape(layer, plane))
+    if made_by.get("run_size", size) != size:
+        raise ValueError(
+            f"{layer.name!r} was cropped or resized after its run was stopped. Select the layer as it was then."
+        )
+    place = Place(spot_of(layer), plane, title, dict(sources_of(layer)))
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         load_pytorch(report)
