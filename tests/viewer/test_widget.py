@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import sys
 import time
 
 import numpy as np
@@ -297,6 +298,19 @@ def test_a_fault_at_the_end_of_a_run_leaves_the_dock_ready_for_the_next(viewer, 
     assert (widget.run.text, widget.stop.enabled) == ("&Run", False)
     assert widget.message.value == "Stopped; the picture so far is kept."
     assert job._callbacks is worker._NOBODY
+
+
+def test_a_fault_of_another_plugin_when_layers_come_leaves_them_their_names(viewer, widget, monkeypatch):
+    def fail(event):
+        raise RuntimeError("another plugin's")
+
+    faults = []
+    monkeypatch.setattr(sys, "excepthook", lambda *fault: faults.append(fault))
+    viewer.layers.events.inserted.connect(fail, position="last")
+    run_to_the_end(widget)
+    viewer.layers.events.inserted.disconnect(fail)
+    assert len(faults) == 2
+    assert [layer.name for layer in viewer.layers[2:]] == ["cat × waves · step 3", "cat × waves · step 6"]
 
 
 def test_garbage_of_a_run_alone_is_collected_during_it_and_all_again_after(viewer, widget, pair):

@@ -99,8 +99,10 @@ class Outputs:
         data, place = placed_like(self._place.spot, self._place.plane, to_uint8(step.image))
         if self._live is None:
             self._live = Image(data, name=f"{self._place.title} · live", interpolation2d=SMOOTH, **place)
-            add(self._viewer, self._live)
-            self._live_name = self._live.name  # with a number where another has it
+            try:
+                add(self._viewer, self._live)
+            finally:  # what other plugins do when a layer comes may fail
+                self._live_name = self._live.name  # with a number where another has it
         else:
             self._live.data = data
         self._shown = step
@@ -126,8 +128,10 @@ class Outputs:
             return
         made_by = self._made_by(step)
         kept = Image(data, name=self._name(step), metadata=made_by, visible=False, interpolation2d=SMOOTH, **place)
-        self._insert_below_live(kept)
-        self._kept.append((kept, kept.name))
+        try:
+            self._insert_below_live(kept)
+        finally:
+            self._kept.append((kept, kept.name))
 
     def _wants_one_layer(self, step: Step) -> bool:
         if self._steps_as != "auto":

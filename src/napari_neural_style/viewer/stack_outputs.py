@@ -89,8 +89,10 @@ class StackOutputs:
         name = f"{self._title} · live"
         self._layer = Image(array, name=name, multiscale=False, interpolation2d=SMOOTH, **place)
         self._note(step.plane.step)
-        add(self._viewer, self._layer)
-        self._live_name = self._layer.name  # with a number where another has it
+        try:
+            add(self._viewer, self._layer)
+        finally:  # what other plugins do when a layer comes may fail
+            self._live_name = self._layer.name  # with a number where another has it
 
     def _note(self, one: Step | None = None) -> None:
         """Keep in the layer's metadata how far the stack is and what makes the planes, one of which took a step."""
