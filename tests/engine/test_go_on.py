@@ -14,7 +14,7 @@ import torch
 
 from integers import needs_int8
 from napari_neural_style import StyleSettings, stylize
-from napari_neural_style.engine import feature_cache, self_taught
+from napari_neural_style.engine import feature_cache, self_taught, transfer
 from napari_neural_style.engine.recovery import RecoveredWarning
 from napari_neural_style.engine.snapshot import read_snapshot, write_snapshot
 from napari_neural_style.engine.steering import Steering
@@ -89,11 +89,13 @@ def test_a_run_does_not_keep_the_file_it_goes_on_from(pair, quick, tmp_path, opt
     assert str(path) not in Path("/proc/self/maps").read_text()
 
 
-def test_with_features_that_were_given(pair, quick):
+def test_with_features_that_were_given(pair, quick, monkeypatch):
     settings = longer(quick)
     features = features_for(pair[1], pair[1], settings)
-    *_, straight = stylize(*pair, settings, features=features)
-    *_, end = go_on(snapshot_after(5, stylize(*pair, settings, features=features)), features=features)
+    with monkeypatch.context() as patched:
+        patched.setattr(transfer, "prepare", Mock(side_effect=AssertionError("made ready to learn from")))
+        *_, straight = stylize(*pair, settings, features=features)
+        *_, end = go_on(snapshot_after(5, stylize(*pair, settings, features=features)), features=features)
     np.testing.assert_array_equal(end.image, straight.image)
     feature_cache.clear()
     with pytest.raises(ValueError, match="other features"):

@@ -20,7 +20,7 @@ from napari_neural_style.engine.objective import Objective
 from napari_neural_style.engine.optimizers import LBFGS, Adam
 from napari_neural_style.engine.provenance import made_by
 from napari_neural_style.engine.recovery import OutOfMemoryError, RecoveredWarning, is_out_of_memory, less_memory
-from napari_neural_style.engine.transfer import go_on
+from napari_neural_style.engine.transfer import features_for, go_on
 from replay import assert_replayed
 
 NO_MEMORY = [
@@ -141,8 +141,11 @@ def test_images_that_do_not_fit_are_told_where_a_run_goes_on_too(pair, quick, mo
     steps = stylize(*pair, quick)
     snapshot = next(steps).snapshot()
     monkeypatch.setattr(transfer, "prepare", lambda *_: (_ for _ in ()).throw(NO_MEMORY[1]))
+    for steps in (go_on(snapshot), stylize(*pair, quick)):
+        with pytest.raises(OutOfMemoryError, match="memory runs out"):
+            next(steps)
     with pytest.raises(OutOfMemoryError, match="memory runs out"):
-        go_on(snapshot)
+        features_for(*pair, quick)
 
 
 def test_what_fits():

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_neural_style.engine.images import to_rgb
-from napari_neural_style.engine.preparation import Pictures, StyleImage
+from napari_neural_style.engine.preparation import Sources, StyleImage
 from napari_neural_style.engine.regions import checked_labels
 from napari_neural_style.engine.resolving import smallest_side
 from napari_neural_style.settings import StyleSettings
@@ -65,12 +65,12 @@ def checked_styles(style: Styles | None, regions: Regions, settings: StyleSettin
     return styles
 
 
-def check_sizes(pictures: Pictures, settings: StyleSettings) -> None:
-    """Raise a ValueError that says what to do if a picture is too small for the layers in use."""
+def check_sizes(sources: Sources, settings: StyleSettings) -> None:
+    """Raise a ValueError that says what to do if an image is too small for the layers in use."""
     smallest = smallest_side(settings)
-    content = ("content image", pictures.content, "a larger size, an image that is less narrow")
+    content = ("content image", sources.content, "a larger size, an image that is less narrow")
     larger = "a larger size or style_scale, an image that is larger or less narrow"
-    for name, picture, wanted in (content, *(("style image", brush.picture, larger) for brush in pictures.brushes)):
+    for name, picture, wanted in (content, *(("style image", brush.picture, larger) for brush in sources.brushes)):
         height, width = picture.shape[-2:]
         if min(height, width) < smallest:
             raise ValueError(

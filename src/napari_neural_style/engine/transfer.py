@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Generator
 from functools import partial
 from reprlib import repr as brief
@@ -113,17 +112,8 @@ def stylize(
     """
     settings = resolved(settings or StyleSettings(), features)
     _check(progress, steering)
-    styles = checked_styles(style, style_regions, settings)
-    content_rgb, labels = _content(content, value_range, content_regions, settings)
-    initial_rgb = None if initial is None else to_rgb(initial, name="initial image")
-    size = working_size(None if content_rgb is None else content_rgb.shape[:2], settings)
-    settings = with_tile(settings, size, [style_size(style.rgb.shape[:2], settings) for style in styles])
-    with saying_what_fits(partial(_too_large, size, settings)):
-        sources = gather(content_rgb, labels, styles, initial_rgb, settings, home_of(settings, size))
-        del content_rgb, initial_rgb, styles  # they can be as large as the pictures made from them
-        pictures = prepare(sources, settings)
-    check_sizes(pictures, settings)
-    return in_usual_modes(_run(sources, _images(pictures, settings), settings, features, progress, steering, None))
+    sources, settings = _gathered(content, style, settings, value_range, content_regions, style_regions, initial)
+    return in_usual_modes(_run(sources, settings, features, progress, steering, None))
 
 
 @usual_modes()
@@ -153,11 +143,9 @@ def features_for(
     ValueError
         If an image, a setting or the features cannot be used.
     """
-    settings = resolved(settings or StyleSettings())
-    pictures = _pictures(content, style, settings, value_range)
-    settings = with_tile(settings, pictures.size, [size_of(brush.picture) for brush in pictures.brushes])
-    check_sizes(pictures, settings)
-    return _features(settings, _images(pictures, settings), progress)
+    sources, settings = _gathered(content, style, resolved(settings or StyleSettings()), value_range)
+    with saying_what_fits(partial(_too_large, size_of(sources.content), settings)):
+        return _features(settings, partial(prepare, sources, settings), progress)
 
 
 @usual_modes()
@@ -181,22 +169,31 @@ def content_for(
     ndarray
         Shape (H, W, 3), float32 in 0..1.
     """
-    settings = dataclasses.replace(settings, device="cpu")
-    pictures = _pictures(content, style, settings, value_range, content_regions, style_regions)
+    styles = checked_styles(style, style_regions, settings)
+    rgb, labels = _content(content, value_range, content_regions, settings)
+    pictures = prepare(gather(rgb, labels, styles, None, settings, torch.device("cpu")), settings)
     return to_array(pictures.content if pictures.content.shape[1] == 3 else pictures.original)
 
 
-def _pictures(
+def _gathered(
     content: npt.ArrayLike | None,
     style: Styles | None,
     settings: StyleSettings,
     value_range: tuple[float, float] | None,
     content_regions: npt.ArrayLike | None = None,
     style_regions: Regions = None,
-) -> Pictures:
+    initial: npt.ArrayLike | None = None,
+) -> tuple[Sources, StyleSettings]:
+    """Return a job's images, and its resolved settings with the tile that images of their sizes need."""
     styles = checked_styles(style, style_regions, settings)
-    rgb, labels = _content(content, value_range, content_regions, settings)
-    return prepare(gather(rgb, labels, styles, None, settings, torch.device(settings.device)), settings)
+    content_rgb, labels = _content(content, value_range, content_regions, settings)
+    initial_rgb = None if initial is None else to_rgb(initial, name="initial image")
+    size = working_size(None if content_rgb is None else content_rgb.shape[:2], settings)
+    settings = with_tile(settings, size, [style_size(style.rgb.shape[:2], settings) for style in styles])
+    with saying_what_fits(partial(_too_large, size, settings)):
+        sources = gather(content_rgb, labels, styles, initial_rgb, settings, home_of(settings, size))
+    check_sizes(sources, settings)
+    return sources, settings
 
 
 def _content(
@@ -226,9 +223,7 @@ def trained_features(settings: StyleSettings) -> Features | None:
         If the features cannot be used.
     """
     settings = resolved(settings)
-    if settings.features == "self-taught" or settings.rescale_features:
-        return None
-    return load_features(settings, layers_of(settings), [])
+    return None if _by_images(settings) else load_features(settings, layers_of(settings), [])
 
 
 @usual_modes()
@@ -261,15 +256,11 @@ def go_on(
     if not isinstance(snapshot, Snapshot):
         raise ValueError(f"snapshot must be a Snapshot, as read_snapshot returns of a file, not {brief(snapshot)}.")
     _check(progress, steering)
-    content, *styles = (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes))
-    settings = with_tile(resolved(snapshot.settings, features), size_of(content), [size_of(style) for style in styles])
-    with saying_what_fits(partial(_too_large, size_of(content), settings)):
-        sources = moved(snapshot, home_of(settings, size_of(content)))
-        # Self-taught features are learned again where colour is turned.
-        learned = settings.features == "self-taught"
-        colored = turned_until(settings, snapshot.index) if learned else settings
-        images = _images(prepare(sources, colored), settings)
-    return in_usual_modes(_run(sources, images, settings, features, progress, steering, snapshot))
+    size, *styles = map(size_of, (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes)))
+    settings = with_tile(resolved(snapshot.settings, features), size, styles)
+    with saying_what_fits(partial(_too_large, size, settings)):
+        sources = moved(snapshot, home_of(settings, size))
+    return in_usual_modes(_run(sources, settings, features, progress, steering, snapshot))
 
 
 def _check(progress: Progress | None, steering: Steering | None) -> None:
@@ -283,25 +274,33 @@ def _too_large(size: tuple[int, int], settings: StyleSettings) -> str:
     return too_large(size, layers_of(settings), settings, torch.device(settings.device))
 
 
-def _images(pictures: Pictures, settings: StyleSettings) -> list[Tensor]:
-    """Return the images that features are learned from or rescaled by, normalised."""
-    content = [] if settings.mode == "texture" else [pictures.content]
-    return [normalized_rgb(picture) for picture in (*content, *(brush.picture for brush in pictures.brushes))]
+def _by_images(settings: StyleSettings) -> bool:
+    """Tell whether a job's images have a say in its features."""
+    return settings.features == "self-taught" or settings.rescale_features
 
 
 def _features(
-    settings: StyleSettings, images: list[Tensor], progress: Progress | None, fingerprint: str | None = None
+    settings: StyleSettings,
+    pictures: Callable[[], Pictures],
+    progress: Progress | None,
+    fingerprint: str | None = None,
 ) -> Features:
     layers = layers_of(settings)
+    images = _images(pictures(), settings) if _by_images(settings) else []
     features = padded(load_features(settings, layers, images, progress, fingerprint), settings.padding)
     if not settings.rescale_features:
         return features
     return rescaled(features, images, layers, settings.pooling, int(settings.tile))
 
 
+def _images(pictures: Pictures, settings: StyleSettings) -> list[Tensor]:
+    """Return the images that features are learned from or rescaled by, normalised."""
+    content = [] if settings.mode == "texture" else [pictures.content]
+    return [normalized_rgb(picture) for picture in (*content, *(brush.picture for brush in pictures.brushes))]
+
+
 def _run(
     sources: Sources,
-    images: list[Tensor],
     settings: StyleSettings,
     features: Features | None,
     progress: Progress | None,
@@ -311,9 +310,11 @@ def _run(
     too_large_here = partial(_too_large, size_of(sources.content), settings)
     learns = features is None and settings.features == "self-taught"
     if features is None:
+        # Learned ones were learned again where colour was turned.
+        colored = turned_until(settings, snapshot.index) if snapshot is not None and learns else settings
+        fingerprint = None if snapshot is None else snapshot.fingerprint
         with saying_what_fits(too_large_here):
-            features = _features(settings, images, progress, None if snapshot is None else snapshot.fingerprint)
-    images.clear()
+            features = _features(settings, partial(prepare, sources, colored), progress, fingerprint)
     give_back()  # what learning took lies between what the run will take
     if snapshot is not None and features.fingerprint != snapshot.fingerprint:
         raise ValueError(
@@ -333,7 +334,7 @@ def _network(features: Features, settings: StyleSettings, learns: bool) -> Netwo
 
 
 def _learned_from(settings: StyleSettings, pictures: Pictures) -> Network:
-    return _network(_features(settings, _images(pictures, settings), None), settings, learns=True)
+    return _network(_features(settings, lambda: pictures, None), settings, learns=True)
 
 
 def _trunk(features: Features, settings: StyleSettings, precision: str) -> Trunk:
