@@ -45,8 +45,6 @@ class Optimization(Position):
         Resolved.
     network : Network
         What it computes with.
-    smallest : int
-        Shortest side that the network can take.
     steering : Steering, optional
         What turns its controls on the way.
     snapshot : Snapshot, optional
@@ -58,11 +56,10 @@ class Optimization(Position):
         sources: Sources,
         settings: StyleSettings,
         network: Network,
-        smallest: int,
         steering: Steering | None = None,
         snapshot: Snapshot | None = None,
     ) -> None:
-        super().__init__(sources, settings, network, smallest, snapshot)
+        super().__init__(sources, settings, network, snapshot)
         self._steering = steering or Steering()
         self._snapshot = snapshot
         self._save_now = False

@@ -20,6 +20,7 @@ from napari_neural_style.engine.optimizers import make_optimizer
 from napari_neural_style.engine.preparation import Pictures, Sources, at_scale, prepare
 from napari_neural_style.engine.pyramid import Scale, enlarge, schedule
 from napari_neural_style.engine.recovery import Watch
+from napari_neural_style.engine.resolving import smallest_side
 from napari_neural_style.engine.snapshot import Snapshot
 from napari_neural_style.engine.structure import SIGMA, ContentBoost, structure
 from napari_neural_style.engine.tiling import make_objective
@@ -70,19 +71,12 @@ class Position:
         Resolved.
     network : Network
         What it computes with.
-    smallest : int
-        Shortest side that the network can take.
     snapshot : Snapshot, optional
         Where to go on from.
     """
 
     def __init__(
-        self,
-        sources: Sources,
-        settings: StyleSettings,
-        network: Network,
-        smallest: int,
-        snapshot: Snapshot | None = None,
+        self, sources: Sources, settings: StyleSettings, network: Network, snapshot: Snapshot | None = None
     ) -> None:
         self._sources = sources
         self._settings = settings
@@ -98,7 +92,7 @@ class Position:
             self._pictures.size,
             settings.scales,
             settings.steps,
-            smallest,
+            smallest_side(settings),
             [size_of(brush.picture) for brush in self._pictures.brushes],
         )
         self._number = 0

@@ -22,7 +22,7 @@ from napari_neural_style.engine.preparation import Pictures, Sources, gather, pr
 from napari_neural_style.engine.recovery import saying_what_fits
 from napari_neural_style.engine.regions import checked_labels
 from napari_neural_style.engine.rescaling import rescaled
-from napari_neural_style.engine.resolving import home_of, layers_of, resolved, smallest_side, with_tile
+from napari_neural_style.engine.resolving import home_of, layers_of, resolved, with_tile
 from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.engine.snapshot import Snapshot, moved
 from napari_neural_style.engine.steering import Steering
@@ -323,7 +323,7 @@ def _run(
         )
     network = _network(features, settings, learns)
     with saying_what_fits(too_large_here):
-        run = Optimization(sources, settings, network, smallest_side(settings), steering, snapshot)
+        run = Optimization(sources, settings, network, steering, snapshot)
     del features, network, sources, snapshot
     yield from run
 
