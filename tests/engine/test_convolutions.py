@@ -135,7 +135,7 @@ def test_arranged_filters_convolve_maps_of_any_shape_as_others_do(dtype):
         expected = plain(maps, padding)
         for found, wanted in (
             (arranged(maps, padding), expected),
-            (arranged.rectified(maps, padding), expected.clamp(min=0)),
+            (arranged(maps, padding, rectified=True), expected.clamp(min=0)),
             (arranged.back(expected, padding), plain.back(expected, padding)),
         ):
             assert found.dtype == dtype

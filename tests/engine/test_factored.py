@@ -50,9 +50,9 @@ def test_in_two_steps_it_is_the_same_convolution(sides, counts, ranks, by_winogr
     fast, plain = Factored(few, sums, bias), Direct(weight, bias)
     for found, wanted in (
         (fast(maps, 1), plain(maps, 1)),
-        (fast.rectified(maps, 0), plain.rectified(maps, 0)),
+        (fast(maps, 0, rectified=True), plain(maps, 0, rectified=True)),
         (fast.mirrored(maps), plain.mirrored(maps)),
-        (fast.rectified_mirrored(maps), plain.rectified_mirrored(maps)),
+        (fast.mirrored(maps, rectified=True), plain.mirrored(maps, rectified=True)),
         (fast.back(pull, 1), plain.back(pull, 1)),
         (fast.back_mirrored(pull), plain.back_mirrored(pull)),
     ):
@@ -68,7 +68,7 @@ def test_with_integers_it_is_as_near_as_in_one_step():
     plain, whole = Direct(weight, bias), Quantized(weight, bias)
     fast = convolution(weight, bias, CPU, torch.int8, rank=96)
     assert type(fast) is Factored
-    for name, given_to in (("rectified_mirrored", maps), ("back_mirrored", pull)):
+    for name, given_to in (("mirrored", maps), ("back_mirrored", pull)):
         exact, found, one = (getattr(way, name)(given_to) for way in (plain, fast, whole))
         assert (found - exact).norm() < 1.5 * (one - exact).norm()
 

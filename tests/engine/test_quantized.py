@@ -49,8 +49,8 @@ def test_it_is_the_convolution_of_rounded_maps_and_the_adjoint_one_of_a_rounded_
         for found, wanted in (
             (convolve(maps, 1), expected),
             (convolve(maps, 0), expected[:, :, 1:-1, 1:-1]),
-            (convolve.rectified(maps, 1), expected.clamp(min=0)),
-            (convolve.rectified_mirrored(maps), mirrored.clamp(min=0)),
+            (convolve(maps, 1, rectified=True), expected.clamp(min=0)),
+            (convolve.mirrored(maps, rectified=True), mirrored.clamp(min=0)),
             (convolve.back(pull, 1), F.conv_transpose2d(pulled, filters, padding=1)),
             (convolve.back(pull, 0), F.conv_transpose2d(pulled, filters)),
         ):
@@ -63,7 +63,7 @@ def test_what_is_not_finite_stays_so(wrong):
     convolve = Quantized(torch.ones(8, 8, 3, 3), torch.zeros(8))
     maps = torch.ones(1, 8, 4, 4)
     maps[0, 0, 0, 0] = wrong
-    assert convolve.rectified(maps, 1).isnan().all()
+    assert convolve(maps, 1, rectified=True).isnan().all()
     assert convolve.back(-maps, 1).isnan().all()
 
 

@@ -20,20 +20,15 @@ class Convolution(ABC):
     """A 3 × 3 convolution of feature maps and the way back through it."""
 
     @abstractmethod
-    def __call__(self, maps: Tensor, padding: int) -> Tensor:
-        """Return the convolution of maps (B, C, H, W) with zeros around them, (B, N, H - 2 + 2 padding, ...)."""
+    def __call__(self, maps: Tensor, padding: int, rectified: bool = False) -> Tensor:
+        """Return the convolution of maps (B, C, H, W) with zeros around them, (B, N, H - 2 + 2 padding, ...).
 
-    def mirrored(self, maps: Tensor) -> Tensor:
+        Where it is `rectified`, what is below 0 is 0.
+        """
+
+    def mirrored(self, maps: Tensor, rectified: bool = False) -> Tensor:
         """Return the convolution of maps that are mirrored by one pixel all around instead of padded with zeros."""
-        return self(_mirrored(maps), 0)
-
-    def rectified(self, maps: Tensor, padding: int) -> Tensor:
-        """Return the convolution where it is above 0, and 0 elsewhere."""
-        return rectify(self(maps, padding))
-
-    def rectified_mirrored(self, maps: Tensor) -> Tensor:
-        """Return the same of maps that are mirrored."""
-        return self.rectified(_mirrored(maps), 0)
+        return self(F.pad(maps, (1, 1, 1, 1), mode="reflect"), 0, rectified)
 
     @abstractmethod
     def back(self, gradient: Tensor, padding: int) -> Tensor:
@@ -58,9 +53,10 @@ class Direct(Convolution):
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self._weight, self._bias = weight, bias
 
-    def __call__(self, maps: Tensor, padding: int) -> Tensor:
+    def __call__(self, maps: Tensor, padding: int, rectified: bool = False) -> Tensor:
         """Return the convolution."""
-        return F.conv2d(maps, self._weight, self._bias, padding=padding)
+        found = F.conv2d(maps, self._weight, self._bias, padding=padding)
+        return rectify(found) if rectified else found
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return its adjoint."""
@@ -95,13 +91,9 @@ class Arranged(Direct):
         super().__init__(weight, bias)
         self._kept: dict[bool, tuple[object, Tensor]] = {}
 
-    def __call__(self, maps: Tensor, padding: int) -> Tensor:
+    def __call__(self, maps: Tensor, padding: int, rectified: bool = False) -> Tensor:
         """Return the convolution."""
-        return self._convolve(maps, padding)
-
-    def rectified(self, maps: Tensor, padding: int) -> Tensor:
-        """Return the convolution where it is above 0, and 0 elsewhere."""
-        return self._convolve(maps, padding, then="relu")
+        return self._convolve(maps, padding, then="relu" if rectified else "none")
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return its adjoint: the convolution with turned filters."""
@@ -143,10 +135,6 @@ class FromColors(Direct):
         return found[:, :, padding : height + 2 - padding, padding : width + 2 - padding]
 
     back_mirrored = Convolution.back_mirrored  # the border comes with the one product
-
-
-def _mirrored(maps: Tensor) -> Tensor:
-    return F.pad(maps, (1, 1, 1, 1), mode="reflect")
 
 
 def _folded(axis: int, gradient: Tensor) -> Tensor:

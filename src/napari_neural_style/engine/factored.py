@@ -32,21 +32,13 @@ class Factored(Convolution):
         self._onward = kind(_as_filters(sums), bias)
         self._back = kind(_as_filters(sums.T), bias.new_zeros(sums.shape[1]))
 
-    def __call__(self, maps: Tensor, padding: int) -> Tensor:
+    def __call__(self, maps: Tensor, padding: int, rectified: bool = False) -> Tensor:
         """Return the convolution."""
-        return self._onward(self._patterns(maps, padding), 0)
+        return self._onward(self._patterns(maps, padding), 0, rectified)
 
-    def mirrored(self, maps: Tensor) -> Tensor:
+    def mirrored(self, maps: Tensor, rectified: bool = False) -> Tensor:
         """Return the convolution of maps that are mirrored by one pixel all around."""
-        return self._onward(self._patterns.mirrored(maps), 0)
-
-    def rectified(self, maps: Tensor, padding: int) -> Tensor:
-        """Return the convolution where it is above 0, and 0 elsewhere."""
-        return self._onward.rectified(self._patterns(maps, padding), 0)
-
-    def rectified_mirrored(self, maps: Tensor) -> Tensor:
-        """Return the same of maps that are mirrored."""
-        return self._onward.rectified(self._patterns.mirrored(maps), 0)
+        return self._onward(self._patterns.mirrored(maps), 0, rectified)
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return its adjoint."""

@@ -43,35 +43,27 @@ class Quantized(Convolution):
         self._onward = Filters(weight, bias, 0)
         self._back = Filters(weight.flip(2, 3).transpose(0, 1), None, _ZERO)
 
-    def __call__(self, maps: Tensor, padding: int) -> Tensor:
+    def __call__(self, maps: Tensor, padding: int, rectified: bool = False) -> Tensor:
         """Return the convolution, float32, of maps that are at least 0."""
-        return self._convolve(maps, padding, "none")
+        return self._convolve(maps, padding, rectified)
 
-    def mirrored(self, maps: Tensor) -> Tensor:
+    def mirrored(self, maps: Tensor, rectified: bool = False) -> Tensor:
         """Return the same of maps that are mirrored by one pixel all around."""
-        return self._convolve(maps, 1, "none", mirrored=True)
-
-    def rectified(self, maps: Tensor, padding: int) -> Tensor:
-        """Return the convolution where it is above 0, and 0 elsewhere."""
-        return self._convolve(maps, padding, "relu")
-
-    def rectified_mirrored(self, maps: Tensor) -> Tensor:
-        """Return the same of maps that are mirrored."""
-        return self._convolve(maps, 1, "relu", mirrored=True)
+        return self._convolve(maps, 1, rectified, mirrored=True)
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return its adjoint, float32: the convolution with turned filters."""
         unit = _unit(max(float(gradient.amax()), -float(gradient.amin())), _MOST)
         return self._back.convolve(_rounded(gradient, unit, _ZERO, 2 - padding), unit)
 
-    def _convolve(self, maps: Tensor, border: int, then: str, *, mirrored: bool = False) -> Tensor:
+    def _convolve(self, maps: Tensor, border: int, rectified: bool, *, mirrored: bool = False) -> Tensor:
         unit = _unit(float(maps.amax()), 255)
         rounded = _rounded(maps, unit, 0, border)
         if mirrored:
             for axis in (2, 3):
                 for side, source in ((0, 2), (-1, -3)):
                     rounded.select(axis, side).copy_(rounded.select(axis, source))
-        return self._onward.convolve(rounded, unit, then)
+        return self._onward.convolve(rounded, unit, "relu" if rectified else "none")
 
 
 class Filters:

@@ -265,7 +265,7 @@ class Trunk:
         x = x.to(self.dtype, memory_format=layout_of(self.device))
         last = next(reversed(self._convolutions))
         for name, convolve in self._convolutions.items():
-            x = activations = convolve.rectified_mirrored(x) if self._reflect else convolve.rectified(x, 1)
+            x = activations = convolve.mirrored(x, rectified=True) if self._reflect else convolve(x, 1, rectified=True)
             maxima = None
             if name in POOLED_AFTER and name != last:
                 if self.pooling == "max":

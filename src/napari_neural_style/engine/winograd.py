@@ -11,6 +11,7 @@ from torch import Tensor
 
 from napari_neural_style.engine.devices import made_by_intel
 from napari_neural_style.engine.direct import Convolution, strips
+from napari_neural_style.engine.relu import rectify
 
 Matrix = Sequence[Sequence[float]]
 
@@ -70,7 +71,7 @@ class Winograd(Convolution):
         self._filters = filters.to(dtype).contiguous()
         self._bias = bias
 
-    def __call__(self, maps: Tensor, padding: int) -> Tensor:
+    def __call__(self, maps: Tensor, padding: int, rectified: bool = False) -> Tensor:
         """Return the convolution."""
         batch, height, width = len(maps), *(n - 2 + 2 * padding for n in maps.shape[2:])
         below, right = -height % _SIDE, -width % _SIDE
@@ -81,7 +82,8 @@ class Winograd(Convolution):
         for rows in strips(found, _STRIP, _SIDE):
             tiles = self._transforms.to_tiles(maps[:, rows.start : rows.stop + 2])
             self._transforms.from_tiles(torch.bmm(tiles, self._filters), self._bias, found[:, rows])
-        return found[:, :height, :width].permute(0, 3, 1, 2)
+        convolved = found[:, :height, :width].permute(0, 3, 1, 2)
+        return rectify(convolved) if rectified else convolved
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return its adjoint: the same transposed, in the opposite order."""
