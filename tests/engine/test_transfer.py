@@ -408,7 +408,7 @@ def test_the_callers_modes_do_not_count(pair, quick, mode, settings):
     """Whether a run is begun or gone through in them, or now and then."""
     settings = replace(quick, scales=2, steps=4, **settings)
     with mode():
-        within = [step.image for step in stylize(*pair, settings) if step.saved]
+        within = [step.pictured().image for step in stylize(*pair, settings)]
     steps, mixed = stylize(*pair, settings), []
     for number in range(settings.steps):
         with mode() if number % 2 else nullcontext():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_neural_style.engine.images import FloatImage, Shown
 from napari_neural_style.engine.losses import Losses
+from napari_neural_style.engine.modes import usual_modes
 from napari_neural_style.engine.snapshot import Snapshot
 from napari_neural_style.settings import StyleSettings
 
@@ -40,7 +41,7 @@ class Step:
         SHA-256 of the features.
     image : ndarray or None
         The picture after the step's update at the working size, (H, W, 3) float32 in 0..1, when the step
-        is saved or a preview is due; like the losses, fetched from the device when first read.
+        is saved or a preview is due; on a GPU it is waited for when first read, as the losses are.
     notes : tuple of str
         What the run turned by itself so far, in sentences: where memory ran out or numbers went wrong.
     gave_up : bool
@@ -68,6 +69,7 @@ class Step:
         # What is sent elsewhere has left its run; a picture goes beside it, rounded.
         return {**self.__dict__, "image": None, "shown": None, "_run": _no_run}
 
+    @usual_modes()
     def snapshot(self) -> Snapshot:
         """Return where the run stands, to go on from; before the next step is asked for.
 
@@ -78,6 +80,7 @@ class Step:
         """
         return self._present_run().snapshot()
 
+    @usual_modes()
     def pictured(self) -> Step:
         """Return this step with its image, whether one was due or not; before the next step is asked for.
 
