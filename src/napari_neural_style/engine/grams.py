@@ -10,8 +10,8 @@ from torch import Tensor
 from napari_neural_style.engine.images import bands, size_of
 from napari_neural_style.engine.losses import add_gram_gradient, gram_matrix
 from napari_neural_style.engine.regions import SHORTEST, length, pooled
-from napari_neural_style.engine.tiles import Tile, tiles_of
-from napari_neural_style.engine.vgg import Trunk, pools_before
+from napari_neural_style.engine.tiles import Tile, positions_of, tiles_of
+from napari_neural_style.engine.vgg import Trunk
 
 _POSITIONS = 2**16
 """Positions of a feature map that are copied at a time."""
@@ -113,8 +113,7 @@ class GramSums:
         height, width = size_of(features)
         if not features.numel():
             return  # a last tile can be narrower than one position of a deep layer
-        pools = pools_before(layer)
-        positions = (self._size[0] >> pools) * (self._size[1] >> pools)
+        positions = positions_of(self._size, layer)
         whole = features.is_contiguous(memory_format=torch.channels_last)
         most = height * width if whole else _POSITIONS
         for label, guide in self._regions.items():

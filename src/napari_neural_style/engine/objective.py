@@ -74,7 +74,7 @@ class Objective:
     guides : dict, optional
         The content's regions; each one's style terms weigh as much as its share of the picture.
     side : int
-        Side of the tiles that style pictures are gone through in, 0 for whole ones.
+        Largest side of the tiles that style pictures are gone through in, 0 for whole ones; `content` is no larger.
 
     Attributes
     ----------
@@ -99,6 +99,7 @@ class Objective:
         self._trunk = trunk
         self._size = size_of(content)
         self._side = side
+        self._tiles = tiles_of(self._size, side or max(self._size), trunk.layers)
         self._factors = torch.zeros(3, dtype=torch.float32, device=trunk.device)
         self.weigh(weights.content, weights.style, weights.variation)
         self._content: list[Target] = []
@@ -157,7 +158,7 @@ class Objective:
 
     def evaluate(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted terms in the order of `names`, and the gradient of their sum; nothing waits for a GPU."""
-        (whole,) = tiles_of(self._size, max(self._size), self._trunk.layers)
+        (whole,) = self._tiles
         style: list[Tensor] = []
 
         def slopes_at(activations: Mapping[str, Tensor]) -> Grams:

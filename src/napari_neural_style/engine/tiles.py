@@ -26,6 +26,12 @@ def halo_of(layers: Iterable[str]) -> int:
     return ceil(sum(2 ** pools_before(name) for name in names) / grid) * grid
 
 
+def positions_of(size: tuple[int, int], layer: str) -> int:
+    """Return how many positions a layer has of a picture of (height, width)."""
+    pools = pools_before(layer)
+    return (size[0] >> pools) * (size[1] >> pools)
+
+
 @dataclass(frozen=True)
 class Span:
     """A stretch of one axis in pixels: `start` to `stop` is the tile's own, `first` to `last` what it sees."""

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from napari_neural_style.engine.graph import Recorded
-from napari_neural_style.engine.images import size_of
 from napari_neural_style.engine.losses import Target, content_constant_of, style_terms
 from napari_neural_style.engine.objective import Objective, Weights, as_rgb
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.regions import Guides
-from napari_neural_style.engine.tiles import Tile, tiles_of
-from napari_neural_style.engine.vgg import Trunk, pools_before
+from napari_neural_style.engine.tiles import Tile, positions_of
+from napari_neural_style.engine.vgg import Trunk
 from napari_neural_style.settings import LAYERS
 
 KEPT = 256 * 2**20
@@ -49,42 +48,26 @@ class TiledObjective(Objective):
     trunk, content, brushes, weights, guides
         As for the objective.
     side : int
-        Largest side of a tile in pixels, a multiple of 16.
+        Largest side of the content's tiles too, in pixels, a multiple of 16.
 
     References
     ----------
     Gatys, Ecker and Bethge (2016), equations 1 to 7, with sums over positions taken part by part.
     """
 
-    def __init__(
-        self,
-        trunk: Trunk,
-        content: Tensor,
-        brushes: Sequence[Brush],
-        weights: Weights,
-        guides: Guides | None = None,
-        *,
-        side: int,
-    ) -> None:
-        self._tiles = tiles_of(size_of(content), side, trunk.layers)
-        super().__init__(trunk, content, brushes, weights, guides, side=side)
-
     def _aim_at_content(self, content: Tensor, weights: Weights) -> None:
         """Measure the content targets, and keep them if they are small."""
         layers = list(weights.content_layers)
         self._content_picture = content
         self._kept: list[dict[str, Tensor]] = []
-        squares, counts = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0)
-        positions = {
-            name: (self._size[0] >> pools_before(name)) * (self._size[1] >> pools_before(name)) for name in layers
-        }
-        values = sum(LAYERS[name] * count for name, count in positions.items())
+        squares = dict.fromkeys(layers, 0.0)
+        counts = {name: LAYERS[name] * positions_of(self._size, name) for name in layers}
+        small = sum(counts.values()) * self._trunk.dtype.itemsize <= KEPT
         for tile in self._tiles:
             targets = self._content_at(tile, layers)
             for name, target in targets.items():
                 squares[name] += target.float().square().sum().item()
-                counts[name] += target.numel()
-            if values * self._trunk.dtype.itemsize <= KEPT:
+            if small:
                 self._kept.append({name: target.clone() for name, target in targets.items()})
         for name, weight in weights.content_layers.items():
             factor = weight * content_constant_of(squares[name], counts[name], weights.normalization)
