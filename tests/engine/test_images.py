@@ -101,7 +101,8 @@ def test_what_pixels_do_not_show_is_the_mean_of_what_all_show():
     interpolated = rgba / (1, 1, 1, 255)
     interpolated[0, 0, 3] = 1.1
     floats = (rgba / 255, None), (rgba.astype(float), (0, 255)), (interpolated, (0, 255))
-    for image, value_range in ((rgba, None), *floats):
+    other_colors = (rgba / (255, 255, 255, 1), (0, 1)), (rgba - (300.0, 300, 300, 0), (-300, -45))
+    for image, value_range in ((rgba, None), *floats, *other_colors):
         found = to_uint8(to_rgb(image, value_range))
         np.testing.assert_array_equal(found, np.array([[100, 140, 120]])[..., None].repeat(3, 2))
     next_to_nothing = rgba / 255 * (1, 1, 1, 1e-60)

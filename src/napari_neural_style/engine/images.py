@@ -95,7 +95,7 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
         rgb[alpha <= 0] = 0  # it may have been NaN
         full = 1.0 if alpha.dtype.kind == "f" else range_of_dtype(alpha.dtype)[1]
         if alpha.dtype.kind == "f" and alpha.max() > 2:  # interpolation takes others a little above 1
-            full = high  # colours of 0 to 255 have such an alpha as well
+            full = max(high, float(alpha.max()))  # colours of 0 to 255 have such an alpha as well
         _fill_transparent(rgb, alpha, full)
     return rgb
 
