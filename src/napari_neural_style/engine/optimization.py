@@ -24,7 +24,6 @@ from napari_neural_style.engine.recovery import (
     WentWrongError,
     less_memory,
     safer,
-    say,
     warned,
     with_less,
 )
@@ -32,6 +31,7 @@ from napari_neural_style.engine.snapshot import Snapshot
 from napari_neural_style.engine.steering import Steering
 from napari_neural_style.engine.step import Step
 from napari_neural_style.settings import StyleSettings
+from napari_neural_style.settings_text import to_text
 
 
 class Optimization(Position):
@@ -193,7 +193,8 @@ class Optimization(Position):
 
     def _turn_itself(self, reason: str, at: int, turned: dict[str, Any]) -> None:
         self._record(at, turned)
-        self._notes += (say(reason, turned),)
+        which = ", ".join(f"{name} {to_text(name, new)}" for name, new in turned.items())
+        self._notes += (warned(f"{reason}; it goes on with {which}."),)
 
     def _record(self, at: int, turned: dict[str, Any]) -> None:
         """Note what is turned from a step on."""

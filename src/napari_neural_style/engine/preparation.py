@@ -236,7 +236,7 @@ def at_scale(pictures: Pictures, size: tuple[int, int], fraction: float) -> Pict
     for brush in pictures.brushes:
         small = scaled(size_of(brush.picture), fraction)
         brushes.append(Brush(resize(brush.picture, small), brush.weight, all_resized(brush.guides, small)))
-    # What is one picture stays one.
-    resized = {id(p): resize(p, size) for p in (pictures.content, pictures.start, pictures.original)}
-    content, start, original = (resized[id(p)] for p in (pictures.content, pictures.start, pictures.original))
+    given = pictures.content, pictures.start, pictures.original
+    resized = {p: resize(p, size) for p in dict.fromkeys(given)}  # what is one picture stays one
+    content, start, original = (resized[p] for p in given)
     return Pictures(content, tuple(brushes), start, original, all_resized(pictures.guides, size))

@@ -16,7 +16,6 @@ from torch import Tensor
 from napari_neural_style.engine.allocator import give_back
 from napari_neural_style.engine.memory import LEAST_TILE
 from napari_neural_style.settings import StyleSettings
-from napari_neural_style.settings_text import to_text
 
 T = TypeVar("T")
 
@@ -164,12 +163,6 @@ def safer(settings: StyleSettings, failures: int, overflows: bool) -> dict[str, 
     if failures <= 2:
         return {"learning_rate": max(1e-6, min(rate / 2, 1.0))}
     return {"optimizer": "adam", "learning_rate": SAFE_ADAM}
-
-
-def say(reason: str, turned: dict[str, Any]) -> str:
-    """Warn users of what a run turned by itself; return the sentence."""
-    which = ", ".join(f"{name} {to_text(name, new)}" for name, new in turned.items())
-    return warned(f"{reason}; it goes on with {which}.")
 
 
 def warned(sentence: str) -> str:

@@ -30,9 +30,8 @@ def resolved(settings: StyleSettings, features: Features | None = None) -> Style
     Raises
     ------
     ValueError
-        If `settings` are no StyleSettings or `features` no Features, the device or the features that they name are not
-        there, the features given do not have all layers that are used, or PyTorch was told to choose the precision by
-        itself.
+        If `settings` are no StyleSettings or `features` no Features, the device, the precision or the features that
+        they name are not to be had, or the features given do not have all layers that are used.
     """
     if not isinstance(settings, StyleSettings):
         raise ValueError(f"settings must be StyleSettings, such as PRESETS['fast'], not {brief(settings)}.")

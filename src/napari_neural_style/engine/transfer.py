@@ -142,6 +142,8 @@ def features_for(
     ------
     ValueError
         If an image, a setting or the features cannot be used.
+    MemoryError
+        If memory runs out.
     """
     sources, settings = _gathered(content, style, resolved(settings or StyleSettings()), value_range)
     with saying_what_fits(partial(_too_large, size_of(sources.content), settings)):

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def load_features(
     settings: StyleSettings,
     layers: Iterable[str],
     images: Sequence[Tensor],
-    progress: Callable[[str, float], None] | None = None,
+    progress: self_taught.Progress | None = None,
     fingerprint: str | None = None,
 ) -> Features:
     """Load or learn the features that resolved settings name.
