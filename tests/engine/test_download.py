@@ -19,8 +19,8 @@ from loopback import INDEX, Handler, address
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.cli import main
 from napari_neural_style.engine import fetch, tensors
-from napari_neural_style.engine.download import LOCK, DownloadError, download_pretrained
-from napari_neural_style.engine.weights import KNOWN_HASHES, hash_in, is_whole, load_features, torchvision_url
+from napari_neural_style.engine.download import LOCK, DownloadError, download_pretrained, hash_in, torchvision_url
+from napari_neural_style.engine.weights import KNOWN_HASHES, is_whole, load_features
 
 
 def left_behind() -> list[Path]:

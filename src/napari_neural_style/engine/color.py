@@ -9,10 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.images import LUMINANCE, bands, size_of
+from napari_neural_style.engine.images import bands, size_of
 
 FloatArray = npt.NDArray[np.float64]
 
+_LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of R, G and B in the luminance Y of YIQ (ITU-R BT.601)."""
 _VARIANCE_FLOOR = 1e-6
 
 
@@ -98,7 +100,7 @@ def _roots(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
 def luminance(image: Tensor) -> Tensor:
     """Return the luminance Y (1, 1, H, W) of an RGB image (1, 3, H, W)."""
     red, green, blue = (image[:, channel, None] for channel in range(3))
-    return (red * LUMINANCE[0]).add_(green, alpha=LUMINANCE[1]).add_(blue, alpha=LUMINANCE[2])
+    return (red * _LUMINANCE[0]).add_(green, alpha=_LUMINANCE[1]).add_(blue, alpha=_LUMINANCE[2])
 
 
 def with_luminance(image: Tensor, y: Tensor) -> Tensor:

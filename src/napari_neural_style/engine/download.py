@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,13 +17,7 @@ from napari_neural_style.cache import pretrained_path
 from napari_neural_style.engine.fetch import DownloadError, Received, fetch, is_safe
 from napari_neural_style.engine.tensors import write_tensors
 from napari_neural_style.engine.vgg import fingerprint_of
-from napari_neural_style.engine.weights import (
-    TORCHVISION_INDEX,
-    features_from_file,
-    hash_in,
-    is_whole,
-    torchvision_url,
-)
+from napari_neural_style.engine.weights import TORCHVISION_INDEX, features_from_file, is_whole
 from napari_neural_style.settings import LAYERS
 from napari_neural_style.whole import FULL
 
@@ -136,3 +133,31 @@ def _sentence(error: OSError, folder: Path) -> str:
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ENOENT):
         return f"{folder} cannot be written to. Set NAPARI_NEURAL_STYLE_CACHE to a folder that can."
     return f"The features could not be kept in {folder}: {error}."
+
+
+def torchvision_url() -> str:
+    """Return the address that torchvision gives for its pretrained VGG-19.
+
+    A process of its own asks: torchvision brings in Triton, whose LLVM crashes beside that of Mesa's software OpenGL,
+    which may draw napari's canvas.
+
+    Raises
+    ------
+    ImportError
+        If torchvision does not fit torch; the message says what to do.
+    """
+    question = "from torchvision.models import VGG19_Weights; print(VGG19_Weights.IMAGENET1K_V1.url)"
+    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        reason = (answer.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        raise ImportError(
+            f"torchvision cannot be loaded ({reason}). It and torch must come from the same build: reinstall both with "
+            "`pip install --force-reinstall torch torchvision`."
+        )
+    return answer.stdout.strip()
+
+
+def hash_in(url: str) -> str:
+    """Return the first digits of the SHA-256 that a file's name carries, as torch.hub's names do."""
+    found = re.search(r"-([a-f0-9]{8,})\.", url)
+    return found.group(1) if found else ""

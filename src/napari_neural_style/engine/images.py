@@ -19,8 +19,6 @@ from napari_neural_style.engine.vgg import MEAN, STD
 
 FloatImage = npt.NDArray[np.float32]
 
-LUMINANCE = (0.299, 0.587, 0.114)
-"""Weights of R, G and B in the luminance Y of YIQ (ITU-R BT.601)."""
 GRAY_MEAN = 0.449
 GRAY_STD = 0.226
 _OTHER_MODES = ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "LA", "La", "RGBa", "RGBX")
@@ -304,7 +302,7 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     """Return an image (1, C, H, W) blurred by a Gaussian of standard deviation `sigma` pixels, borders reflected.
 
     torchvision has this too, but must not be imported beside a canvas, see
-    :func:`~napari_neural_style.engine.weights.torchvision_url`.
+    :func:`~napari_neural_style.engine.download.torchvision_url`.
     """
     channels = image.shape[1]
     for side, axis in ((image.shape[-2], 0), (image.shape[-1], 1)):

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pickle
-import re
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -243,31 +240,3 @@ def _from_caffe(weight: Tensor, bias: Tensor) -> tuple[tuple[Tensor, Tensor], tu
     scale = torch.tensor(STD, dtype=torch.float32) * 255
     border = tuple((m / 255 - mean) / std for m, mean, std in zip(CAFFE_MEAN, MEAN, STD, strict=True))
     return (weight.flip(1) * scale.view(1, 3, 1, 1), bias), border  # type: ignore[return-value]
-
-
-def torchvision_url() -> str:
-    """Return the address that torchvision gives for its pretrained VGG-19.
-
-    A process of its own asks: torchvision brings in Triton, whose LLVM crashes beside that of Mesa's software OpenGL,
-    which may draw napari's canvas.
-
-    Raises
-    ------
-    ImportError
-        If torchvision does not fit torch; the message says what to do.
-    """
-    question = "from torchvision.models import VGG19_Weights; print(VGG19_Weights.IMAGENET1K_V1.url)"
-    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=False)
-    if answer.returncode:
-        reason = (answer.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-        raise ImportError(
-            f"torchvision cannot be loaded ({reason}). It and torch must come from the same build: reinstall both with "
-            "`pip install --force-reinstall torch torchvision`."
-        )
-    return answer.stdout.strip()
-
-
-def hash_in(url: str) -> str:
-    """Return the first digits of the SHA-256 that a file's name carries, as torch.hub's names do."""
-    found = re.search(r"-([a-f0-9]{8,})\.", url)
-    return found.group(1) if found else ""
