@@ -39,16 +39,10 @@ class Optimization(Position):
 
     Parameters
     ----------
-    sources : Sources
-        The images.
-    settings : StyleSettings
-        Resolved.
-    network : Network
-        What it computes with.
+    sources, settings, network, snapshot
+        As for :class:`~napari_neural_style.engine.position.Position`.
     steering : Steering, optional
         What turns its controls on the way.
-    snapshot : Snapshot, optional
-        Where to go on from.
     """
 
     def __init__(
@@ -203,11 +197,8 @@ class Optimization(Position):
 
     def _last(self) -> Step | None:
         """Return the last step with its picture, as a saved one, where a run cannot go on and it was not saved."""
-        last = self._latest
-        if last is None:
-            return None
-        index = self._painted
-        if not index or (last.saved and last.index == index):
+        last, index = self._latest, self._painted
+        if last is None or not index or (last.saved and last.index == index):
             return None
         try:
             shown = self.picture()

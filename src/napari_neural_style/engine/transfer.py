@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from functools import partial
 from reprlib import repr as brief
 
@@ -146,7 +147,7 @@ def features_for(
         If memory runs out.
     """
     sources, settings = _gathered(content, style, resolved(settings or StyleSettings()), value_range)
-    with saying_what_fits(partial(_too_large, size_of(sources.content), settings)):
+    with _within_memory(size_of(sources.content), settings):
         return _features(settings, partial(prepare, sources, settings), progress)
 
 
@@ -192,7 +193,7 @@ def _gathered(
     initial_rgb = None if initial is None else to_rgb(initial, name="initial image")
     size = working_size(None if content_rgb is None else content_rgb.shape[:2], settings)
     settings = with_tile(settings, size, [style_size(style.rgb.shape[:2], settings) for style in styles])
-    with saying_what_fits(partial(_too_large, size, settings)):
+    with _within_memory(size, settings):
         sources = gather(content_rgb, labels, styles, initial_rgb, settings, home_of(settings, size))
     check_sizes(sources, settings)
     return sources, settings
@@ -260,7 +261,7 @@ def go_on(
     _check(progress, steering)
     size, *styles = map(size_of, (snapshot.sources.content, *(brush.picture for brush in snapshot.sources.brushes)))
     settings = with_tile(resolved(snapshot.settings, features), size, styles)
-    with saying_what_fits(partial(_too_large, size, settings)):
+    with _within_memory(size, settings):
         sources = moved(snapshot, home_of(settings, size))
     return in_usual_modes(_run(sources, settings, features, progress, steering, snapshot))
 
@@ -272,8 +273,9 @@ def _check(progress: Progress | None, steering: Steering | None) -> None:
         raise ValueError(f"steering must be a Steering, not {brief(steering)}.")
 
 
-def _too_large(size: tuple[int, int], settings: StyleSettings) -> str:
-    return too_large(size, layers_of(settings), settings, torch.device(settings.device))
+def _within_memory(size: tuple[int, int], settings: StyleSettings) -> AbstractContextManager[None]:
+    """Let memory that runs out end in a sentence that says which size fits."""
+    return saying_what_fits(lambda: too_large(size, layers_of(settings), settings, torch.device(settings.device)))
 
 
 def _by_images(settings: StyleSettings) -> bool:
@@ -309,13 +311,13 @@ def _run(
     steering: Steering | None,
     snapshot: Snapshot | None,
 ) -> Generator[Step]:
-    too_large_here = partial(_too_large, size_of(sources.content), settings)
+    size = size_of(sources.content)
     learns = features is None and settings.features == "self-taught"
     if features is None:
         # Learned ones were learned again where colour was turned.
         colored = turned_until(settings, snapshot.index) if snapshot is not None and learns else settings
         fingerprint = None if snapshot is None else snapshot.fingerprint
-        with saying_what_fits(too_large_here):
+        with _within_memory(size, settings):
             features = _features(settings, partial(prepare, sources, colored), progress, fingerprint)
     give_back()  # what learning took lies between what the run will take
     if snapshot is not None and features.fingerprint != snapshot.fingerprint:
@@ -324,7 +326,7 @@ def _run(
             "had; self-taught ones come out again with the number of threads and the PyTorch that learned them."
         )
     network = _network(features, settings, learns)
-    with saying_what_fits(too_large_here):
+    with _within_memory(size, settings):
         run = Optimization(sources, settings, network, steering, snapshot)
     del features, network, sources, snapshot
     yield from run
