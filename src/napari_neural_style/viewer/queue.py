@@ -61,7 +61,8 @@ class Queue(QWidget):
 
     def add(self, task: Task) -> None:
         """Let a run wait behind the others."""
-        item = QListWidgetItem(f"{task.title} · {task.settings.steps} steps")
+        steps = task.settings.steps
+        item = QListWidgetItem(f"{task.title} · {steps} {'step' if steps == 1 else 'steps'}")
         item.setData(Qt.ItemDataRole.UserRole, self._next_key)
         self._tasks[self._next_key] = task
         self._next_key += 1
