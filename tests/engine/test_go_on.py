@@ -95,8 +95,10 @@ def test_with_features_that_were_given(pair, quick, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(transfer, "prepare", Mock(side_effect=AssertionError("made ready to learn from")))
         *_, straight = stylize(*pair, settings, features=features)
-        *_, end = go_on(snapshot_after(5, stylize(*pair, settings, features=features)), features=features)
+        stopped = snapshot_after(5, stylize(*pair, settings, features=features))
+        *_, end = go_on(stopped, features=features)
     np.testing.assert_array_equal(end.image, straight.image)
+    assert "tensor(" not in repr((features, stopped))  # pages of numbers, in a notebook
     feature_cache.clear()
     with pytest.raises(ValueError, match="other features"):
         list(go_on(snapshot_after(5, stylize(*pair, settings, features=features))))

@@ -56,10 +56,10 @@ class Snapshot:
     scale_step: int
     boost: float
     recent: tuple[float, ...]
-    sources: Sources
-    image: Tensor
+    sources: Sources = field(repr=False)
+    image: Tensor = field(repr=False)
     optimizer: Mapping[str, Tensor] = field(repr=False)
-    watched: Watched
+    watched: Watched = field(repr=False)
     notes: tuple[str, ...]
 
 

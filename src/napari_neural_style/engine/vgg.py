@@ -44,7 +44,7 @@ class Features:
     """
 
     source: str
-    convolutions: Mapping[str, tuple[Tensor, Tensor]]
+    convolutions: Mapping[str, tuple[Tensor, Tensor]] = field(repr=False)
     border: str | tuple[float, float, float]
     fingerprint: str
     rank: int | None = None
