@@ -185,6 +185,7 @@ def test_runs_wait_in_a_queue(viewer, widget, pair):
     press(widget.run)
     widget.settings = dataclasses.replace(short, save_every=3)
     press(widget._inputs.more.each)
+    assert widget.message.value.endswith(" · 2 waiting")  # at once, whatever the run is at
     opened(widget, "results")._results.steps_as.value = "one layer"
     press(widget.run)
     queue = widget._queue

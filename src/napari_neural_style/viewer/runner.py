@@ -99,8 +99,10 @@ class Runner:
 
     @property
     def words(self) -> str:
-        """What the run is at, in a sentence."""
-        return ("Paused. " if self.job is not None and self.job.paused else "") + self._words
+        """What the run is at, and how many wait for it, in a sentence."""
+        paused = "Paused. " if self.job is not None and self.job.paused else ""
+        waiting = f" · {self.waiting} waiting" if self.waiting else ""
+        return f"{paused}{self._words}{waiting}"
 
     def begin(self, task: Task) -> bool:
         """Start a task, or let it wait; return whether it started."""
@@ -216,7 +218,6 @@ class Runner:
         left = self._clock.left(step.done)
         words = self._outputs.words(step)
         words += [] if left is None else [f"{timed(left)} left"]
-        words += [f"{self.waiting} waiting"] if self.waiting else []
         self._say(" · ".join(words))
         return unsettled
 

@@ -338,7 +338,7 @@ class StyleTransferWidget(Container):
 
     def _on_said(self, words: str) -> None:
         self._say_running(words)
-        if words == STARTING:
+        if words.startswith(STARTING):
             self.native.repaint()  # importing torch, which comes next, holds even other threads
 
     def _on_ended(self, words: str) -> None:
