@@ -390,7 +390,7 @@ def test_images_that_come_after_the_dock_are_told_apart(make_napari_viewer, pair
     viewer = make_napari_viewer()
     _, widget = viewer.window.add_plugin_dock_widget(KEY, "Style Transfer")
     waves = viewer.add_image(pair[1], name="waves", rgb=True)
-    assert "Open two images" in widget.message.value
+    assert "Open one more image" in widget.message.value
     assert not widget.run.enabled
     cat = viewer.add_image(pair[0], name="cat", rgb=True)
     assert (widget.content.value, widget.style.value) == (cat, waves)
@@ -453,6 +453,7 @@ def test_presets_and_every_setting_go_through_the_fields(widget):
     for name, details in SETTINGS.items():
         field = widget._fields[name]
         assert details.help.split(".")[0] in field.tooltip
+        assert "min_structure" not in field.tooltip  # which its label calls otherwise
     for field in (widget.content, widget.style, widget.preset, widget.style_strength, widget.run, widget.stop):
         assert field.tooltip
 

@@ -57,7 +57,7 @@ def in_words(text: str) -> str:
 def _field(name: str) -> ValueWidget[Any]:
     """Return the widget that edits one setting."""
     details, value = SETTINGS[name], getattr(_DEFAULT, name)
-    options: dict[str, Any] = {"name": name, "label": label_of(name), "tooltip": details.tooltip}
+    options: dict[str, Any] = {"name": name, "label": label_of(name), "tooltip": in_words(details.tooltip)}
     if name == "size":
         options["tooltip"] += " A width of its own is chosen under Advanced."
     if isinstance(value, bool):

@@ -85,7 +85,9 @@ def why_no_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, on
         used.append(inputs.content.value)
     transfer = settings.mode == "transfer"
     same = transfer and not inputs.axes(settings) and inputs.same_throughout(styles)
-    if transfer and (len(used) < max(2, needed) or (same and len(inputs.images()) < 2)):
+    if same and len(inputs.images()) == 1:
+        return "Open one more image: one is repainted in the style of the other (try File › Open Sample)."
+    if transfer and len(used) < max(2, needed):
         return "Open two images first: one to repaint, one whose style it takes (try File › Open Sample)."
     if len(used) < max(1, needed):
         return "Open an image first (try File › Open Sample)."
