@@ -144,7 +144,12 @@ class StyleSettings:
         "Rescale the network so that every filter's mean activation over the two images is 1, "
         "as in Gatys et al. (2016).",
     )
-    optimizer: str = _setting("lbfgs", "Optimiser of the pixels.", choices=("lbfgs", "adam"), relief=True)
+    optimizer: str = _setting(
+        "lbfgs",
+        "Optimiser of the pixels: lbfgs, which needs far fewer steps, or adam.",
+        choices=("lbfgs", "adam"),
+        relief=True,
+    )
     learning_rate: float = _setting(
         1.0,
         "Step size: for adam in units of the normalised image (about 0.02 to 1), for lbfgs a factor on "
@@ -161,7 +166,12 @@ class StyleSettings:
         unit="steps",
         relief=True,
     )
-    initial: str = _setting("content", "What the optimisation starts from.", choices=("content", "noise"))
+    initial: str = _setting(
+        "content",
+        "What the optimisation starts from where no picture is given for that; modes content and texture then start "
+        "from noise.",
+        choices=("content", "noise"),
+    )
     pooling: str = _setting(
         "average",
         "Pooling between the network's blocks: max, as VGG-19 was trained, or average, as in Gatys et al.",

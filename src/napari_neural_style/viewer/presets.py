@@ -55,7 +55,8 @@ class PresetFields:
             value=50,
             min=0,
             max=100,
-            tooltip="Style weight against content weight, 0 to 100; every 20 points are a factor of ten.",
+            tooltip="More gives a stronger style: style weight against content weight, 0 to 100; every 20 points are a "
+            "factor of ten.",
         )
 
     @cached_property
