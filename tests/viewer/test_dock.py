@@ -101,6 +101,7 @@ def test_own_presets_come_and_go(widget):
     assert "built-in" in widget.message.value
     widget._presets.name.value = "mine"
     press(widget._presets.delete)
+    assert widget.message.value == "Deleted 'mine'."
     assert "mine" not in widget.preset.choices
     assert widget.preset.value is None  # no preset has 77 steps any more
     widget.preset.value = "balanced"

@@ -107,9 +107,9 @@ class Controls:
 
     def _delete_preset(self) -> None:
         try:
-            self.presets.forget()
+            name = self.presets.forget()
             self._show_preset()
-            self.told.emit("")
+            self.told.emit(f"Deleted {name!r}.")
         except (ValueError, OSError) as error:
             self.told.emit(str(error))
 

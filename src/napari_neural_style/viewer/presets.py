@@ -107,16 +107,18 @@ class PresetFields:
         self._choose(name)
         return name
 
-    def forget(self) -> None:
-        """Forget the preset of the name in the field.
+    def forget(self) -> str:
+        """Forget the preset of the name in the field, and return that.
 
         Raises
         ------
         ValueError, OSError
             As :func:`napari_neural_style.store.delete_preset`.
         """
-        store.delete_preset(self.name.value.strip())
+        name = self.name.value.strip()
+        store.delete_preset(name)
         self._choose(None)
+        return name
 
     def show(self, settings: StyleSettings) -> None:
         """Let the choice be the preset that settings are, or none."""
