@@ -181,6 +181,7 @@ def test_runs_wait_in_a_queue(viewer, widget, pair):
     viewer.add_image(255 - pair[1], name="night", rgb=True)
     widget.style.value = viewer.layers["waves"]
     press(opened(widget, "more")._inputs.more.add)
+    assert opened(widget, "queue")._queue.empty.isVisible()
     short = widget.settings
     endless(widget)
     press(widget.run)
@@ -190,6 +191,7 @@ def test_runs_wait_in_a_queue(viewer, widget, pair):
     opened(widget, "results")._results.steps_as.value = "one layer"
     press(widget.run)
     queue = widget._queue
+    assert not queue.empty.isVisible()
     titles = [queue.list.item(k).text() for k in range(3)]
     assert titles == ["cat × waves · 6 steps", "cat × night · 6 steps", "cat × waves + night · 6 steps"]
     assert not any(button.isEnabled() for button in (queue.up, queue.down, queue.remove))

@@ -9,6 +9,7 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
+    QLabel,
     QListWidget,
     QListWidgetItem,
     QPushButton,
@@ -33,6 +34,10 @@ class Queue(QWidget):
         self.list.setAccessibleName("waiting runs")
         self.list.setDragDropMode(QAbstractItemView.DragDropMode.InternalMove)
         self.list.setMaximumHeight(90)
+        self.empty = QLabel("Runs that you start during another one wait here.")
+        self.empty.setWordWrap(True)
+        self.empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        QVBoxLayout(self.list.viewport()).addWidget(self.empty)
         self.up, self.down, self.remove = (QPushButton(text) for text in ("Up", "Down", "Remove"))
         self.up.setToolTip("Let the selected run start sooner.")
         self.down.setToolTip("Let the selected run start later.")
@@ -52,7 +57,8 @@ class Queue(QWidget):
         column.addLayout(buttons)
         rows = self.list.model()
         assert rows is not None
-        for moved in (self.list.currentRowChanged, rows.rowsInserted, rows.rowsRemoved, rows.rowsMoved):
+        rows_changed = (rows.rowsInserted, rows.rowsRemoved, rows.rowsMoved, rows.modelReset)
+        for moved in (self.list.currentRowChanged, *rows_changed):
             moved.connect(self._follow)
         self._follow()
 
@@ -84,7 +90,8 @@ class Queue(QWidget):
         self.changed.emit()
 
     def _follow(self) -> None:
-        """Enable what can be done with the selected run."""
+        """Enable what can be done with the selected run, or say what the list is for."""
+        self.empty.setVisible(not len(self))
         row = self.list.currentRow()
         self.up.setEnabled(row > 0)
         self.down.setEnabled(0 <= row < len(self) - 1)

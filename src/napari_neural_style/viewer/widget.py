@@ -85,7 +85,7 @@ class StyleTransferWidget(Container):
         self.download, self.use_self_taught = self._question.download, self._question.use_self_taught
         self._sections = {
             "more": Section("Regions and more styles", self._make_more, "Where to paint, and with which styles."),
-            "results": Section("Results", lambda: self._results.body, "What to do with the selected result."),
+            "results": Section("Results", lambda: self._results.body, "For the result selected in the layer list."),
             "curve": Section("Loss curve", lambda: wrapped(self._runner.curve), "The losses of the run."),
             "queue": Section("Waiting runs", lambda: wrapped(self._queue), "Runs that start one after another."),
             "presets": Section("Own presets", self._controls.own_presets, "Keep the settings under a name."),
