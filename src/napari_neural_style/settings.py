@@ -48,8 +48,8 @@ def _setting(default: Any, help: str, **details: Any) -> Any:
 class StyleSettings:
     """The settings of one run, frozen, and checked when made.
 
-    Every field has a default, so ``StyleSettings()`` is the preset ``balanced``. What each field means, its
-    unit and its range are in ``SETTINGS``; ``docs/settings.md`` lists them.
+    Every field has a default, so ``StyleSettings()`` is the preset ``balanced``. What a field means, with its range
+    and unit, is told by ``SETTINGS["size"].tooltip``, beside this class, and by ``docs/settings.md`` for all.
 
     Raises
     ------

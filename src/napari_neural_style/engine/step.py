@@ -41,7 +41,8 @@ class Step:
         SHA-256 of the features.
     image : ndarray or None
         The picture after the step's update at the working size, (H, W, 3) float32 in 0..1, when the step
-        is saved or a preview is due; on a GPU it is waited for when first read, as the losses are.
+        is saved or a preview is due; :meth:`pictured` has it for any other. On a GPU it is waited for when first
+        read, as the losses are.
     notes : tuple of str
         What the run turned by itself so far, in sentences: where memory ran out or numbers went wrong.
     gave_up : bool
