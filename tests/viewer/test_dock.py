@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QApplication, QLabel, QStyle, QStyleOptionComboBox
 from napari_neural_style import StyleSettings, store
 from napari_neural_style.viewer.widget import StyleTransferWidget
 from napari_neural_style.viewer.window import lay_out_now
+from napari_neural_style.viewer.world import view_of
 from window import KEY, endless, opened, press, result_of, run_to_the_end, wait_for_another_picture, wait_until
 
 
@@ -59,6 +60,13 @@ def test_content_alone_and_style_alone(viewer, widget):
     assert result.name == "waves · texture · step 6"
     assert result.data.shape == (96, 96, 3)
     assert result.data_to_world((0, 0))[1] > viewer.layers["waves"].data_to_world((0, 63))[1]
+    low, high = view_of(viewer, result, (0, 1))  # it was painted where the canvas showed nothing
+    assert (low < 0).all()
+    assert (high > 95).all()
+    viewer.scene.camera.zoom = 7
+    viewer.scene.camera.center = result.data_to_world((40, 40))
+    run_to_the_end(widget)
+    assert viewer.scene.camera.zoom == 7  # somebody looks at what is there already
 
 
 @pytest.mark.parametrize("color", ["style", "content", "free"])

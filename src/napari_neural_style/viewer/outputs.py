@@ -23,6 +23,7 @@ from napari_neural_style.viewer.layers import (
     insert_unselected,
     placed_like,
 )
+from napari_neural_style.viewer.world import view_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -103,6 +104,8 @@ class Outputs:
                 add(self._viewer, self._live)
             finally:  # what other plugins do when a layer comes may fail
                 self._live_name = self._live.name  # with a number where another has it
+            if step.settings.mode == "texture":  # which lies beside its style
+                self._bring_into_view(self._live)
         else:
             self._live.data = data
         self._shown = step
@@ -111,6 +114,14 @@ class Outputs:
         self._saved = step.index
         self._unsettled = step, data, place
         return self.settle
+
+    def _bring_into_view(self, layer: Image) -> None:
+        """Let the canvas show all layers if the middle of one is out of its sight."""
+        axes = self._place.plane.axes
+        low, high = view_of(self._viewer, layer, axes)
+        middle = np.array([layer.data.shape[axis] for axis in axes]) / 2
+        if (middle < low).any() or (middle > high).any():
+            self._viewer.reset_view()
 
     def settle(self) -> None:
         """Keep the saved step that was shown last, if it is not yet."""
