@@ -90,6 +90,11 @@ def test_links_to_files_lead_somewhere(page):
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
+def test_the_guide_lists_its_sections():
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\d+\. \[(.+)\]\(", guide, re.MULTILINE) == re.findall("^## (.+)", guide, re.MULTILINE)
+
+
 def test_the_seconds_of_a_preset_are_the_measured_ones():
     told = re.findall(r"\| `(\w+)` \|.* (\d+) \|\n", (ROOT / "README.md").read_text(encoding="utf-8"))
     measured = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
