@@ -77,7 +77,7 @@ def test_images_and_stacks_in_two_styles(files, pair, capsys):
     # As if it was killed after the last plane.
     (files / "out" / "movie-sea.ome.zarr").rename(files / "out" / ".movie-sea.ome.zarr.part")
     assert batch("*.jpg", "a.png", "two", "movie.tif", "--style", "oil.png", "sea.png", "-o", "out") == 0
-    assert "21 pictures and planes finished before, 1 to do" in capsys.readouterr().out
+    assert "finished before: 21, to do: 1" in capsys.readouterr().out
     assert (files / "out" / "movie-sea.ome.zarr").is_dir()
     after = {path: path.stat().st_mtime_ns for path in (files / "out").rglob("*.png")}
     assert {path.name for path in before if before[path] != after[path]} == {"a-oil-3.png"}
@@ -129,7 +129,7 @@ def test_what_fails_is_listed_and_done_again_alone(files, pair, capsys):
     Image.fromarray(pair[0]).save("broken.jpg")
     tifffile.imwrite("floats.tif", good, photometric="rgb")
     assert batch(*arguments) == 0
-    assert "3 pictures and planes finished before, 2 to do" in capsys.readouterr().out
+    assert "finished before: 3, to do: 2" in capsys.readouterr().out
     assert zarr.open("out/floats-oil.ome.zarr/0", mode="r")[1].any()
     assert read_image("out/broken-oil.png").any()
 

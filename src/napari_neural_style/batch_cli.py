@@ -76,8 +76,7 @@ def _batch(options: argparse.Namespace) -> int:
         with alone_in(folder):
             batch.plan(contents, folder)
             if batch.finished_before:
-                before = f"{batch.finished_before} pictures and planes finished before"
-                tell(f"{before}, {batch.total} to do", bar)
+                tell(f"Pictures and planes finished before: {batch.finished_before}, to do: {batch.total}", bar)
             return _run(batch, workers, bar)
 
 
