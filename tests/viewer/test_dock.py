@@ -40,6 +40,10 @@ def test_several_styles_with_weights(viewer, widget, pair):
     alone = result_of(viewer).data.mean((0, 1))
     towards = 255 - 2 * pair[1].mean((0, 1))
     assert np.dot(mixed - alone, towards) > 0
+    viewer.layers.remove("night")
+    dusk = viewer.add_image(pair[1] // 2, name="dusk", rgb=True)
+    press(widget._inputs.more.add)
+    assert widget._inputs.more.rows[1].layer.value is dusk  # not a result, though those lie lower
 
 
 def test_content_alone_and_style_alone(viewer, widget):

@@ -12,6 +12,7 @@ from napari.layers import Image, Labels
 from napari_neural_style.viewer.areas import WHOLE, area_choices, told_apart
 from napari_neural_style.viewer.fields import Choices, labelled
 from napari_neural_style.viewer.plane_choice import PlaneChoice
+from napari_neural_style.viewer.provenance import made_by_of
 
 if TYPE_CHECKING:
     import napari
@@ -127,7 +128,7 @@ class MoreInputs:
         row.reset_choices()
         others = [c for c in layer.choices if c not in [r.layer.value for r in self.rows[:-1]] + [self._content.value]]
         if others:
-            layer.value = others[0]
+            layer.value = next((other for other in others if made_by_of(other) is None), others[0])
         row.remove_button.changed.connect(lambda: self._remove(row))
         self.body.changed.emit(self.body)  # the button's own signal reached the dock before there was a row
         return row
