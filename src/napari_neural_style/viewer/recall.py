@@ -39,8 +39,11 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
         If the result's settings cannot be used, or what is kept with it is damaged.
     """
     made_by = made_by_of(layer) or {}
-    # Pictures from the command line hold an interval that nobody chose: there is no preview.
-    settings = dataclasses.replace(settings_of(made_by), preview_interval=StyleSettings().preview_interval)
+    settings = settings_of(made_by)
+    # Pictures from the command line hold an interval that nobody chose: there is no preview. What fitted without tiles
+    # takes none with auto either; a larger size, chosen next, may.
+    usual = StyleSettings()
+    settings = dataclasses.replace(settings, preview_interval=usual.preview_interval, tile=settings.tile or usual.tile)
     sources, styles = sources_of(layer), styles_of(layer)
     missing: list[str] = []
     inputs.more.follow()
