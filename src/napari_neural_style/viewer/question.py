@@ -38,7 +38,7 @@ class Question(Container):
 
     def follow(self, features: str, running: bool) -> None:
         """Show or hide it, as features are chosen and runs begin and end."""
-        meanwhile = "" if features == "pretrained" else " Until they are, Run uses self-taught ones."
+        meanwhile = "" if features == "pretrained" else " Until they are, Run learns its own (self-taught)."
         self.text.value = f"VGG-19's trained features are not on this machine.{meanwhile}"
         wants = features == "pretrained" or (features == "auto" and not self.answered)
         self.visible = wants and not running and not pretrained_path().is_file()
