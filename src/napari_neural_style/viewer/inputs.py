@@ -48,7 +48,7 @@ class StyleRow(Container):
             Labels,
             "regions",
             "",
-            "Labels on this style layer: each content label takes the style of the same label.",
+            "A Labels layer drawn over this style: each content label takes the style of the same label.",
             nullable=True,
         )
         own = [] if number == 1 else [layer]
@@ -84,7 +84,7 @@ class MoreInputs:
             Labels,
             "content_regions",
             "content regions",
-            "Labels on the content: label 0 stays as it is, the others are painted.",
+            "A Labels layer drawn over the content: label 0 stays as it is, the others are painted.",
             nullable=True,
         )
         self.area = Choices(
@@ -99,7 +99,7 @@ class MoreInputs:
             Image,
             "start_from",
             "start from",
-            "A picture to start from, for example an earlier result.",
+            "A picture to start from instead of the content, for example an earlier result.",
             nullable=True,
         )
         self.rows = [StyleRow(viewer, style, 1)]
