@@ -177,7 +177,7 @@ def test_two_docks_at_once(viewer, widget, quick):
 def test_two_docks_compare_as_one(viewer, widget):
     run_to_the_end(widget)
     other = StyleTransferWidget(viewer)
-    viewer.window.add_dock_widget(other, name="another")
+    dock = viewer.window.add_dock_widget(other, name="another")
     visible = [layer.visible for layer in viewer.layers]
     press(opened(widget, "results")._results.compare)
     press(opened(other, "results")._results.compare)
@@ -187,6 +187,14 @@ def test_two_docks_compare_as_one(viewer, widget):
     press(other._results.compare)
     run_to_the_end(widget)
     assert not viewer.canvas.grid.enabled
+    run_to_the_end(other)
+    viewer.window.remove_dock_widget(dock)
+    del other, dock
+    QApplication.sendPostedEvents(None, 52)  # PySide6's is deleted, and is told of nothing any more
+    QApplication.processEvents()
+    press(widget._results.compare)
+    assert viewer.canvas.grid.enabled
+    press(widget._results.compare)
 
 
 def test_dock_closed_and_opened_again(viewer, widget, quick):

@@ -28,6 +28,12 @@ def look_again() -> None:
         _passed_over = False
 
 
+def collect() -> None:
+    """Collect all there is now."""
+    look_again()
+    gc.collect()
+
+
 @contextlib.contextmanager
 def lasting() -> Iterator[None]:
     """Collect nothing while things are made that are to last, and let them come to be old unseen."""

@@ -9,6 +9,8 @@ from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QDockWidget, QLabel, QListView, QMainWindow, QWidget
 
+from napari_neural_style.viewer.garbage import collect
+
 
 def make_canvas_current(docked: QWidget) -> None:
     """Make the OpenGL context of the canvas beside a docked widget the current one.
@@ -27,9 +29,10 @@ def let_go(closed: QWidget) -> None:
     """Delete a widget whose dock was closed where nothing else would.
 
     Python's collector does not see that PySide6's widgets hold those inside them, and so never frees one of them that
-    something inside refers to.
+    something inside refers to. Until what is left is collected, napari would tell it of every change.
     """
     if PYSIDE6:
+        closed.destroyed.connect(lambda: QTimer.singleShot(0, collect))
         closed.deleteLater()
 
 
