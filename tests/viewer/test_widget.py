@@ -308,9 +308,11 @@ def test_a_fault_of_another_plugin_when_layers_come_leaves_them_their_names(view
     monkeypatch.setattr(sys, "excepthook", lambda *fault: faults.append(fault))
     viewer.layers.events.inserted.connect(fail, position="last")
     run_to_the_end(widget)
+    widget.steps.value = 1
+    run_to_the_end(widget)
     viewer.layers.events.inserted.disconnect(fail)
-    assert len(faults) == 2
-    assert [layer.name for layer in viewer.layers[2:]] == ["cat × waves · step 3", "cat × waves · step 6"]
+    assert len(faults) == 3
+    assert [layer.name[14:] for layer in viewer.layers[2:]] == ["step 3", "step 6", "step 1"]
 
 
 def test_garbage_of_a_run_alone_is_collected_during_it_and_all_again_after(viewer, widget, pair):

@@ -98,6 +98,11 @@ class Outputs:
         if step.image is None:
             return None
         data, place = placed_like(self._place.spot, self._place.plane, to_uint8(step.image))
+        self._shown = step
+        keeps = step.saved and step.done < 1 and step.index != self._saved  # a run may stop on a saved step
+        if keeps:
+            self._saved = step.index
+            self._unsettled = step, data, place
         if self._live is None:
             self._live = Image(data, name=f"{self._place.title} · live", interpolation2d=SMOOTH, **place)
             try:
@@ -108,12 +113,7 @@ class Outputs:
                 self._bring_into_view(self._live)
         else:
             self._live.data = data
-        self._shown = step
-        if not step.saved or step.done >= 1 or step.index == self._saved:  # a run may stop on a saved step
-            return None
-        self._saved = step.index
-        self._unsettled = step, data, place
-        return self.settle
+        return self.settle if keeps else None
 
     def _bring_into_view(self, layer: Image) -> None:
         """Let the canvas show all layers if the middle of one is out of its sight."""
