@@ -428,7 +428,8 @@ def test_a_live_layer_is_named_in_titles_as_what_it_becomes(viewer, widget):
     press(widget.run)
     press(widget.stop)
     wait_until(lambda: widget._job is None)
-    assert [layer.name for layer in viewer.layers[-2:]] == ["cat × waves · step 2", "cat × (cat × waves) · step 2"]
+    names = [layer.name.removesuffix(" [1]") for layer in viewer.layers[-2:]]  # the first run may end at step 2 as well
+    assert names == ["cat × waves · step 2", "cat × (cat × waves) · step 2"]
 
 
 def test_compare_and_back(viewer, widget):
