@@ -408,16 +408,29 @@ def test_the_callers_modes_do_not_count(pair, quick, mode, settings):
     """Whether a run is begun or gone through in them, or now and then."""
     settings = replace(quick, scales=2, steps=4, **settings)
     with mode():
-        within = [step.pictured().image for step in stylize(*pair, settings)]
+        for step in stylize(*pair, settings):
+            within = step.pictured().image
+            if step.index == 2:
+                snapshot = step.snapshot()
     steps, mixed = stylize(*pair, settings), []
     for number in range(settings.steps):
         with mode() if number % 2 else nullcontext():
             mixed.append(next(steps))
         assert not torch.is_inference_mode_enabled()
     *_, last = stylize(*pair, settings)
-    assert np.array_equal(within[-1], last.image)
+    *_, gone_on = go_on(snapshot)
+    assert np.array_equal(within, last.image)
+    assert np.array_equal(gone_on.image, last.image)
     assert np.array_equal(mixed[-1].image, last.image)
     assert mixed[-1].losses == last.losses == pickle.loads(pickle.dumps(last.losses))
+
+
+def test_filters_are_rescaled_with_the_edges_that_they_will_see(pair, quick):
+    style = pair[1][:48, :48]
+    settings = replace(quick, mode="texture", rescale_features=True, padding="zeros")
+    trunk = Trunk(padded(features_for(None, style, settings), "zeros"), ["conv1_1"], settings.pooling)
+    means = trunk(normalize(to_tensor(to_rgb(style))))["conv1_1"].mean((0, 2, 3))
+    torch.testing.assert_close(means[means > 0], torch.ones_like(means[means > 0]))
 
 
 def test_features_of_a_texture_need_no_content(pair, quick):
