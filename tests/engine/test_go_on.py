@@ -99,6 +99,7 @@ def test_with_features_that_were_given(pair, quick, monkeypatch):
         *_, end = go_on(stopped, features=features)
     np.testing.assert_array_equal(end.image, straight.image)
     assert "tensor(" not in repr((features, stopped))  # pages of numbers, in a notebook
+    assert all(made != dataclasses.replace(made) for made in (features, stopped))  # tensors have no truth to compare by
     feature_cache.clear()
     with pytest.raises(ValueError, match="other features"):
         list(go_on(snapshot_after(5, stylize(*pair, settings, features=features))))

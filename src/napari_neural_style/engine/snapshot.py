@@ -21,7 +21,7 @@ from napari_neural_style.settings import StyleSettings
 FORMAT = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """Where a run stands after a step.
 

@@ -23,7 +23,7 @@ STD = (0.229, 0.224, 0.225)
 POOLED_AFTER = ("conv1_2", "conv2_2", "conv3_4", "conv4_4")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
     """The numbers of a trunk: filters that take a normalised RGB tensor, wherever they came from.
 
