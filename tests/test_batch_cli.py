@@ -16,6 +16,7 @@ import tifffile
 import torch
 import zarr
 from PIL import Image
+from tqdm import tqdm
 
 from napari_neural_style import StyleSettings
 from napari_neural_style.batch import Batch
@@ -268,6 +269,28 @@ def test_a_precision_that_is_not_there_is_told_before_anything_is_made(files, ca
     assert main(["batch", "a.png", "--style", "oil.png", "-o", "new", *QUICK, "--precision", "int8"]) == 2
     assert "Precision int8 cannot be used on cpu" in capsys.readouterr().err
     assert not (files / "new").exists()
+
+
+def test_ctrl_c_is_told_where_cleaning_up_after_it_fails(files, capsys, monkeypatch):
+    class PressedInItsMidst:
+        def acquire(self):
+            signal.raise_signal(signal.SIGINT)
+
+        def release(self):
+            raise RuntimeError("cannot release un-acquired lock")
+
+    def write(*_, **__):
+        tqdm.set_lock(PressedInItsMidst())
+        with tqdm.external_write_mode():
+            pytest.fail("Ctrl-C went unheard")
+
+    # After a picture, and in the midst of one.
+    for when in ("tqdm.std.tqdm.write", "napari_neural_style.batch.last_of"):
+        with monkeypatch.context() as within:
+            within.setattr(tqdm, "_lock", tqdm.get_lock())
+            within.setattr(when, write)
+            assert batch("a.png", "a.jpg", "--style", "oil.png", "-o", "out") == 130
+        assert capsys.readouterr().err == "napari-neural-style: stopped\n"
 
 
 def test_a_batch_that_is_stopped_goes_on_and_gives_the_same_files(files):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_neural_style import __version__, batch_cli, features_cli
-from napari_neural_style.ctrl_c import leave_to_the_system, watched_ctrl_c
+from napari_neural_style.ctrl_c import followed_ctrl_c, leave_to_the_system, watched_ctrl_c
 from napari_neural_style.options import add_settings, settings_from
 from napari_neural_style.paths import typed
 from napari_neural_style.printing import complain, flush, have_streams, is_new, tell
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from napari_neural_style.report import Seen
 
 
+_TOLD = (ValueError, ImportError, OSError, MemoryError, ArithmeticError)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 for a fault, 2 for bad input, 130 if interrupted."""
     have_streams()
@@ -41,16 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: complain(message)
             return int(options.run(options) or 0)
-    except (ValueError, ImportError, OSError, MemoryError, ArithmeticError) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if followed_ctrl_c(error):
+            if arguments is None:
+                leave_to_the_system()
+            # Writing that was broken off is told by asyncio at exit, with a traceback; the next run writes it again.
+            logging.getLogger("asyncio").disabled = True
+            complain("stopped")
+            return 130
+        if not isinstance(error, _TOLD):
+            raise
         complain(_said(error))
         return 2 if isinstance(error, (ValueError, FileNotFoundError, ImportError)) else 1
-    except KeyboardInterrupt:
-        if arguments is None:
-            leave_to_the_system()
-        # Writing that was broken off is told by asyncio at exit, with a traceback; the next run writes it again.
-        logging.getLogger("asyncio").disabled = True
-        complain("stopped")
-        return 130
     finally:
         flush(sys.stdout)
         if arguments is None:  # the process is about to end

@@ -47,6 +47,16 @@ def leave_to_the_system() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def followed_ctrl_c(error: BaseException | None) -> bool:
+    """Tell whether an exception is what Ctrl-C raised, or came while that was handled.
+
+    Cleaning up may fail where Ctrl-C came in its midst: tqdm gives back a lock that it has not got yet.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 @contextmanager
 def watched_ctrl_c() -> Iterator[CtrlC]:
     """Look out for Ctrl-C, unless it is ignored or another's concern."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from napari_neural_style.ctrl_c import followed_ctrl_c
 from napari_neural_style.engine.step import Step
 
 Watch = Callable[[Step], None]
@@ -87,6 +88,8 @@ class Here:
             ready = [a.result() if isinstance(a, Future) else a for a in arguments]
             done.set_result(function(*ready, watch=self._watch))
         except Exception as error:  # the caller judges it
+            if followed_ctrl_c(error):
+                raise KeyboardInterrupt from error
             done.set_exception(error)
         return done
 
