@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from napari_neural_style import PRESETS, Step, StyleSettings, stylize
 from napari_neural_style.engine.allocator import kept_memory
 from napari_neural_style.engine.convolutions import dtype_of_maps
+from napari_neural_style.engine.counts import Counts
 from napari_neural_style.engine.devices import resolve_device, resolve_precision
 from napari_neural_style.engine.graph import Recorded, fastest_convolutions
 from napari_neural_style.engine.images import normalize, resize, to_tensor
@@ -109,7 +110,7 @@ def bare_convolutions(size: int, device: torch.device, dtype: torch.dtype) -> Ca
                 filters = Filters(torch.rand(count, kinds, 3, 3), torch.rand(count) if bias else None, zero)
                 maps = torch.randint(0, 128, (1, kinds, side + 2, side + 2), dtype=torch.uint8)
                 maps = maps.contiguous(memory_format=torch.channels_last)
-                integers.append(functools.partial(filters.convolve, maps, 1.0))
+                integers.append(functools.partial(filters.convolve, Counts(maps, 1.0)))
         else:
             options = {"device": device, "dtype": dtype_of_maps(dtype)}
             x = torch.rand(1, before, side, side, **options).contiguous(memory_format=torch.channels_last)

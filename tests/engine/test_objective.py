@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from napari_neural_style.engine import optimizers
+from integers import needs_integer_grams
+from napari_neural_style.engine import objective, optimizers
 from napari_neural_style.engine.images import denormalize, normalize, normalized_rgb, resize, to_rgb, to_tensor
 from napari_neural_style.engine.losses import content_terms, gram_matrix, total_variation
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.self_taught import learn
-from napari_neural_style.engine.vgg import Trunk
+from napari_neural_style.engine.vgg import Trunk, padded
 
 WEIGHTS = Weights(2.0, 30.0, 0.7, {"conv2_1": 1.0}, {"conv1_1": 1.0, "conv1_2": 0.5}, "relative")
 
@@ -110,3 +111,20 @@ def test_a_step_lets_no_gpu_wait(pictures, trunk, quick, monkeypatch, optimizer,
     with NothingCrosses():
         for _ in range(5):
             update()
+
+
+@needs_integer_grams
+@pytest.mark.parametrize(("pooling", "padding"), [("average", "reflect"), ("max", "zeros")])
+def test_style_terms_of_integers_are_nearly_those_of_floats(monkeypatch, pictures, pooling, padding):
+    layers = ["conv1_1", "conv1_2", "conv2_1"]  # the second is pooled, the last is seen by no other
+    features = padded(learn([normalize(picture) for picture in pictures], layers, pooling, 0), padding)
+    trunk = Trunk(features, layers, pooling, dtype=torch.int8)
+    weights = dataclasses.replace(WEIGHTS, content=0.0, style_layers=dict.fromkeys(layers, 1.0))
+    found = []
+    for integers in (True, False):
+        monkeypatch.setattr(objective, "has_integer_grams", lambda integers=integers: integers)
+        found.append(Objective(trunk, pictures[0], [Brush(pictures[1], 1.0)], weights).evaluate(normalize(pictures[0])))
+    (values, gradient), (of_floats, expected) = found
+    torch.testing.assert_close(values, of_floats, rtol=2e-3, atol=1e-4 * of_floats.max().item())
+    assert not torch.equal(values, of_floats)
+    assert (gradient - expected).norm() < 0.02 * expected.norm()

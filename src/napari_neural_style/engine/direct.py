@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from napari_neural_style.engine.relu import rectify
+
+if TYPE_CHECKING:
+    from napari_neural_style.engine.counts import Counts
 
 _LONG_STRIP = 65536  # pixels whose way back to colours takes little memory and few operations
 _MANY = 65536  # pixels from which on a direct way back is faster without the border, in spite of four small ones for it
@@ -29,6 +32,10 @@ class Convolution(ABC):
     def mirrored(self, maps: Tensor, rectified: bool = False) -> Tensor:
         """Return the convolution of maps that are mirrored by one pixel all around instead of padded with zeros."""
         return self(F.pad(maps, (1, 1, 1, 1), mode="reflect"), 0, rectified)
+
+    def of(self, counts: Counts, rectified: bool = False) -> Tensor:
+        """Return the convolution of maps that are rounded to integers, with what is around them."""
+        return self(counts.values * counts.unit, 0, rectified)
 
     @abstractmethod
     def back(self, gradient: Tensor, padding: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from napari_neural_style.engine.counts import Counts
 from napari_neural_style.engine.direct import Arranged, Convolution, Direct
 
 
@@ -39,6 +40,10 @@ class Factored(Convolution):
     def mirrored(self, maps: Tensor, rectified: bool = False) -> Tensor:
         """Return the convolution of maps that are mirrored by one pixel all around."""
         return self._onward(self._patterns.mirrored(maps), 0, rectified)
+
+    def of(self, counts: Counts, rectified: bool = False) -> Tensor:
+        """Return the convolution of maps that are rounded to integers, with what is around them."""
+        return self._onward(self._patterns.of(counts), 0, rectified)
 
     def back(self, gradient: Tensor, padding: int) -> Tensor:
         """Return its adjoint."""

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from napari_neural_style.engine.counts import Counts
 from napari_neural_style.engine.images import bands, size_of
+from napari_neural_style.engine.integer_grams import gram_matrix_of
 from napari_neural_style.engine.losses import add_gram_gradient, gram_matrix
-from napari_neural_style.engine.regions import SHORTEST, length, pooled
+from napari_neural_style.engine.regions import EVERYWHERE, SHORTEST, length, pooled
 from napari_neural_style.engine.tiles import Tile, positions_of, tiles_of
 from napari_neural_style.engine.vgg import Trunk
 
@@ -70,11 +72,15 @@ class GramSums:
                 grams[at] = grams[at] + part if at in grams else part
         return grams
 
-    def parts(self, tile: Tile, activations: Mapping[str, Tensor]) -> Grams:
-        """Return what a tile adds to every Gram matrix."""
+    def parts(self, tile: Tile, seen: Mapping[str, Tensor | Counts]) -> Grams:
+        """Return what a tile adds to every Gram matrix, from activations; counts are of a whole picture."""
         parts: Grams = {}
         for layer in self._layers:
-            features = tile.own_at(activations[layer], layer)
+            features = seen[layer]
+            if isinstance(features, Counts):
+                parts[layer, EVERYWHERE] = gram_matrix_of(features)
+                continue
+            features = tile.own_at(features, layer)
             for rows, label, guide, share in self._strips(tile, layer, features):
                 part = gram_matrix(features[:, :, rows], guide, self.near.get((layer, label)))
                 if share != 1:

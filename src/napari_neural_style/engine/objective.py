@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from napari_neural_style.engine.devices import layout_of
 from napari_neural_style.engine.grams import Grams, GramSums
 from napari_neural_style.engine.images import denormalize, deviation, normalized_rgb, size_of
+from napari_neural_style.engine.integer_grams import gram_gradient_of, has_integer_grams
 from napari_neural_style.engine.losses import (
     Losses,
     Target,
@@ -23,7 +25,7 @@ from napari_neural_style.engine.losses import (
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.regions import EVERYWHERE, Guides
 from napari_neural_style.engine.tiles import Tile, tiles_of
-from napari_neural_style.engine.vgg import Trunk
+from napari_neural_style.engine.vgg import ForwardPass, Trunk
 from napari_neural_style.settings import StyleSettings
 
 
@@ -104,6 +106,8 @@ class Objective:
         self.weigh(weights.content, weights.style, weights.variation)
         self._content: list[Target] = []
         self._style: list[Target] = []
+        counts = trunk.counts and guides is None and len(self._tiles) == 1 and has_integer_grams()
+        self._counted = frozenset(weights.style_layers if weights.style and counts else ())
         if weights.content and weights.content_layers:
             self._aim_at_content(content, weights)
         if weights.style:
@@ -161,8 +165,8 @@ class Objective:
         (whole,) = self._tiles
         style: list[Tensor] = []
 
-        def slopes_at(activations: Mapping[str, Tensor]) -> Grams:
-            grams = self._sums.parts(whole, activations) if self._style else {}
+        def slopes_at(kept: ForwardPass) -> Grams:
+            grams = self._sums.parts(whole, {**kept.activations, **kept.counts}) if self._style else {}
             terms, slopes = style_terms(grams, self._style, self._factors[1])
             style.extend(terms)
             return slopes
@@ -172,7 +176,7 @@ class Objective:
         return torch.stack([*content, *style, variation]), gradient.contiguous()
 
     def _up_and_back(
-        self, image: Tensor, tile: Tile, targets: Sequence[Target], slopes_at: Callable[[Mapping[str, Tensor]], Grams]
+        self, image: Tensor, tile: Tile, targets: Sequence[Target], slopes_at: Callable[[ForwardPass], Grams]
     ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Go up the trunk and back.
 
@@ -185,7 +189,7 @@ class Objective:
         targets : sequence of Target
             The content targets of that part.
         slopes_at : callable
-            From activations to the derivative of the style term by every Gram matrix.
+            From a pass up to the derivative of the style term by every Gram matrix.
 
         Returns
         -------
@@ -193,18 +197,25 @@ class Objective:
             The weighted content terms, the weighted total variation, and the gradient of all terms at `image`.
         """
         content_weight = self._factors[0]
-        kept = self._trunk.forward(as_rgb(image))
+        kept = self._trunk.forward(as_rgb(image), self._counted)
         differences = [tile.own_at(kept.activations[t.layer], t.layer) - t.value for t in targets]
         content = [content_weight * term for term in content_terms(differences, targets)]
-        slopes = slopes_at(kept.activations)
+        slopes = slopes_at(kept)
 
-        def add(layer: str, activations: Tensor, gradient: Tensor, share: float) -> None:
-            activations, gradient = tile.own_at(activations, layer), tile.own_at(gradient, layer)
-            if slopes:
-                self._sums.add_gradient(tile, layer, activations, gradient, slopes, share)
+        def add(layer: str, activations: Tensor, gradient: Tensor, share: float) -> Tensor:
+            counts = kept.counts.pop(layer, None)
+            if counts is None:
+                gradient = gradient.contiguous(memory_format=layout_of(gradient.device))
+            else:
+                slope = slopes[layer, EVERYWHERE] * (2 * share / counts.values[0, 0].numel())
+                gradient = gram_gradient_of(counts, slope).add_(gradient)
+            features, own = tile.own_at(activations, layer), tile.own_at(gradient, layer)
+            if slopes and counts is None:
+                self._sums.add_gradient(tile, layer, features, own, slopes, share)
             for target, difference in zip(targets, differences, strict=True):
                 if target.layer == layer:
-                    gradient += difference * (2 * target.factor * share * content_weight)
+                    own += difference * (2 * target.factor * share * content_weight)
+            return gradient
 
         gradient = _from_rgb(self._trunk.backward(kept, add), image.shape[1])
         variation = self._add_variation(gradient, image, tile) if self.varies else image.new_zeros(())

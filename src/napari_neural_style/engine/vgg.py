@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_neural_style.engine.convolutions import convolution, dtype_of_maps
+from napari_neural_style.engine.counts import Counts, counted
 from napari_neural_style.engine.devices import layout_of
 from napari_neural_style.engine.relu import mask
 from napari_neural_style.settings import LAYERS
@@ -97,7 +98,7 @@ def pool(features: Tensor, pooling: str) -> Tensor:
     return F.max_pool2d(features, 2) if pooling == "max" else F.avg_pool2d(features, 2)
 
 
-AddGradient = Callable[[str, Tensor, Tensor, float], None]
+AddGradient = Callable[[str, Tensor, Tensor, float], Tensor]
 
 
 @dataclass
@@ -110,10 +111,13 @@ class ForwardPass:
         Layer name to activations after the ReLU, (B, N, H', W'), of every layer.
     maxima : dict
         Layer name to the places of the maxima that were pooled.
+    counts : dict
+        Layer name to the activations as integers, where these were asked for.
     """
 
     activations: dict[str, Tensor] = field(default_factory=dict)
     maxima: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, Counts] = field(default_factory=dict)
 
 
 def _masked(gradient: Tensor, activations: Tensor) -> Tensor:
@@ -175,6 +179,7 @@ class Trunk:
         self.pooling = pooling
         self.device = torch.device(device)
         self.dtype = dtype_of_maps(dtype)
+        self.counts = dtype == torch.int8
         self._reflect = features.border == "reflect"
         self._border = None
         if not isinstance(features.border, str) and any(features.border):
@@ -203,7 +208,7 @@ class Trunk:
         """
         wanted = self.layers if layers is None else frozenset(layers)
         found: dict[str, Tensor] = {}
-        for name, activations, _ in self._walk(image):
+        for name, activations, *_ in self._walk(image):
             if name in wanted:
                 found[name] = activations
             if len(found) == len(wanted):
@@ -211,19 +216,27 @@ class Trunk:
         return found
 
     @torch.no_grad()
-    def forward(self, image: Tensor) -> ForwardPass:
+    def forward(self, image: Tensor, counted_too: Collection[str] = ()) -> ForwardPass:
         """Return all that :meth:`backward` needs; with less memory than autograd, which keeps padded copies too.
 
         Parameters
         ----------
         image : Tensor
             As for a call.
+        counted_too : collection of str
+            Layers whose activations are kept as integers too, if the convolution that takes them takes integers.
         """
         kept = ForwardPass()
-        for name, activations, maxima in self._walk(image):
+        below = ""
+        for name, activations, maxima, counts in self._walk(image):
             kept.activations[name] = activations
             if maxima is not None:
                 kept.maxima[name] = maxima
+            if counts is not None and below in counted_too and below not in POOLED_AFTER:
+                kept.counts[below] = Counts(counts.values[:, :, 1:-1, 1:-1], counts.unit)
+            below = name
+        if self.counts and below in counted_too:
+            kept.counts[below] = counted(kept.activations[below])
         return kept
 
     @torch.no_grad()
@@ -235,8 +248,8 @@ class Trunk:
         kept : ForwardPass
             From :meth:`forward`.
         add : callable
-            Takes the name of a layer asked for, its activations, the gradient that came from above, and a share; adds
-            that share of the layer's own gradient to the one from above in place.
+            Takes the name of a layer asked for, its activations, the gradient that came from above, and a share;
+            returns that gradient, which it may change, with that share of the layer's own added.
         """
         gradient: Tensor | None = None
         for name, convolve in reversed(self._convolutions.items()):
@@ -249,9 +262,9 @@ class Trunk:
             elif averaged:
                 gradient = _average_pool_backward(gradient, activations)
             if name in self.layers:
-                gradient = gradient.contiguous(memory_format=layout_of(self.device))
                 # Gradients are divided by the positions that average pooling took together: no pass has to divide maps.
-                add(name, activations, gradient, 4.0 ** -pools_before(name) if self.pooling == "average" else 1.0)
+                share = 4.0 ** -pools_before(name) if self.pooling == "average" else 1.0
+                gradient = add(name, activations, gradient, share)
             if name in self.layers or not averaged:
                 gradient = _masked(gradient, activations)
             del activations
@@ -259,17 +272,23 @@ class Trunk:
         assert gradient is not None
         return gradient.float()
 
-    def _walk(self, image: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None]]:
-        """Yield every layer's name and activations and, where maxima are taken of them, their places."""
+    def _walk(self, image: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None, Counts | None]]:
+        """Yield every layer's name and activations, the places of maxima taken of them, and what it saw as integers."""
         x = image if self._border is None else image - self._border
         x = x.to(self.dtype, memory_format=layout_of(self.device))
         last = next(reversed(self._convolutions))
         for name, convolve in self._convolutions.items():
-            x = activations = convolve.mirrored(x, rectified=True) if self._reflect else convolve(x, 1, rectified=True)
-            maxima = None
+            counts = maxima = None
+            if self.counts and name != "conv1_1":  # colours have a sign
+                counts = counted(x, 1, mirrored=self._reflect)
+                x = activations = convolve.of(counts, rectified=True)
+            elif self._reflect:
+                x = activations = convolve.mirrored(x, rectified=True)
+            else:
+                x = activations = convolve(x, 1, rectified=True)
             if name in POOLED_AFTER and name != last:
                 if self.pooling == "max":
                     x, maxima = F.max_pool2d(x, 2, return_indices=True)
                 else:
                     x = pool(x, self.pooling)
-            yield name, activations, maxima
+            yield name, activations, maxima, counts

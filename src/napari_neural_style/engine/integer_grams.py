@@ -1,0 +1,48 @@
+"""Gram matrices of 8-bit integers, and what a loss of them adds to a gradient."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from napari_neural_style.engine.counts import Counts
+from napari_neural_style.engine.images import bands, size_of
+from napari_neural_style.engine.quantized import Filters, has_int8_products
+
+_POSITIONS = 2**14
+"""Positions that are multiplied at a time: the sums of fewer than 2^16 products are exact."""
+
+
+@functools.cache
+def has_integer_grams() -> bool:
+    """Tell whether PyTorch multiplies integers with a sign by others without one, and the processor does so fast."""
+    if not has_int8_products():
+        return False
+    try:
+        ones = torch.ones(16, 16, dtype=torch.uint8, device="cpu")
+        return bool((torch._int_mm(255 * ones, -ones.view(torch.int8)) == -255 * 16).all())
+    except RuntimeError:  # of PyTorch 2.5
+        return False
+
+
+def gram_matrix_of(counts: Counts) -> Tensor:
+    """Return the Gram matrix per position, (N, N), float32, of rounded maps (1, N, H, W): of these it is exact."""
+    kinds = counts.values.shape[1]
+    products = torch.zeros(kinds, kinds, dtype=torch.int64, device="cpu")
+    sums = torch.zeros(1, kinds, dtype=torch.int64, device="cpu")
+    for rows in bands(size_of(counts.values), _POSITIONS):
+        part = counts.values[0, :, rows].permute(1, 2, 0).reshape(-1, kinds)
+        # One factor must have a sign: F (F - 128)^T + 128 F 1 1^T.
+        signed = part.bitwise_xor(128).view(torch.int8)
+        products += torch._int_mm(part.T, signed)
+        sums += torch._int_mm(part.new_ones(1, len(part)), signed) + 128 * len(part)
+    products += 128 * sums.T
+    return (products.double() * (counts.unit**2 / counts.values[0, 0].numel())).float()
+
+
+def gram_gradient_of(counts: Counts, slope: Tensor) -> Tensor:
+    """Return slope · F, (1, N, H, W), float32, of rounded maps F; the slope (N, N) is rounded to 8 bits as well."""
+    whole = counts.values.contiguous(memory_format=torch.channels_last)
+    return Filters(slope[:, :, None, None], None, 0).convolve(Counts(whole, counts.unit))
