@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import os
 import platform
 import re
@@ -12,6 +11,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -35,7 +35,7 @@ def own_part_of(path: Path) -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; at the end it takes the place of `path`, after a fault it is removed."""
     path = path.resolve()  # of a link, what it leads to is replaced
-    _remove_abandoned(path)
+    _remove_abandoned(path.parent)
     part = own_part_of(path)
     try:
         yield part
@@ -48,7 +48,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give the path of a folder to write beside `path`, as :func:`whole_file` does for a file."""
     path = path.resolve()
-    _remove_abandoned(path)
+    _remove_abandoned(path.parent)
     part, old = own_part_of(path), path.with_name(f".{path.name}.old")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -64,10 +64,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove what processes that were killed have left of a file or folder."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        owner = re.fullmatch(r"([0-9a-f]{8})-(\d+)", part.suffixes[-2][1:])
+@cache  # it takes a while where there are very many files, as a batch may make
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes that were killed have left of files and folders in one."""
+    for part in folder.glob(".*.part"):
+        owner = re.fullmatch(r"(?s)\..+\.([0-9a-f]{8})-(\d+)\.part", part.name)
         with suppress(OSError):
             if owner is not None and _is_abandoned(part, *owner.groups()):
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
