@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -220,13 +221,20 @@ def test_a_picture_that_cannot_be_written_is_kept_elsewhere(files, capsys, monke
     assert "Nor can it be kept" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_told_in_words(files, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "The disk is full. Free some space, and run the same command again."),
+        (errno.EFBIG, "A file is larger than its disk or this system permits. Choose another folder, or a smaller"),
+    ],
+)
+def test_a_full_disk_is_told_in_words(files, capsys, monkeypatch, number, told):
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise OSError(number, "what the system says")
 
     monkeypatch.setattr("napari_neural_style.report.write_report", full)
     assert main(["stylize", "content.png", "style.jpg", "--report", "r.json", *QUICK]) == 1
-    assert "The disk is full. Free some space, and run the same command again." in capsys.readouterr().err
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="what POSIX says")

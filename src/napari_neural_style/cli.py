@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import logging
 import os
 import shutil
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return "A file is larger than its disk or this system permits. Choose another folder, or a smaller --size."
     if isinstance(error, OSError) and error.errno in FULL:
         named = f", on which {error.filename!r} is to be" if error.filename else ""
         return f"The disk is full{named}. Free some space, and run the same command again."
