@@ -32,6 +32,8 @@ class NoImageError(ValueError):
 
 def why(error: Exception) -> str:
     """Return what is wrong in words, without the number and the path that the system tells with it."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it. Close other programs, or choose a smaller image."
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

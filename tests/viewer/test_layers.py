@@ -129,12 +129,15 @@ def test_rgb_and_rgba(dtype):
         np.testing.assert_allclose(image_of(Image(data, rgb=True)), rgb / top, atol=1e-5)
 
 
-def test_lazy_data_that_cannot_be_read_are_told_with_the_layer():
+@pytest.mark.parametrize(
+    ("fault", "told"), [(KeyError("the chunk is damaged"), "'the chunk"), (MemoryError(), "there is not enough memory")]
+)
+def test_lazy_data_that_cannot_be_read_are_told_with_the_layer(fault, told):
     def damaged(block):
-        raise KeyError("the chunk is damaged")
+        raise fault
 
     lazy = da.zeros((20, 24), dtype=int).map_blocks(damaged, dtype=int, meta=np.zeros((0, 0), int))
-    cannot = "'far' cannot be read: 'the chunk is damaged'"
+    cannot = f"'far' cannot be read: {told}"
     with pytest.raises(ValueError, match=cannot):
         reader_of(Image(lazy, name="far", contrast_limits=(0, 1), visible=False))()
     labels = Labels(lazy, name="far", visible=False)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.utils.transforms import Affine
 
+from napari_neural_style.reading import why
 from napari_neural_style.viewer.world import slider_positions
 
 if TYPE_CHECKING:
@@ -207,7 +208,8 @@ def reading(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"Layer {name!r} cannot be read: {error or type(error).__name__}") from error
+        reason = why(error) if isinstance(error, MemoryError) else error or type(error).__name__
+        raise ValueError(f"Layer {name!r} cannot be read: {reason}") from error
 
 
 def pixels_reader_of(layer: Image, plane: Plane) -> PixelsReader:
