@@ -100,13 +100,16 @@ def test_a_stack_without_planes_is_listed(files, capsys):
     assert "a.png' is a file" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default:.*is cut off")
 def test_a_cut_tiff_is_told_once_and_its_whole_planes_are_made(files, pair, capsys, caplog):
     pages = [Image.fromarray(pair[0][20:52, 10 + t : 50 + t]) for t in range(4)]
     pages[0].save("cut.tif", save_all=True, append_images=pages[1:])
     whole = Path("cut.tif").read_bytes()
     Path("cut.tif").write_bytes(whole[: len(whole) * 6 // 10])
     assert batch("cut.tif", "--style", "oil.png", "-o", "out") == 1
-    assert "cut.tif, plane 2: It cannot be read" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cut.tif, plane 2: It cannot be read" in said
+    assert said.count("cut.tif' is cut off: nothing after page 3 is left. Copy the file again.") == 1
     assert caplog.text.count("invalid page offset") == 1  # of the fourth plane nothing is left
     assert zarr.open("out/cut-oil.ome.zarr/0", mode="r").shape[0] == 3
 

@@ -17,7 +17,7 @@ from napari_neural_style.engine.sizes import SizeOf, level_for
 from napari_neural_style.files import read_image
 from napari_neural_style.paths import path_named
 from napari_neural_style.planes import Planes, planes_of
-from napari_neural_style.reading import NoImageError, in_full_range, is_tiff, pillow_image, why
+from napari_neural_style.reading import NoImageError, in_full_range, is_tiff, pillow_image, warn_if_cut, why
 from napari_neural_style.tiff_colors import colors_of
 from napari_neural_style.zarr_images import (
     ChannelsLast,
@@ -154,7 +154,7 @@ def look_at(path: Path, used: SizeOf | None = None) -> Content:
         if 0 in content.shape:
             raise NoImageError(f"It is empty: its shape is {content.shape}.")
         if content.stacked and tiff:
-            _check_colors(path)
+            _check_stack(path)
         if used is not None and levels > 1:
             content = _serving([content, *(_level(path, number)[0] for number in range(1, levels))], used)
     except NoImageError:
@@ -166,11 +166,12 @@ def look_at(path: Path, used: SizeOf | None = None) -> Content:
     return content
 
 
-def _check_colors(path: Path) -> None:
-    """Raise a NoImageError if a TIFF stack's values are no grey with 0 as black, nor RGB."""
+def _check_stack(path: Path) -> None:
+    """Raise a NoImageError if a TIFF stack's values are no grey with 0 as black, nor RGB; warn if it is cut off."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
+        warn_if_cut(path, file)
         page = file.pages[0]
         colors = "those of a palette" if getattr(page, "colormap", None) is not None else colors_of(page)
         extra = tuple(getattr(page, "extrasamples", ()))

@@ -112,6 +112,28 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return image
 
 
+def warn_if_cut(path: Path, file: Any) -> None:
+    """Warn of a TIFF that ends before its next page: tifffile gives what is left, as if that were all.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    file : tifffile.TiffFile
+        It, open.
+    """
+    if file.series[0].kind not in ("generic", "uniform"):  # what is missing of others cannot be read
+        return
+    pages, handle = len(file.pages), file.filehandle
+    handle.seek(file.pages.next_page_offset)
+    following = handle.read(file.tiff.offsetsize)
+    offset = int.from_bytes(following, "little" if file.byteorder == "<" else "big")
+    if len(following) < file.tiff.offsetsize or offset >= handle.size:
+        warnings.warn(
+            f"{str(path)!r} is cut off: nothing after page {pages} is left. Copy the file again.", stacklevel=2
+        )
+
+
 def is_tiff(path: Path) -> bool:
     """Tell whether a file is a TIFF, whatever its name ends in."""
     with path.open("rb") as file:
@@ -130,6 +152,7 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
     from PIL import Image
 
     with tifffile.TiffFile(path) as file:
+        warn_if_cut(path, file)
         series = file.series[0]
         check_unpacked(path, series.shape, series.nbytes)
         page = file.pages[0]
