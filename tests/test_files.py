@@ -362,6 +362,11 @@ def test_colours_of_a_profile_become_those_that_are_seen(tmp_path, suffix):
     found = read(swapped)
     assert found.shape == seen.shape
     np.testing.assert_allclose(found.astype(int), seen, atol=12 if suffix == "jpg" else 2)
+    if suffix == "tif":
+        deep = stored.astype(np.uint16) * 257
+        for profile, expected in ((swapped, found), (srgb, deep)):
+            tifffile.imwrite(tmp_path / "deep.tif", deep, photometric="rgb", extrasamples=[2], iccprofile=profile)
+            np.testing.assert_array_equal(read_image(tmp_path / "deep.tif"), expected)
 
 
 def test_a_picture_is_kept_where_a_jpeg_cannot_hold_what_made_it(tmp_path, image):

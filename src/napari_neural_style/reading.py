@@ -189,8 +189,11 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
         array = _rgb_of_ycbcr(array)
     if colors == CMYK and "S" in axes and array.ndim == 3:
         array = _rgb_of_cmyk(array, profile)
-    elif profile and array.ndim == 3 and array.shape[-1] in (3, 4) and array.dtype == np.uint8:
-        array = np.asarray(_in_srgb(Image.fromarray(array), profile))
+    elif profile and array.ndim == 3 and array.shape[-1] in (3, 4) and array.dtype in (np.uint8, np.uint16):
+        # Of 16 bits Pillow changes 8.
+        stored = Image.fromarray(array if array.dtype == np.uint8 else (array >> 8).astype(np.uint8))
+        seen = _in_srgb(stored, profile)
+        array = array if seen is stored else np.asarray(seen)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
         raise NoImageError(
             f"{str(path)!r} holds a stack of shape {array.shape}, not one image. Give a single plane of "
