@@ -101,6 +101,18 @@ def test_an_original_is_not_replaced_and_a_result_is(files, capsys):
     assert read_made_by("out.jpg")["settings"]["seed"] == 2
 
 
+def test_an_original_that_came_during_the_run_is_not_replaced(files, capsys, monkeypatch):
+    original = (files / "content.png").read_bytes()
+    monkeypatch.setattr(cli, "_say_features", lambda *_: (files / "out.png").write_bytes(original))
+    monkeypatch.setattr("tempfile.tempdir", str(files))
+    assert main(["stylize", "content.png", "style.jpg", "-o", "out.png", *QUICK]) == 1
+    (kept,) = files.rglob("napari-neural-style-*/out.png")
+    said = capsys.readouterr().err
+    assert "'out.png' already exists and was not made by napari-neural-style" in said
+    assert f"It is kept as {str(kept)!r} instead." in said
+    assert (files / "out.png").read_bytes() == original
+
+
 def test_an_original_that_is_called_like_the_last_step_is_not_replaced(files, capsys):
     (files / "steps").mkdir()
     original = (files / "steps" / "step-0004.png", (files / "content.png").read_bytes())

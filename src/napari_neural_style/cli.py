@@ -198,7 +198,7 @@ def _run(
 
     from napari_neural_style.engine.provenance import made_by
     from napari_neural_style.engine.transfer import stylize
-    from napari_neural_style.files import step_path, write_image
+    from napari_neural_style.files import check_writable, step_path, write_image
     from napari_neural_style.reading import why
     from napari_neural_style.report import write_report
 
@@ -246,6 +246,7 @@ def _run(
             raise given_up[0]
         spacing = None if whole is None else whole.spacing_at(pixels.shape[:2])
         try:
+            check_writable(output, keep_originals=True)  # the run may have taken hours
             write_image(output, pixels, made_by(step, sources), spacing=spacing)
         except (OSError, ValueError) as error:  # the latter where the folder is gone
             raise OSError(_kept_elsewhere(output, pixels, made_by(step, sources), error)) from error
