@@ -249,6 +249,15 @@ def test_a_full_disk_is_told_in_words(files, capsys, monkeypatch, number, told):
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no folder that a process is in")
+def test_a_folder_that_was_removed_is_told(files, capsys, monkeypatch):
+    (files / "gone").mkdir()
+    monkeypatch.chdir(files / "gone")
+    (files / "gone").rmdir()
+    assert main(["stylize", str(files / "content.png"), str(files / "style.jpg"), *QUICK]) == 2
+    assert "The folder that this was started in is not there any more: change to another." in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="what POSIX says")
 @pytest.mark.parametrize(
     "arguments",

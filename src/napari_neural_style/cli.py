@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("tifffile").addFilter(is_new)
     try:
         options = _parser().parse_args(arguments)
+        _check_folder()
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: complain(message)
             return int(options.run(options) or 0)
@@ -61,6 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flush(sys.stdout)
         if arguments is None:  # the process is about to end
             leave_to_the_system()
+
+
+def _check_folder() -> None:
+    """Raise a ValueError if the present folder was removed: MKL would end the process, as if PyTorch were damaged."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise ValueError("The folder that this was started in is not there any more: change to another.") from error
 
 
 def _said(error: Exception) -> str:
