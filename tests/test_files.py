@@ -377,6 +377,14 @@ def test_a_picture_is_kept_where_a_jpeg_cannot_hold_what_made_it(tmp_path, image
     assert read_made_by(tmp_path / "long.jpg") is None
 
 
+def test_images_of_a_tiff_that_are_left_out_are_told(tmp_path, image):
+    with tifffile.TiffWriter(tmp_path / "scan.tif") as file:
+        for rows, kind in ((6, 0), (6, 0), (5, 0), (4, 0), (3, 1)):  # the last is a smaller copy
+            file.write(image[:rows], photometric="rgb", subfiletype=kind, metadata=None)
+    with pytest.warns(UserWarning, match=r"scan\.tif' also holds 2 other images: save each as a file of its own"):
+        assert look_at(tmp_path / "scan.tif").shape[0] == 2
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_exif_orientation(tmp_path, orientation, suffix):

@@ -17,7 +17,7 @@ from napari_neural_style.engine.sizes import SizeOf, level_for
 from napari_neural_style.files import read_image
 from napari_neural_style.paths import path_named
 from napari_neural_style.planes import Planes, planes_of
-from napari_neural_style.reading import NoImageError, in_full_range, is_tiff, pillow_image, warn_if_cut, why
+from napari_neural_style.reading import NoImageError, in_full_range, is_tiff, pillow_image, warn_of_missing, why
 from napari_neural_style.tiff_colors import colors_of
 from napari_neural_style.zarr_images import (
     ChannelsLast,
@@ -167,11 +167,11 @@ def look_at(path: Path, used: SizeOf | None = None) -> Content:
 
 
 def _check_stack(path: Path) -> None:
-    """Raise a NoImageError if a TIFF stack's values are no grey with 0 as black, nor RGB; warn if it is cut off."""
+    """Raise a NoImageError if a TIFF stack's values are no grey with 0 as black, nor RGB; warn of what is missing."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        warn_if_cut(path, file)
+        warn_of_missing(path, file)
         page = file.pages[0]
         colors = "those of a palette" if getattr(page, "colormap", None) is not None else colors_of(page)
         extra = tuple(getattr(page, "extrasamples", ()))

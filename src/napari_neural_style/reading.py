@@ -112,8 +112,8 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return image
 
 
-def warn_if_cut(path: Path, file: Any) -> None:
-    """Warn of a TIFF that ends before its next page: tifffile gives what is left, as if that were all.
+def warn_of_missing(path: Path, file: Any) -> None:
+    """Warn of what of a TIFF is not read: images that are no pages of its first stack, and what was cut off.
 
     Parameters
     ----------
@@ -122,10 +122,14 @@ def warn_if_cut(path: Path, file: Any) -> None:
     file : tifffile.TiffFile
         It, open.
     """
-    if file.series[0].kind not in ("generic", "uniform"):  # what is missing of others cannot be read
+    first, *others = file.series
+    if left_out := sum(each.keyframe.subfiletype in (0, 2) for each in others):  # no smaller copies, no masks
+        more = "another image" if left_out == 1 else f"{left_out} other images"
+        warnings.warn(f"{str(path)!r} also holds {more}: save each as a file of its own to use it.", stacklevel=2)
+    if first.kind not in ("generic", "uniform"):  # what was cut off others cannot be read
         return
     pages, handle = len(file.pages), file.filehandle
-    handle.seek(file.pages.next_page_offset)
+    handle.seek(file.pages.next_page_offset)  # tifffile gives what is left, as if that were all
     following = handle.read(file.tiff.offsetsize)
     offset = int.from_bytes(following, "little" if file.byteorder == "<" else "big")
     if len(following) < file.tiff.offsetsize or offset >= handle.size:
@@ -152,7 +156,7 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
     from PIL import Image
 
     with tifffile.TiffFile(path) as file:
-        warn_if_cut(path, file)
+        warn_of_missing(path, file)
         series = file.series[0]
         check_unpacked(path, series.shape, series.nbytes)
         page = file.pages[0]
