@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image, ImageCms, ImageFile
 
 from disks import room_for
 from napari_neural_style import reading, whole
 from napari_neural_style.contents import look_at
+from napari_neural_style.engine.tensors import write_tensors
 from napari_neural_style.files import check_writable, read_image, read_made_by, write_image
+from napari_neural_style.stack_store import StackStore
 from napari_neural_style.whole import own_part_of, whole_file
 
 MADE_BY = {"settings": {"size": 32}, "sources": {"content": "Käse ×"}, "step": 3}
@@ -104,6 +107,40 @@ def test_two_processes_write_one_file(tmp_path, monkeypatch):
         assert path.read_text() == "theirs"
     assert path.read_text() == "ours"
     assert {path, parts[1], parts[3]} == set(tmp_path.iterdir())
+
+
+def publish(path, image):
+    store = StackStore(path)
+    store.create({"t": 1}, image.shape[:2], {}, MADE_BY)
+    store.publish()
+
+
+WRITERS = {
+    "image.png": lambda path, image: write_image(path, image, MADE_BY),
+    "image.ome.zarr": lambda path, image: write_image(path, image, MADE_BY),
+    "stack.ome.zarr": publish,
+    "run.safetensors": lambda path, image: write_tensors(path, {"image": torch.from_numpy(image)}, {}),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_a_scanner_holds_for_a_moment_is_written_all_the_same(tmp_path, image, monkeypatch, name):
+    """On Windows nothing that is open can be renamed."""
+    replace, refusals = Path.replace, [PermissionError(13, "The process cannot access the file")] * 2
+
+    def held(path, target):
+        if Path(target).name == name and refusals:
+            raise refusals.pop()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", held)
+    monkeypatch.setattr(whole.sys, "platform", "win32")
+    WRITERS[name](tmp_path / name, image)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    refusals += [PermissionError(13, "Access is denied")] * 1000
+    monkeypatch.setattr(whole, "_HELD", 0.1)
+    with pytest.raises(PermissionError):
+        WRITERS[name](tmp_path / name, image)
 
 
 def test_other_images_were_made_by_nothing_known(tmp_path, image):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_neural_style.files import KEY
-from napari_neural_style.whole import part_of, whole_folder
+from napari_neural_style.whole import part_of, rename, whole_folder
 from napari_neural_style.zarr_images import ChannelsLast, Spacing, spacing_at
 
 SMALLEST = 1024
@@ -128,7 +128,7 @@ class StackStore:
         if self._part.exists():
             if not (self._part / "zarr.json").is_file():
                 raise OSError(f"{self._part} was removed during the run. Remove it and run the same command again.")
-            self._part.replace(self.path)
+            rename(self._part, self.path)
 
     def discard(self) -> None:
         """Remove a stack that was begun and has no plane."""

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 """Tells processes of machines apart that write to one disk."""
 _DAY = 86400
+_HELD = 5.0
+"""Seconds for which virus scanners and indexers on Windows may hold what was just written."""
 
 
 def part_of(path: Path) -> Path:
@@ -31,6 +34,22 @@ def own_part_of(path: Path) -> Path:
     return path.parent / f".{path.name}.{_MACHINE}-{os.getpid()}.part"
 
 
+def rename(whole: Path, path: Path) -> None:
+    """Give a file or folder its name, in place of the file that has it.
+
+    On Windows nothing that is open can be renamed, nor a folder around it; a scanner lets go of it after a moment.
+    """
+    end = time.monotonic() + _HELD
+    while True:
+        try:
+            whole.replace(path)
+            return
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() >= end:
+                raise
+        time.sleep(0.05)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; at the end it takes the place of `path`, after a fault it is removed."""
@@ -39,7 +58,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     part = own_part_of(path)
     try:
         yield part
-        part.replace(path)
+        rename(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -55,11 +74,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield part
         if path.exists():  # no folder takes the place of one that has something in it
             shutil.rmtree(old, ignore_errors=True)
-            path.replace(old)
-        part.replace(path)
+            rename(path, old)
+        rename(part, path)
     finally:
         if old.exists() and not path.exists():
-            old.replace(path)
+            rename(old, path)
         for folder in (part, old):
             shutil.rmtree(folder, ignore_errors=True)
 

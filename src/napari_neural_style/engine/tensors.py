@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_neural_style.whole import FULL, part_of
+from napari_neural_style.whole import FULL, part_of, rename
 
 _FULL_ON_WINDOWS = {39, 112}
 """Windows' own numbers, ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL."""
@@ -35,7 +35,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     folder.mkdir(parents=True)
     try:
         save_file(dict(tensors), folder / path.name, dict(metadata))
-        (folder / path.name).replace(path)
+        rename(folder / path.name, path)
     except SafetensorError as error:
         # It says in words only what the system said: "(os error 28)", in older versions "code: 28".
         codes = [int(code) for code in re.findall(r"(?:os error|code:) (\d+)", str(error))]
