@@ -186,10 +186,17 @@ def test_bad_input_gets_one_sentence_and_status_2(files, capsys, arguments, word
 
 def test_folders_that_cannot_be_written_to_are_told_before_the_run(files, capsys, monkeypatch):
     (files / "ro").mkdir()
-    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "ro")  # root may write anywhere
+    touch = Path.touch
+
+    def refusing(path, **kwargs):  # root may write anywhere, and on Windows os.access() says that all may
+        if path.parent.name == "ro":
+            raise PermissionError(13, "Permission denied")
+        touch(path, **kwargs)
+
+    monkeypatch.setattr(Path, "touch", refusing)
     for option in (["--steps-dir", "ro/steps"], ["--report", "ro/r.json"], ["-o", "ro/out.png"]):
         assert main(["stylize", "content.png", "style.jpg", *option, *QUICK]) == 2
-        assert re.search(r"cannot be written.*: choose another", capsys.readouterr().err)
+        assert re.search(r"cannot be written.* \(Permission denied\): choose another", capsys.readouterr().err)
     assert not (files / "content-stylized.png").exists()
 
 

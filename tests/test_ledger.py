@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from filelock import Timeout
 
 from napari_neural_style.files import write_image
 from napari_neural_style.ledger import NAME, Ledger, alone_in
@@ -126,4 +128,13 @@ def test_two_batches_do_not_share_a_folder(tmp_path):
     with alone_in(tmp_path), pytest.raises(ValueError, match="Another batch"), alone_in(tmp_path):
         pass
     with alone_in(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_to_is_not_taken_for_anothers(tmp_path, monkeypatch):
+    """On Windows a lock waits where its file cannot be made."""
+    refused = PermissionError(13, "Permission denied")
+    monkeypatch.setattr(Path, "touch", Mock(side_effect=refused))
+    monkeypatch.setattr("filelock.FileLock.acquire", Mock(side_effect=Timeout("lock")))
+    with pytest.raises(ValueError, match="cannot be written to: Permission denied"), alone_in(tmp_path):
         pass

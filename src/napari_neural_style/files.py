@@ -20,7 +20,7 @@ from napari_neural_style.reading import (
     tiff_pixels,
     why,
 )
-from napari_neural_style.whole import own_part_of, whole_file
+from napari_neural_style.whole import own_part_of, whole_file, why_not
 
 if TYPE_CHECKING:
     from napari_neural_style.engine.sizes import SizeOf
@@ -141,8 +141,8 @@ def check_writable(path: str | os.PathLike[str], *, keep_originals: bool = False
         raise ValueError(f"{str(path)!r} is a folder: choose another name.")
     if (ome_zarr or keep_originals) and path.exists() and read_made_by(path) is None:
         raise ValueError(f"{str(path)!r} already exists and was not made by napari-neural-style: choose another name.")
-    if not os.access(target.parent, os.W_OK):
-        raise ValueError(f"{str(path)!r} cannot be written: choose another folder.")
+    if reason := why_not(target):
+        raise ValueError(f"{str(path)!r} cannot be written ({reason}): choose another folder.")
     return path
 
 
@@ -176,8 +176,8 @@ def check_steps_folder(folder: Path, steps: int) -> Path:
     there = first_there(folder)
     if not there.is_dir():
         raise ValueError(f"{str(there)!r} is a file: name a folder.")
-    if not os.access(there, os.W_OK):
-        raise ValueError(f"The folder {str(folder)!r} cannot be written to: choose another.")
+    if reason := why_not(step_path(there, steps)):
+        raise ValueError(f"The folder {str(folder)!r} cannot be written to ({reason}): choose another.")
     for path in folder.glob("step-*.png"):
         number = path.stem.removeprefix("step-")
         if number.isdecimal() and int(number) <= steps and path.name == step_path(folder, int(number)).name:

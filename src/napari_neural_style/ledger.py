@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_neural_style.files import read_made_by
+from napari_neural_style.whole import why_not
 
 NAME = "napari-neural-style.jsonl"
 FORMAT = 1
@@ -179,6 +180,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    if reason := why_not(folder / NAME):  # on Windows a lock that cannot be made counts as another's
+        raise ValueError(f"{folder} cannot be written to: {reason}. Choose another folder.")
     lock = FileLock(folder / f".{NAME}.lock", timeout=0)
     try:
         lock.acquire()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from napari_neural_style.engine.losses import Losses
 from napari_neural_style.engine.step import Step
 from napari_neural_style.files import SUFFIXES, check_folder_of, is_ome_zarr
-from napari_neural_style.whole import whole_file
+from napari_neural_style.whole import whole_file, why_not
 
 Seen = tuple[int, int, Losses, float]
 """A step's number and scale, its losses, and the seconds since the start."""
@@ -32,8 +31,8 @@ def check_report(path: Path) -> Path:
         raise ValueError(f"{str(path)!r} is the name of an image: name a file for the report, such as report.json.")
     if path.exists() and not (path.is_file() and _is_report(path)):
         raise ValueError(f"{str(path)!r} already exists and is no report of napari-neural-style: choose another name.")
-    if not os.access(target.parent, os.W_OK):
-        raise ValueError(f"{str(path)!r} cannot be written: choose another folder for the report.")
+    if reason := why_not(target):
+        raise ValueError(f"{str(path)!r} cannot be written ({reason}): choose another folder for the report.")
     return path
 
 

@@ -50,6 +50,20 @@ def rename(whole: Path, path: Path) -> None:
         time.sleep(0.05)
 
 
+def why_not(path: Path) -> str:
+    """Return why no file can be made where one is to be, or nothing: on Windows only the attempt tells."""
+    part = own_part_of(path)
+    try:
+        part.touch(exist_ok=False)
+    except FileExistsError:
+        return ""
+    except OSError as error:
+        return str(error.strerror)
+    with suppress(OSError):
+        part.unlink()
+    return ""
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; at the end it takes the place of `path`, after a fault it is removed."""
