@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ntpath
+import os
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -42,7 +44,7 @@ def test_names_never_collide(tmp_path):
     ledger = Ledger(tmp_path)
     names = {
         path: ledger.output_for(Path(path), Path("/s.png"), Path(path).stem + "-s", ".png")
-        for path in ("/one/a.png", "/one/a.jpg", "/two/a.png", "/two/A.png", "/two/b.png",
+        for path in ("/one/a.png", "/one/a.jpg", "/two/a.png", "/three/A.png", "/two/b.png",
                      "/one/\u00e9.png", "/two/e\u0301.png")  # é, as macOS has it too
     }  # fmt: skip
     assert list(names.values()) == ["a-s.png", "a-s-2.png", "a-s-3.png", "A-s-4.png", "b-s-2.png",
@@ -50,6 +52,14 @@ def test_names_never_collide(tmp_path):
     again = Ledger(tmp_path)
     for path, name in reversed(names.items()):
         assert again.output_for(Path(path), Path("/s.png"), "a-s", ".png") == name
+
+
+def test_on_windows_a_content_is_the_same_however_its_path_is_typed(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "normcase", ntpath.normcase)
+    for path in ("C:/In/a.png", "c:/in/A.PNG"):
+        assert Ledger(tmp_path).output_for(Path(path), Path("S.png"), "a-s", ".png") == "a-s.png"
+        (tmp_path / "a-s.png").touch()
+        Ledger(tmp_path).finish("a-s.png", ())
 
 
 def test_a_name_that_was_taken_before_there_was_a_picture_is_left_to_its_owner(tmp_path):

@@ -62,7 +62,7 @@ class Ledger:
                 elif "begun" in entry:
                     self._finished.pop(entry["begun"], None)
                 else:
-                    self._outputs[entry["content"], entry["style"]] = entry["output"]
+                    self._outputs[_key(entry["content"], entry["style"])] = entry["output"]
                     self._names[_alike(entry["output"])] = entry["output"]
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(
@@ -105,7 +105,7 @@ class Ledger:
         A content that was an image and is a stack now, or the other way round, gets another name; so does one whose
         name was taken by an image of other origin before there was anything to write.
         """
-        key = str(content), str(style)
+        key = _key(str(content), str(style))
         known = self._outputs.get(key, "")
         if not known.endswith(suffix) or (not self._finished.get(known) and self._taken(known)):
             name = _shortened(name)
@@ -115,7 +115,7 @@ class Ledger:
                 output = f"{name}-{number}{suffix}"
             self._outputs[key] = output
             self._names[_alike(output)] = output
-            self._add({"content": key[0], "style": key[1], "output": output})
+            self._add({"content": str(content), "style": str(style), "output": output})
         return self._outputs[key]
 
     def _taken(self, output: str) -> bool:
@@ -144,6 +144,11 @@ class Ledger:
     def _add(self, entry: Mapping[str, Any]) -> None:
         with self._path.open("ab") as file:
             file.write(json.dumps(entry).encode() + b"\n")
+
+
+def _key(content: str, style: str) -> tuple[str, str]:
+    """Return what an output is known by; on Windows people type a path in small letters or capitals, as it comes."""
+    return os.path.normcase(content), os.path.normcase(style)
 
 
 def _alike(name: str) -> str:
