@@ -173,7 +173,7 @@ def test_no_scheduler_and_no_distributed_get_a_sentence(files, monkeypatch, caps
     assert "cannot be combined with" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert main([*arguments, "--workers", "2"]) == 2
-    assert "pip install 'napari-neural-style[cluster]'" in capsys.readouterr().err
+    assert 'pip install "napari-neural-style[cluster]"' in capsys.readouterr().err
 
 
 def test_ctrl_c_in_a_terminal_ends_the_workers_too(files):

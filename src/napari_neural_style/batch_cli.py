@@ -100,7 +100,7 @@ def _workers(options: argparse.Namespace, settings: StyleSettings, bar: Any) -> 
     gpus = [int(name[5:]) for name, reason in devices.items() if name.startswith("cuda:") and not reason]
     count = options.workers or max(1, len(gpus) if find_spec("distributed") else 1)
     if options.workers is None and count < len(gpus):
-        tell(f"One of {len(gpus)} GPUs is used; to use all: python -m pip install 'napari-neural-style[cluster]'", bar)
+        tell(f'One of {len(gpus)} GPUs is used; to use all: python -m pip install "napari-neural-style[cluster]"', bar)
     if count > 1:
         from napari_neural_style.cluster import local_cluster
 

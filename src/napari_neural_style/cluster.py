@@ -30,7 +30,7 @@ TRIES = 3
 """How often a task is begun that was lost with a worker."""
 
 LOST = "The scheduler was lost. What is finished is kept; run the rest again."
-INSTALL = "python -m pip install 'napari-neural-style[cluster]'"
+INSTALL = 'python -m pip install "napari-neural-style[cluster]"'
 
 
 @dataclass

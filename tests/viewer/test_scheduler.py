@@ -128,7 +128,7 @@ def test_what_is_wrong_is_told_in_a_sentence(viewer, dock, movie, monkeypatch):
         assert told(empty.scheduler_address) == "The scheduler has no workers."
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "distributed", None)
-        assert "pip install 'napari-neural-style[cluster]'" in told("tcp://127.0.0.1:9")
+        assert 'pip install "napari-neural-style[cluster]"' in told("tcp://127.0.0.1:9")
     dock.scheduler.value = ""
     run_to_the_end(dock)
     assert dock.message.value == "Done: all 6 planes."
