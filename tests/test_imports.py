@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -61,6 +62,25 @@ print(len(before), *(loaded() - before))
     count, *late = found.stdout.split()
     assert int(count) >= 3
     assert set(late) <= {"libtorch_python.so", "libshm.so"}
+
+
+def test_a_pytorch_that_windows_cannot_load_gets_a_sentence(tmp_path, monkeypatch):
+    """Qt is there first, and with it, in PyQt6 before 6.11, a C++ library that is too old for PyTorch."""
+    said = r'[WinError 1114] A DLL initialization routine failed. Error loading "C:\c10.dll" or what it depends on.'
+    (tmp_path / "torch.py").write_text(f"raise OSError({said!r})")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    code = """if True:
+        import sys
+        sys.platform = "win32"
+        from napari_neural_style.viewer.libraries import load_pytorch
+        try:
+            load_pytorch(lambda *_: None)
+        except ImportError as error:
+            print(error)
+    """
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith(f"PyTorch cannot be loaded: {said} Usually")
+    assert "pip install --upgrade PyQt6 PyQt6-Qt6" in found.stdout
 
 
 def test_public_names():

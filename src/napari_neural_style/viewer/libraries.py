@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from napari_neural_style.viewer.worker import Report
 
 
+# With Qt comes a C++ library of Microsoft's, with PyQt6 before 6.11 often one of 2020; a process has one for all, and
+# PyTorch from 2.9 on needs one of 2024 or later.
+_ON_WINDOWS = (
+    " Usually the C++ library that came with Qt or Windows is too old for it. Update both, with `pip install --upgrade "
+    "PyQt6 PyQt6-Qt6` (or PySide6) and https://aka.ms/vs/17/release/vc_redist.x64.exe, and start napari again."
+    if sys.platform == "win32"
+    else ""
+)
+
+
 def load_pytorch(report: Report) -> None:
     """Import it, if it is not there."""
     report("Loading PyTorch…", 0.0)
@@ -23,7 +33,10 @@ def load_pytorch(report: Report) -> None:
             import napari_neural_style.engine  # says how threads wait, which is read when libraries are loaded
 
             load_libraries()
-            import napari_neural_style.engine.transfer  # noqa: F401
+            try:
+                import napari_neural_style.engine.transfer  # noqa: F401
+            except OSError as error:
+                raise ImportError(f"PyTorch cannot be loaded: {error}{_ON_WINDOWS}") from error
 
 
 def load_libraries() -> None:
