@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from napari_neural_style.engine.devices import available_devices, resolve_device
+from napari_neural_style.viewer import choices
 
 OLD, NEW = (6, 1), (8, 9)
 
@@ -28,6 +33,15 @@ def gpus(monkeypatch):
         monkeypatch.setattr(torch.version, "hip", None)
 
     return have
+
+
+def test_before_pytorch_is_loaded_its_file_tells_whether_it_has_cuda(tmp_path, monkeypatch):
+    said = Path(torch.version.__file__).read_text(encoding="utf-8")
+    monkeypatch.setattr(choices, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "__init__.py")))
+    monkeypatch.setattr(choices.ctypes, "CDLL", lambda name: None)  # there is a driver
+    for cuda, reason in (("None", "this PyTorch was built without CUDA"), ("'13.0'", "")):
+        (tmp_path / "version.py").write_text(re.sub("^(cuda.*= ).*", rf"\1{cuda}", said, flags=re.MULTILINE))
+        assert choices._probed.__wrapped__("cuda") == reason
 
 
 def test_a_gpu_that_pytorch_was_not_built_for_is_not_used(gpus, monkeypatch):

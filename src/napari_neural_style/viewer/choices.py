@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import re
 import sys
 from functools import cache
-from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from napari_neural_style.cache import pretrained_path
@@ -64,10 +66,19 @@ def _probed(device: str) -> str:
         apple = sys.platform == "darwin" and platform.machine() == "arm64"
         return "" if apple else "Apple GPUs only"
     if device == "cuda":
-        if "+cpu" in metadata.version("torch") or sys.platform == "darwin":
+        if not _built_with_cuda():
             return "this PyTorch was built without CUDA"
         try:
             ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         except OSError:
             return "no NVIDIA driver found"
     return ""
+
+
+def _built_with_cuda() -> bool:
+    """Tell what PyTorch's own file says: by the package's version pip's on Windows would have CUDA too."""
+    torch = find_spec("torch")
+    if torch is None or torch.origin is None:
+        return False
+    said = Path(torch.origin).with_name("version.py").read_text(encoding="utf-8")
+    return re.search("^cuda.*= '", said, re.MULTILINE) is not None
