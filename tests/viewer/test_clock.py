@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from napari_neural_style.viewer import clock
+from napari_neural_style.viewer import clock, rest
 
 
 def test_the_time_left_is_told_from_what_was_done_while_it_was_watched(monkeypatch):
@@ -18,3 +20,14 @@ def test_the_time_left_is_told_from_what_was_done_while_it_was_watched(monkeypat
     assert watching.left(0.2) is None  # nothing was done
     assert watching.left(0.6) == pytest.approx(8.0)
     assert watching.left(1.0) == 0
+
+
+def test_a_clock_that_goes_in_steps_makes_no_rest_longer(qtbot, monkeypatch):
+    """Windows' does before Python 3.13, by 16 ms; here by a second, each time that it is looked at."""
+    seconds = itertools.count()
+    monkeypatch.setattr(rest, "time", SimpleNamespace(monotonic=seconds.__next__, perf_counter=time.perf_counter))
+    monkeypatch.setattr(rest, "REST", 1)
+    after = rest.Rest()
+    after.begin()
+    qtbot.waitUntil(lambda: after.seconds != rest.FIRST_REST)
+    assert after.seconds == rest.SHORTEST_REST

@@ -41,14 +41,14 @@ class Rest:
 
     def begin(self) -> None:
         """Show no preview before what is shown now is drawn, and for a while after."""
-        started = time.monotonic()
+        started = time.perf_counter()  # before Python 3.13 Windows' monotonic clock goes in steps of 16 ms
 
         def drawn() -> None:
-            taken = time.monotonic() - started - DRAWN_MS / 1000
+            taken = time.perf_counter() - started - DRAWN_MS / 1000
             self.seconds = min(max(REST * taken, SHORTEST_REST), LONGEST_REST)
             self.begin_again()
 
-        self.until = started + LONGEST_REST  # until it is known
+        self.until = time.monotonic() + LONGEST_REST  # until it is known
         QTimer.singleShot(DRAWN_MS, drawn)
 
     def begin_again(self) -> None:
