@@ -310,7 +310,9 @@ def test_a_home_folder_that_no_shell_has_put_there(files, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="streams of POSIX")
-@pytest.mark.parametrize("redirected", ["| head -1", "> /dev/full", "2> /dev/full", "2>&-", ">&-"])
+@pytest.mark.parametrize(
+    "redirected", ["| head -1", *["> /dev/full", "2> /dev/full"] * (sys.platform == "linux"), "2>&-", ">&-"]
+)
 def test_a_picture_is_kept_where_nobody_reads_what_is_printed(files, pair, redirected):
     tifffile.imwrite("float.tif", pair[0].astype(np.float32) * 3, photometric="rgb")  # there is something to be said
     command = [sys.executable, "-m", "napari_neural_style", "stylize", "float.tif", "style.jpg", "-o", "out.png"]

@@ -11,6 +11,7 @@ import time
 from unittest.mock import patch
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 import torch
@@ -95,7 +96,7 @@ def test_a_worker_that_is_killed_loses_nothing(files, tiny):
         for outcome in batch.run(workers):
             outcomes.append(outcome)
             if len(outcomes) == 2:
-                os.kill(before, signal.SIGKILL)
+                psutil.Process(before).kill()
         (after,) = workers._client.run(os.getpid).values()
     assert after != before
     assert [outcome.failure for outcome in outcomes] == [""] * 7
@@ -118,6 +119,10 @@ def scheduler():
         yield found.scheduler_address
 
 
+from_another_process = pytest.mark.skipif(sys.platform == "win32", reason="no other process can press Ctrl-C there")
+
+
+@from_another_process
 def test_ctrl_c_stops_what_the_cluster_does(files, scheduler):
     command = [sys.executable, "-m", "napari_neural_style", "batch", "0.png", "1.png", "2.png", "--style", "oil.png",
                "-o", "out", "--scheduler", scheduler, *QUICK, "--steps", "1000000"]  # fmt: skip
@@ -176,6 +181,7 @@ def test_no_scheduler_and_no_distributed_get_a_sentence(files, monkeypatch, caps
     assert 'pip install "napari-neural-style[cluster]"' in capsys.readouterr().err
 
 
+@from_another_process
 def test_ctrl_c_in_a_terminal_ends_the_workers_too(files):
     """There the workers get the signal as well."""
     command = [sys.executable, "-m", "napari_neural_style", "batch", "0.png", "1.png", "--style", "oil.png",

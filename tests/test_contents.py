@@ -157,7 +157,7 @@ def test_words_name_files(tmp_path, monkeypatch):
     write_zarr(tmp_path / "in" / ".s-oil.ome.zarr.part", VALUES)
 
     def names(*words):
-        return [str(path.relative_to(tmp_path)) for path in find(words)]
+        return [path.relative_to(tmp_path).as_posix() for path in find(words)]
 
     assert names("in") == ["in/a.jpg", "in/b.png", "in/s.zarr"]
     assert names("in/*.png", "in/b.png") == ["in/b.png"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -21,8 +22,9 @@ def manifest() -> PluginManifest:
 
 def test_the_manifest_at_the_root_is_the_packages():
     inside = ROOT / "src" / "napari_neural_style" / "napari.yaml"
-    assert (ROOT / "napari.yaml").read_text() == inside.read_text()
-    assert (ROOT / "napari.yaml").is_symlink()
+    if sys.platform == "win32" and not (ROOT / "napari.yaml").is_symlink():
+        pytest.skip("Git was not told to make links")
+    assert (ROOT / "napari.yaml").resolve() == inside
 
 
 def test_every_command_exists_and_is_used(manifest):
