@@ -18,6 +18,7 @@ from napari_neural_style import PRESETS, StyleSettings, stylize
 from napari_neural_style.engine import convolutions
 from napari_neural_style.engine.color import luminance
 from napari_neural_style.engine.images import denormalize, normalize, resize, to_array, to_rgb, to_tensor
+from napari_neural_style.engine.modes import usual_modes
 from napari_neural_style.engine.objective import Objective, Weights
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.quantized import has_int8_products
@@ -396,6 +397,17 @@ def test_features_that_lack_a_layer_get_a_sentence(pair, quick):
 def test_what_are_no_settings_get_a_sentence(pair, settings):
     with pytest.raises(ValueError, match="settings must be StyleSettings, such as"):
         stylize(*pair, settings)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+def test_no_device_is_left_in_autocast(kind):
+    torch.set_autocast_enabled(kind, True)  # as torch.autocast does on a machine that has one
+    try:
+        with usual_modes():
+            assert not torch.is_autocast_enabled(kind)
+        assert torch.is_autocast_enabled(kind)
+    finally:
+        torch.set_autocast_enabled(kind, False)
 
 
 @pytest.mark.parametrize(

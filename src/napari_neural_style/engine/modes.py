@@ -17,7 +17,7 @@ def usual_modes() -> Iterator[None]:
     with ExitStack() as turned:
         if torch.is_inference_mode_enabled():
             turned.enter_context(torch.inference_mode(False))
-        for kind in ("cpu", "cuda"):
+        for kind in ("cpu", "cuda", "mps"):
             if torch.is_autocast_enabled(kind):
                 turned.enter_context(torch.autocast(kind, enabled=False))
         if torch.empty(0).device.type != "cpu":  # with PyTorch 2.5 get_default_device does not see a context's
