@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -46,6 +49,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_unconfigure() -> None:
     _napari_settings.cleanup()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_apple_gpu() -> Iterator[None]:
+    """Let auto be the CPU, whose results are compared: GitHub's Macs tell of a GPU that has no memory."""
+    if sys.platform == "darwin":
+        with patch("torch.backends.mps.is_available", functools.cache(lambda: False)):
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -108,7 +108,7 @@ viewer.add_image(np.random.rand(64, 64, 3), name="b", rgb=True)
 _, widget = viewer.window.add_plugin_dock_widget("napari-neural-style", "Style Transfer")
 from napari_neural_style import StyleSettings
 widget.settings = StyleSettings(size=48, scales=1, steps=100000, save_every=100000, features="self-taught",
-    content_layers={"conv2_1": 1.0}, style_layers={"conv1_1": 1.0})
+    content_layers={"conv2_1": 1.0}, style_layers={"conv1_1": 1.0}, device="cpu")
 widget.run.native.click()
 def look():
     if len(viewer.layers) > 2:
