@@ -188,13 +188,17 @@ def test_two_docks_compare_as_one(viewer, widget):
     run_to_the_end(widget)
     assert not viewer.canvas.grid.enabled
     run_to_the_end(other)
+    press(widget._results.compare)
     viewer.window.remove_dock_widget(dock)
+    assert viewer.canvas.grid.enabled
     del other, dock
     QApplication.sendPostedEvents(None, 52)  # PySide6's is deleted, and is told of nothing any more
     QApplication.processEvents()
     press(widget._results.compare)
-    assert viewer.canvas.grid.enabled
+    assert not viewer.canvas.grid.enabled
     press(widget._results.compare)
+    viewer.window.remove_dock_widget("all")
+    assert not viewer.canvas.grid.enabled
 
 
 def test_dock_closed_and_opened_again(viewer, widget, quick):

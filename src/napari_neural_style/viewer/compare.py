@@ -26,6 +26,8 @@ class Comparison:
     ----------
     changed : Signal
         Emitted when it begins and when it ends.
+    by : object
+        Who shows it, None where nothing is compared.
     """
 
     changed = Signal()
@@ -33,14 +35,16 @@ class Comparison:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._before: tuple[dict[Layer, bool], dict[str, Any], dict[str, Any], tuple[float, ...]] | None = None
+        self.by: object = None
 
     @property
     def on(self) -> bool:
         """Whether two layers are being compared."""
         return self._before is not None
 
-    def show(self, left: Layer, right: Layer) -> None:
+    def show(self, left: Layer, right: Layer, by: object) -> None:
         """Show two layers side by side, all others hidden, where the right one has its plane."""
+        self.by = by
         grid, camera = self._viewer.canvas.grid, self._viewer.scene.camera
         layers = list(self._viewer.layers)
         settings = {name: getattr(grid, name) for name in ("enabled", "shape", "stride")}
@@ -65,6 +69,7 @@ class Comparison:
         if self._before is None:
             return
         (visible, settings, view, point), self._before = self._before, None
+        self.by = None
         if len(point) == self._viewer.dims.ndim:
             self._viewer.dims.point = point
         for name, value in settings.items():

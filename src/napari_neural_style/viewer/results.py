@@ -156,4 +156,9 @@ class Results:
         if self._comparison.on:
             self._comparison.end()
         elif layer is not None and content is not None:
-            self._comparison.show(content, layer)
+            self._comparison.show(content, layer, by=self)
+
+    def close(self) -> None:
+        """End the comparison that was begun here: the button that would is going away."""
+        if self._comparison.by is self:
+            self._comparison.end()

@@ -15,7 +15,6 @@ from napari_neural_style import store
 from napari_neural_style.cache import pretrained_path
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.choices import why_not
-from napari_neural_style.viewer.compare import comparison_in
 from napari_neural_style.viewer.controls import Controls
 from napari_neural_style.viewer.fields import Choices, in_words, labelled, put_in
 from napari_neural_style.viewer.garbage import look_again
@@ -352,6 +351,7 @@ class StyleTransferWidget(Container):
     def _on_parent_changed(self, parent: Any) -> None:
         """Stop when the dock is closed: napari then takes the widget out of it without destroying it."""
         if parent is None:
-            comparison_in(self._viewer).end()
+            if "_results" in self.__dict__:
+                self._results.close()
             self._runner.abandon()
             let_go(self.native)
