@@ -100,6 +100,8 @@ def test_a_lazy_movie_fills_one_layer_while_the_slider_moves(viewer, dock, movie
     wait_until(lambda: len(viewer.layers) == 4 and len(viewer.layers[-1].data.filled) > 3)
     result = viewer.layers[-1]
     assert result.name == "movie × waves · live"
+    renamed = []
+    result.events.name.connect(renamed.append)
     assert (result.rgb, result.data.shape[0], result.ndim) == (True, COUNT, 3)
     # A finished plane is seen, one that has no picture yet shows what is under it.
     for t, seen in ((1, 255), (11, 0), (2, 255)):
@@ -114,6 +116,7 @@ def test_a_lazy_movie_fills_one_layer_while_the_slider_moves(viewer, dock, movie
     wait_until(lambda: dock._job is None)
     assert dock.message.value == "Done: all 20 planes."
     assert result.name == "movie × waves · planes"
+    assert len(renamed) == 1
     assert max(movie.read.values()) <= 6
     expected = by_hand(content, viewer, pair[1], dock.settings)
     pixels = np.asarray(result.data)

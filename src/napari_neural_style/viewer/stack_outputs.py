@@ -180,8 +180,9 @@ class StackOutputs:
         if stack.done == stack.total:
             stack.release()
         if layer.name == self._live_name:  # else a user has given it another
-            layer.name = f"{self._title} · planes"
-        layer.events.name()  # tells all docks what is missing
+            layer.name = f"{self._title} · planes"  # which tells all docks what is missing
+        else:
+            layer.events.name()
         if layer not in self._viewer.layers:
             add(self._viewer, layer)
         layer.refresh(extent=False)
