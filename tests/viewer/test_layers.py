@@ -80,6 +80,8 @@ def test_axes_in_the_order_shown(order):
     plane = shown_plane(layer, viewer.dims)
     expected = np.moveaxis(stack, order, (0, 1, 2))[2]
     np.testing.assert_allclose(image_of(layer, plane)[..., 0], expected / 255, atol=4e-3)
+    part = Plane(plane.axes, plane.index, (1, 2, 4, 5))
+    np.testing.assert_allclose(image_of(layer, part)[..., 0], expected[1:4, 2:5] / 255, atol=4e-3)
     picture = np.zeros((expected.shape[0] * 2, expected.shape[1] * 2, 3), np.uint8)
     data, keywords = placed_like(layer, plane, picture)
     result = Image(data, **keywords)
@@ -130,16 +132,23 @@ def test_rgb_and_rgba(dtype):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"), [(KeyError("the chunk is damaged"), "'the chunk"), (MemoryError(), "there is not enough memory")]
+    ("error", "cannot"),
+    [
+        (KeyError("the chunk is damaged"), "'far' cannot be read: 'the chunk is damaged'"),
+        (MemoryError(), "There is not enough memory to read layer 'far'"),
+    ],
 )
-def test_lazy_data_that_cannot_be_read_are_told_with_the_layer(fault, told):
-    def damaged(block):
-        raise fault
+def test_lazy_data_that_cannot_be_read_are_told_with_the_layer(error, cannot):
+    def damaged(block, block_info=None):
+        if block_info[0]["chunk-location"][0] == 0:
+            raise error
+        return block
 
-    lazy = da.zeros((20, 24), dtype=int).map_blocks(damaged, dtype=int, meta=np.zeros((0, 0), int))
-    cannot = f"'far' cannot be read: {told}"
+    lazy = da.zeros((20, 24), dtype=int, chunks=10).map_blocks(damaged, dtype=int, meta=np.zeros((0, 0), int))
+    layer = Image(lazy, name="far", contrast_limits=(0, 1), visible=False)
     with pytest.raises(ValueError, match=cannot):
-        reader_of(Image(lazy, name="far", contrast_limits=(0, 1), visible=False))()
+        reader_of(layer)()
+    assert reader_of(layer, Plane((0, 1), (0, 0), (10, 0, 20, 24)))().shape == (10, 24, 3)
     labels = Labels(lazy, name="far", visible=False)
     with pytest.raises(ValueError, match=cannot):
         labels_reader(labels, Image(np.zeros((20, 24))), Plane((0, 1), (0, 0)))()

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from napari.utils.transforms import Affine
 
-from napari_neural_style.reading import why
 from napari_neural_style.viewer.world import slider_positions
 
 if TYPE_CHECKING:
@@ -207,9 +206,12 @@ def reading(name: str) -> Iterator[None]:
     """Raise a ValueError that says which layer cannot be read, and why; lazy data fail in any way."""
     try:
         yield
+    except MemoryError as error:
+        raise ValueError(
+            f"There is not enough memory to read layer {name!r}. Limit the run to an area of it, or crop it."
+        ) from error
     except Exception as error:
-        reason = why(error) if isinstance(error, MemoryError) else error or type(error).__name__
-        raise ValueError(f"Layer {name!r} cannot be read: {reason}") from error
+        raise ValueError(f"Layer {name!r} cannot be read: {error or type(error).__name__}") from error
 
 
 def pixels_reader_of(layer: Image, plane: Plane) -> PixelsReader:
@@ -243,12 +245,11 @@ class PixelsReader:
 
     def stored(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return the pixels of the plane that lies there along every axis."""
-        (down, across), window = self.plane.axes, self.plane.window
-        at = tuple(slice(None) if axis in (down, across) else i for axis, i in enumerate(index))
-        array = np.asarray(self.data[at])
-        if down > across:
-            array = array.swapaxes(0, 1)
-        return array if window is None else array[window[0] : window[2], window[1] : window[3]]
+        (down, across), at = self.plane.axes, list(index)
+        top, left, bottom, right = self.plane.window or (None,) * 4
+        at[down], at[across] = slice(top, bottom), slice(left, right)
+        array = np.asarray(self.data[tuple(at)])
+        return array.swapaxes(0, 1) if down > across else array
 
     def seen(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return RGB as it is, one channel in its colours, 0..1."""
