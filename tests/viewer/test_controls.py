@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 
@@ -294,12 +295,13 @@ def test_styles_are_numbered_and_go_with_their_layers(viewer, widget, pair):
 
 
 def test_a_held_run_says_so_once(viewer, widget):
+    widget.settings = replace(widget.settings, scales=2)
     endless(widget)
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 2)
     for _ in range(2):
         press(widget.pause)
-        assert widget.message.value.startswith("Paused. Step")
+        assert re.match(r"Paused. Step \d+ of 1000000, scale [12] of 2 · ", widget.message.value)
         press(widget.pause)
         assert widget.message.value.startswith("Step")
     press(widget.pause)

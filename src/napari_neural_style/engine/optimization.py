@@ -134,6 +134,7 @@ class Optimization(Position):
             index=at,
             total=self._settings.steps,
             scale=self._number,
+            scales=len(self._scales),
             losses=losses,
             saved=saved,
             done=1.0 if last else self._done(),

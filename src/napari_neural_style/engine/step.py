@@ -27,8 +27,8 @@ class Step:
     ----------
     index, total : int
         Number of the step, from 1, and how many there will be.
-    scale : int
-        Number of the scale, from 1 (the coarsest).
+    scale, scales : int
+        Number of the scale, from 1 (the coarsest), and how many there are.
     losses : Losses
         The weighted terms before the step's update.
     saved : bool
@@ -52,6 +52,7 @@ class Step:
     index: int
     total: int
     scale: int
+    scales: int
     losses: Losses
     saved: bool
     done: float

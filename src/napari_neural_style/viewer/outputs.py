@@ -180,7 +180,7 @@ class Outputs:
 
     def words(self, step: Step) -> list[str]:
         """Return how far the run is."""
-        scale = f", scale {step.scale}" if step.settings.scales > 1 else ""
+        scale = f", scale {step.scale} of {step.scales}" if step.scales > 1 else ""
         return [f"Step {step.index} of {step.total}{scale}", f"loss {step.losses.total:.4g}"]
 
     def how_it_ended(self, stopped: bool) -> str:
