@@ -154,9 +154,17 @@ def test_stop_keeps_planes_and_the_missing_ones_are_run_into_the_same_layer(view
     viewer.window.add_dock_widget(other, name="another")
     for each in (dock, other):
         each._sections["results"].open()
+    movie.held_at = 12
+    movie.go.clear()
     press(dock._results.missing)
     result.name = "mine"
-    wait_until(lambda: dock._job is None)
+    wait_until(lambda: len(result.data.filled) == 12)
+    press(other._results.missing)
+    wait_until(lambda: "Another run paints these planes" in other.message.value, 10)
+    movie.go.set()
+    wait_until(lambda: dock._job is None and other._job is None)
+    assert other.message.value == "Done: all 20 planes."
+    assert max(movie.read.values()) <= 6
     assert viewer.layers[-1] is result
     assert result.name == "mine"
     assert dock.message.value == "Done: all 20 planes."

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
@@ -156,6 +157,7 @@ class Stack:
         self._scale = [float(layer.scale[axis]) for axis in (*axes, *plane.axes)]
         self._styles, self._regions = styles, regions
         self._shared: Shared | None = None
+        self._painting = threading.Lock()
 
     @property
     def total(self) -> int:
@@ -185,6 +187,8 @@ class Stack:
     def work(self, report: Report, scheduler: str = "") -> Generator[StackStep]:
         """Paint what is missing, on a thread; nothing turns a setting on the way, so that planes agree.
 
+        Only one thread does at a time: another dock may be asked for the same planes.
+
         Parameters
         ----------
         report : callable
@@ -192,6 +196,14 @@ class Stack:
         scheduler : str
             Address of a Dask cluster that paints the planes; empty for this computer.
         """
+        while not self._painting.acquire(timeout=0.1):
+            report("Another run paints these planes: this one waits for it.", 0.0)
+        try:
+            yield from self._work(report, scheduler)
+        finally:
+            self._painting.release()
+
+    def _work(self, report: Report, scheduler: str) -> Generator[StackStep]:
         load_pytorch(report)
         from napari_neural_style.stack import stylize_stack
 
