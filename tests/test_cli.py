@@ -56,6 +56,7 @@ def test_stylize_writes_result_steps_and_report(files, capsys):
     made_by = read_made_by("out.png")
     assert made_by["settings"] == report["settings"]
     assert made_by["sources"] == {"content": "content.png", "style": "style.jpg"}
+    assert made_by["auto"] == ["precision"]
     assert made_by["losses"]["total"] == pytest.approx(report["steps"][-1]["total"])
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from napari_neural_style import PRESETS, StyleSettings
 from napari_neural_style.cli import _parser, settings_from
-from napari_neural_style.command import command_of, settings_of
+from napari_neural_style.command import asked_of, command_of, settings_of
 from test_settings import SETTINGS_OF_ANY_KIND
 
 JSON = st.recursive(
@@ -31,6 +31,15 @@ def parsed(command: str):
     assert program == "napari-neural-style"
     options = _parser().parse_args(arguments)
     return options, settings_from(vars(options), options.preset)
+
+
+@pytest.mark.parametrize("auto", [None, 5, ["seed", 7, {}], {"device": 1}])
+def test_only_device_and_precision_are_left_open_again(auto):
+    settings = StyleSettings(device="cpu", precision="float32", seed=3)
+    made_by = {"settings": settings.to_dict(), "auto": auto}
+    assert asked_of(made_by) == settings
+    made_by["auto"] = ["precision", auto]
+    assert asked_of(made_by) == dataclasses.replace(settings, precision="auto")
 
 
 @given(SETTINGS_OF_ANY_KIND, st.none() | st.text(min_size=1), st.none() | st.text(min_size=1))

@@ -66,7 +66,7 @@ def make(
         steps = stylize(content.planes().read(()), style, settings, features=features)
     last = last_of(steps, watch)
     assert last.image is not None
-    return to_uint8(last.image), made_by(last, sources)
+    return to_uint8(last.image), made_by(last, sources, settings)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -238,7 +238,7 @@ def _run(
             if step.saved:
                 if steps_folder is not None and not unkept:
                     try:
-                        write_image(step_path(steps_folder, step.index), pixels, made_by(step, sources))
+                        write_image(step_path(steps_folder, step.index), pixels, made_by(step, sources, settings))
                     except (OSError, ValueError) as error:  # the latter where the folder is gone
                         unkept = True
                         complain(f"no steps are kept from step {step.index} on: {why(error)}", bar)
@@ -256,9 +256,9 @@ def _run(
         spacing = None if whole is None else whole.spacing_at(pixels.shape[:2])
         try:
             check_writable(output, keep_originals=True)  # the run may have taken hours
-            write_image(output, pixels, made_by(step, sources), spacing=spacing)
+            write_image(output, pixels, made_by(step, sources, settings), spacing=spacing)
         except (OSError, ValueError) as error:  # the latter where the folder is gone
-            raise OSError(_kept_elsewhere(output, pixels, made_by(step, sources), error)) from error
+            raise OSError(_kept_elsewhere(output, pixels, made_by(step, sources, settings), error)) from error
         tell(f"Stopped at step {step.index} of {step.total}; wrote {output}." if stopped else f"Wrote {output}")
         if report is not None:
             write_report(report, step, seen, time.perf_counter() - started)

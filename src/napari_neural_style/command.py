@@ -40,6 +40,20 @@ def settings_of(made_by: Mapping[str, Any]) -> StyleSettings:
         raise ValueError(f"The settings of this image cannot be used{other}: {error}") from error
 
 
+def asked_of(made_by: Mapping[str, Any]) -> StyleSettings:
+    """Return the settings that an image was made with, device and precision as they were asked for: perhaps ``"auto"``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`settings_of`.
+    """
+    auto = made_by.get("auto")
+    names = [name for name in ("device", "precision") if isinstance(auto, list) and name in auto]
+    left: dict[str, Any] = dict.fromkeys(names, "auto")
+    return dataclasses.replace(settings_of(made_by), **left)
+
+
 def command_of(
     made_by: Mapping[str, Any],
     content: str | os.PathLike[str] | None = None,

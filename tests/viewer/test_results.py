@@ -37,6 +37,7 @@ def test_start_from_an_earlier_result(viewer, widget):
 def test_a_stopped_run_goes_on_to_the_same_image(viewer, widget):
     widget.steps.value = 250
     widget.save_every.value = 1000
+    widget.device.value = "auto"
     run_to_the_end(widget)
     straight = result_of(viewer)
     press(widget.run)
@@ -57,7 +58,8 @@ def test_a_stopped_run_goes_on_to_the_same_image(viewer, widget):
     wait_until(lambda: widget._job is None)
     end = result_of(viewer)
     assert end.metadata[KEY]["step"] == 250
-    assert end.metadata[KEY]["losses"] == straight.metadata[KEY]["losses"]
+    for same in ("losses", "auto"):
+        assert end.metadata[KEY][same] == straight.metadata[KEY][same]
     np.testing.assert_array_equal(end.data, straight.data)
     np.testing.assert_allclose(end.data_to_world((3, 4)), straight.data_to_world((3, 4)))
 
@@ -95,8 +97,10 @@ def test_damaged_provenance_gets_a_sentence(viewer, widget):
 def test_use_these_settings(viewer, widget, quick):
     widget._fields["color"].value = "free"
     widget.steps.value = 4
+    widget.device.value = "auto"
     run_to_the_end(widget)
-    # What auto became; without tiles it is as it was, or the next, larger run would do without as well.
+    # What auto became, but for the device: this may be another machine. Without tiles, tile is as it was, or the next,
+    # larger run would do without as well.
     made_with = dataclasses.replace(widget.settings, padding="reflect", tile="auto")
     result = result_of(viewer)
     press(widget.swap)
@@ -107,6 +111,7 @@ def test_use_these_settings(viewer, widget, quick):
         viewer.layers.selection.active = layer
         assert widget._results.use.enabled == (layer is result)
     press(widget._results.use)
+    assert result.metadata[KEY]["settings"]["device"] != "auto"
     assert widget.settings == made_with
     assert (widget.content.value.name, widget.style.value.name) == ("cat", "waves")
     viewer.layers.remove("waves")

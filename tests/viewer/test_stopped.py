@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from napari_neural_style import stylize
+from napari_neural_style import StyleSettings, stylize
 from napari_neural_style.engine.objective import Objective
 from napari_neural_style.engine.recovery import OutOfMemoryError, RecoveredWarning
 from napari_neural_style.viewer import stopped
@@ -22,7 +22,7 @@ from napari_neural_style.viewer.stopped import runs_folder, to_go_on
 
 @pytest.fixture
 def place() -> Place:
-    return Place(Spot((48, 48), {}), Plane((0, 1), ()), "", {})
+    return Place(Spot((48, 48), {}), Plane((0, 1), ()), "", {}, StyleSettings())
 
 
 def test_a_stopped_run_that_cannot_be_written_down_keeps_its_picture(pair, quick, monkeypatch, tmp_path, place):

@@ -12,6 +12,7 @@ import torch
 
 if TYPE_CHECKING:
     from napari_neural_style.engine.step import Step
+    from napari_neural_style.settings import StyleSettings
 
 
 _version = cache(metadata.version)  # some milliseconds, each time a step is saved
@@ -24,7 +25,12 @@ def versions() -> dict[str, str]:
     return {**found, "python": sys.version.split()[0]}
 
 
-def made_by(step: Step, sources: Mapping[str, str]) -> dict[str, Any]:
+def left_open(asked: StyleSettings) -> list[str]:
+    """Return which of the settings that say how to compute, not what, were left to be chosen."""
+    return [name for name in ("device", "precision") if getattr(asked, name) == "auto"]
+
+
+def made_by(step: Step, sources: Mapping[str, str], asked: StyleSettings | None = None) -> dict[str, Any]:
     """Return what made a step's picture, in JSON types.
 
     Parameters
@@ -33,6 +39,8 @@ def made_by(step: Step, sources: Mapping[str, str]) -> dict[str, Any]:
         The step.
     sources : mapping
         Names of the content and style images.
+    asked : StyleSettings, optional
+        The run's settings before every ``"auto"`` became something.
     """
     return {
         "settings": step.settings.to_dict(),
@@ -43,6 +51,7 @@ def made_by(step: Step, sources: Mapping[str, str]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": versions(),
         **({"notes": list(step.notes)} if step.notes else {}),
+        **({} if asked is None else {"auto": left_open(asked)}),
     }
 
 

@@ -37,7 +37,7 @@ def keep_large(step: Step, place: Place) -> None:
     spacing = {name: Spacing(abs(float(scale[axis]))) for name, axis in zip("yx", place.plane.axes, strict=True)}
     path = new_stack_path()
     try:
-        write_ome_image(path, to_uint8(step.image), made_by(step, place.sources), spacing)
+        write_ome_image(path, to_uint8(step.image), made_by(step, place.sources, place.asked), spacing)
     except OSError as error:
         cannot = f"{path.parent} cannot be written to: {error}. {ANOTHER_FOLDER}"
         warnings.warn(f"The result stays in memory, since {cannot}", stacklevel=2)

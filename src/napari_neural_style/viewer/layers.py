@@ -245,7 +245,8 @@ class PixelsReader:
 
     def stored(self, index: Sequence[int]) -> npt.NDArray[Any]:
         """Return the pixels of the plane that lies there along every axis."""
-        (down, across), at = self.plane.axes, list(index)
+        at: list[Any] = list(index)
+        down, across = self.plane.axes
         top, left, bottom, right = self.plane.window or (None,) * 4
         at[down], at[across] = slice(top, bottom), slice(left, right)
         array = np.asarray(self.data[tuple(at)])

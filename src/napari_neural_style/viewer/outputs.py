@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_neural_style.engine.step import Step
+    from napari_neural_style.settings import StyleSettings
     from napari_neural_style.viewer.world import Units
 
 STEPS_AS = ("auto", "layers", "one layer")
@@ -51,6 +52,8 @@ class Place:
         First part of their names.
     sources : dict
         Names of the layers that the run is made from, and of the regions and the area in it.
+    asked : StyleSettings
+        What the run was asked for.
     run : str
         Name of the file to go on from, if the run was stopped.
     large : (int, Path) or None
@@ -61,6 +64,7 @@ class Place:
     plane: Plane
     title: str
     sources: dict[str, Any]
+    asked: StyleSettings
     run: str = field(default="", init=False)
     large: tuple[int, Path] | None = field(default=None, init=False)
 
@@ -195,7 +199,7 @@ class Outputs:
     def _made_by(self, step: Step) -> dict[str, Any]:
         from napari_neural_style.engine.provenance import made_by
 
-        return {KEY: made_by(step, self._place.sources)}
+        return {KEY: made_by(step, self._place.sources, self._place.asked)}
 
 
 class _SavedSteps:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
 
-from napari_neural_style.command import command_of, early_step, settings_of
+from napari_neural_style.command import asked_of, command_of, early_step, settings_of
 from napari_neural_style.files import step_path
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.viewer.areas import WHOLE
@@ -29,7 +29,7 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
     Returns
     -------
     settings : StyleSettings
-        What it was made with.
+        What it was made with; a device and a precision that were chosen for the machine it was made on are chosen anew.
     differs : str
         What is not open any more, is shown otherwise, or cannot be chosen again: sentences, or nothing.
 
@@ -39,7 +39,7 @@ def recall(layer: Layer, inputs: Inputs, viewer: napari.viewer.Viewer) -> tuple[
         If the result's settings cannot be used, or what is kept with it is damaged.
     """
     made_by = made_by_of(layer) or {}
-    settings = settings_of(made_by)
+    settings = asked_of(made_by)
     # Pictures from the command line hold an interval that nobody chose: there is no preview. What fitted without tiles
     # takes none with auto either; a larger size, chosen next, may.
     usual = StyleSettings()

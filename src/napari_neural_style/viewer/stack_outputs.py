@@ -96,7 +96,7 @@ class StackOutputs:
 
     def _note(self, one: Step | None = None) -> None:
         """Keep in the layer's metadata how far the stack is and what makes the planes, one of which took a step."""
-        from napari_neural_style.engine.provenance import versions
+        from napari_neural_style.engine.provenance import left_open, versions
 
         stack = self._stack
         assert self._layer is not None
@@ -107,6 +107,7 @@ class StackOutputs:
                 "sources": dict(self._sources),
                 "features_fingerprint": "" if one is None else one.fingerprint,
                 "versions": versions(),
+                "auto": left_open(stack.settings),
             }
         fixed = {
             str(axis): i for axis, i in enumerate(stack.plane.index) if axis not in (*stack.axes, *stack.plane.axes)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_neural_style.command import settings_of
+from napari_neural_style.command import asked_of, settings_of
 from napari_neural_style.engine.sizes import style_size, working_size
 from napari_neural_style.settings import StyleSettings
 from napari_neural_style.settings_text import to_text
@@ -149,7 +149,7 @@ def make_task(viewer: ViewerModel, inputs: Inputs, settings: StyleSettings, only
         chained = bool(inputs.plane_choice.chained.value)
         stack = Stack(whole, content, plane, axes, called, chained, read_styles, read_regions, settings)
         return _stack_task(stack, title, sources, inputs.plane_choice.address)
-    place = Place(spot_of(content), plane, title, sources)
+    place = Place(spot_of(content), plane, title, sources, settings)
     return _single_task(place, settings, read_styles, read_content, read_start, read_regions)
 
 
@@ -247,7 +247,7 @@ def _texture_task(viewer: ViewerModel, settings: StyleSettings, styles: list[Sty
     title = f"{_names(styles)} · texture"
     used = [layer for style in styles for layer in (style.layer, style.regions) if layer is not None]
     sources = _style_sources(styles) | shown_as(used, viewer.dims)
-    place = Place(spot_of(first), dataclasses.replace(plane, window=window), title, sources)
+    place = Place(spot_of(first), dataclasses.replace(plane, window=window), title, sources, settings)
     return _single_task(place, settings, [_style_readers(viewer, style, settings) for style in styles])
 
 
@@ -285,7 +285,7 @@ def go_on_task(layer: Image) -> Task:
         raise ValueError(
             f"{layer.name!r} was cropped or resized after its run was stopped. Select the layer as it was then."
         )
-    place = Place(spot_of(layer), plane, title, dict(sources_of(layer)))
+    place = Place(spot_of(layer), plane, title, dict(sources_of(layer)), asked_of(made_by))
 
     def work(report: Report, steering: Steering) -> Generator[Step]:
         load_pytorch(report)
