@@ -208,7 +208,7 @@ def test_a_step_before_the_last_says_where_its_command_writes_it(viewer, widget)
 
 
 def test_a_command_does_not_take_a_file_for_one_of_its_channels(viewer, tmp_path):
-    tifffile.imwrite(tmp_path / "two.tif", np.zeros((2, 8, 8), np.uint8))
+    tifffile.imwrite(tmp_path / "two.tif", np.arange(128, dtype=np.uint8).reshape(2, 8, 8))
     _, other = viewer.open(tmp_path / "two.tif", plugin="napari", channel_axis=0, name=["one", "other"])
     made_by = {"settings": StyleSettings().to_dict(), "sources": {"content": "one", "style": "waves"}}
     result = viewer.add_image(np.zeros((8, 8, 3)), metadata={KEY: made_by})
@@ -217,6 +217,10 @@ def test_a_command_does_not_take_a_file_for_one_of_its_channels(viewer, tmp_path
     assert "in place of CONTENT.png and STYLE.png" in words
     viewer.layers.remove(other)
     assert "two.tif STYLE.png" in command_for(result, viewer)[0]
+    tifffile.imwrite(tmp_path / "grey.tif", np.arange(64, dtype=np.uint8).reshape(8, 8))
+    for _ in range(2):
+        made_by["sources"]["content"] = viewer.open(tmp_path / "grey.tif", plugin="napari")[0].name
+    assert "grey.tif STYLE.png" in command_for(result, viewer)[0]
 
 
 def test_what_was_limited_to_an_area_says_so(viewer, widget):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Image, Labels
 
 from napari_neural_style.command import asked_of, command_of, early_step, settings_of
@@ -131,5 +132,11 @@ def _path_of(viewer: napari.viewer.Viewer, name: Any) -> Path | None:
     if not path:
         return None
     # Readers make a layer of each channel, and a command would take all of them for one picture.
-    channels = [each for each in viewer.layers if isinstance(each, Image) and each.source.path == path]
-    return Path(path) if layer.rgb or len(channels) == 1 else None
+    of_file = [each for each in viewer.layers if isinstance(each, Image) and each.source.path == path]
+    return Path(path) if layer.rgb or all(_same_pixels(each, layer) for each in of_file) else None
+
+
+def _same_pixels(layer: Layer, other: Layer) -> bool:
+    """Tell whether two layers are one, or a file that was opened twice; lazy data are not read for that."""
+    arrays = layer.data, other.data
+    return layer is other or (all(isinstance(data, np.ndarray) for data in arrays) and np.array_equal(*arrays))
