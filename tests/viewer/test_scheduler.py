@@ -14,7 +14,7 @@ from test_stacks import SIDE, Movie, add, by_hand
 
 from napari_neural_style import cluster
 from napari_neural_style.viewer.stacks import stacks_folder
-from window import KEY, endless, press, run_to_the_end, wait_until
+from window import KEY, endless, opened, press, run_to_the_end, wait_until
 
 COUNT = 6
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,10 +41,10 @@ def dock(viewer, widget, quick):
 
 
 def test_a_cluster_paints_the_same_planes_and_a_failed_one_is_run_again(viewer, dock, movie, pair, address):
-    assert not dock.scheduler.visible
     content = add(viewer, dock, movie)
-    assert dock.scheduler.visible
-    assert dock.scheduler.native.accessibleName() == "scheduler"
+    opened(dock, "advanced")
+    assert dock.scheduler.native.isVisible()
+    assert dock.scheduler.native.accessibleName() == "Dask scheduler"
     dock.scheduler.value = f" {address}"
     movie.damaged = {3}
     run_to_the_end(dock)

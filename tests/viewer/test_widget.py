@@ -376,10 +376,10 @@ def test_fields_that_are_of_no_use_at_first_come_into_their_places(viewer, widge
     widget.content.value = viewer.add_image(np.stack([pair[0][..., 0]] * 3), name="stack")
     widget.features.value = "file"
     after = [field.name for field in widget._main]
-    assert after[:5] == ["content", "planes", "chained", "scheduler", "style"]
+    assert after[:4] == ["content", "planes", "chained", "style"]
     assert after[after.index("features") + 1] == "features_file"
     late = [field for field in widget._main if field.name not in before]
-    assert [field.name for field in late] == ["planes", "chained", "scheduler", "features_file"]
+    assert [field.name for field in late] == ["planes", "chained", "features_file"]
     assert all(field.native.accessibleName() for field in late)
     assert widget.planes.visible
     assert widget._fields.file.visible

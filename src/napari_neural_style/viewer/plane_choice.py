@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -62,7 +63,7 @@ class PlaneChoice:
     def __init__(self, viewer: napari.viewer.Viewer, content: Any) -> None:
         self._viewer = viewer
         self._content = content
-        self._made: tuple[Choices, CheckBox, LineEdit] | None = None
+        self._made: tuple[Choices, CheckBox] | None = None
         self._chosen: WeakKeyDictionary[Image, tuple[int, ...]] = WeakKeyDictionary()
 
     @property
@@ -75,19 +76,27 @@ class PlaneChoice:
         """Whether planes start from the one before."""
         return self._fields[1]
 
-    @property
+    @cached_property
     def scheduler(self) -> LineEdit:
         """Address of the Dask cluster that paints the planes; empty for this computer."""
-        return self._fields[2]
+        scheduler = LineEdit(
+            name="scheduler",
+            label="Dask scheduler",
+            tooltip="Address of a Dask cluster that paints the planes of stacks. Leave it empty to paint them on this "
+            "computer.",
+        )
+        scheduler.native.setPlaceholderText("tcp://host:8786")
+        scheduler.changed.connect(lambda: self.changed.emit())
+        return scheduler
 
     @property
-    def _fields(self) -> tuple[Choices, CheckBox, LineEdit]:
+    def _fields(self) -> tuple[Choices, CheckBox]:
         if self._made is None:
             self._made = self._make()
             self.made.emit(self._content, list(self._made))
         return self._made
 
-    def _make(self) -> tuple[Choices, CheckBox, LineEdit]:
+    def _make(self) -> tuple[Choices, CheckBox]:
         planes = Choices(
             name="planes",
             label="planes",
@@ -105,17 +114,10 @@ class PlaneChoice:
             "does not flicker.",
             visible=False,
         )
-        scheduler = LineEdit(
-            name="scheduler",
-            label="scheduler",
-            tooltip="Address of a Dask cluster that paints the planes. Leave it empty to paint them on this computer.",
-            visible=False,
-        )
-        scheduler.native.setPlaceholderText("tcp://host:8786")
         planes.changed.connect(self._choose)
-        for field in (planes, chained, scheduler):
+        for field in (planes, chained):
             field.changed.connect(lambda: self.changed.emit())
-        return planes, chained, scheduler
+        return planes, chained
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -125,7 +127,7 @@ class PlaneChoice:
     @property
     def address(self) -> str:
         """Where to paint the planes; nothing for this computer."""
-        return "" if self._made is None else str(self.scheduler.value).strip()
+        return str(self.scheduler.value).strip() if "scheduler" in self.__dict__ else ""
 
     def follow(self) -> None:
         """Offer what the content layer has, and show what is of use now."""
@@ -138,7 +140,7 @@ class PlaneChoice:
             with self.planes.changed.blocked():
                 self.planes.value = wanted
         self.planes.visible = len(self.planes.choices) > 1
-        self.chained.visible = self.scheduler.visible = self.planes.visible and bool(self.axes)
+        self.chained.visible = self.planes.visible and bool(self.axes)
 
     def _choose(self, axes: tuple[int, ...] | None) -> None:
         if self._content.value is not None:

@@ -88,7 +88,7 @@ class StyleTransferWidget(Container):
             "curve": Section("Loss curve", lambda: wrapped(self._runner.curve), "The losses of the run."),
             "queue": Section("Waiting runs", lambda: wrapped(self._queue), "Runs that start one after another."),
             "presets": Section("Own presets", self._controls.own_presets, "Keep the settings under a name."),
-            "advanced": Section("Advanced", lambda: self._fields.advanced, "All other settings."),
+            "advanced": Section("Advanced", self._make_advanced, "All other settings."),
         }
         for section in self._sections.values():
             section.made.connect(self._on_section)
@@ -151,6 +151,11 @@ class StyleTransferWidget(Container):
         more.each.changed.connect(self._run_each)
         more.body.changed.connect(self._on_change)
         return more.body
+
+    def _make_advanced(self) -> Container[Any]:
+        fields = self._fields.advanced
+        put_in(fields, len(fields), [self._inputs.plane_choice.scheduler])
+        return fields
 
     def _on_section(self) -> None:
         """Look after what a section made when it was first opened."""
