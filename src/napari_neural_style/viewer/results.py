@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication
 from napari_neural_style.files import KEY
 from napari_neural_style.viewer.compare import comparison_in
 from napari_neural_style.viewer.fields import labelled
+from napari_neural_style.viewer.native import note
 from napari_neural_style.viewer.outputs import STEPS_AS
 from napari_neural_style.viewer.provenance import made_by_of, open_layer, sources_of
 from napari_neural_style.viewer.stack_outputs import unfinished
@@ -65,7 +66,7 @@ class Results:
             text="Run missing planes",
             tooltip="Paint the planes that the selected stack does not have: those that failed, or that Stop left out.",
         )
-        self.compare = PushButton(text="Compare", tooltip="Content and selected result side by side, and back.")
+        self.compare = PushButton(text="Compare", tooltip="The selected result beside its content, where that is open, and back.")
         self.steps_as = ComboBox(
             name="steps_as",
             label="saved steps as",
@@ -78,7 +79,9 @@ class Results:
         ]
         for pair in pairs:
             pair.margins = (0, 0, 0, 0)
-        self.body: Container[Any] = Container(widgets=[*pairs, self.missing, labelled(self.steps_as)], labels=False)
+        self.hint = note("Select one result in the layer list. A live layer becomes one when its run ends.")
+        widgets = [self.hint, *pairs, self.missing, labelled(self.steps_as)]
+        self.body: Container[Any] = Container(widgets=widgets, labels=False)
         self.body.margins = (0, 0, 0, 0)
         for button, act in (
             (self.use, self._use),
@@ -101,6 +104,7 @@ class Results:
         made_by = None if layer is None else made_by_of(layer)
         if layer is not None and made_by is not None:
             layer.metadata.setdefault(KEY, made_by)  # opened from a file: saving it again keeps what made it
+        self.hint.visible = made_by is None
         for button in (self.use, self.copy):
             button.enabled = made_by is not None
         self.go_on.enabled = bool(made_by and made_by.get("run"))
