@@ -106,7 +106,10 @@ class MoreInputs:
         self._rows: Container[Any] = Container(widgets=[*self.rows], labels=False)
         self._rows.margins = (0, 0, 0, 0)
         self.add = PushButton(text="Add a style", tooltip="Mix several styles, or give regions styles of their own.")
-        self.each = PushButton(text="Run each style by itself", tooltip="One run for every style, one after another; for two styles or more.")
+        self.each = PushButton(
+            text="Run each style by itself",
+            tooltip="One run for every style, one after another; for two styles or more.",
+        )
         fields = labelled(self.content_regions, self.area, self.start_from)
         self.body: Container[Any] = Container(widgets=[fields, self._rows, self.add, self.each], labels=False)
         self.body.margins = (0, 0, 0, 0)

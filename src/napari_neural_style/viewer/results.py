@@ -66,7 +66,9 @@ class Results:
             text="Run missing planes",
             tooltip="Paint the planes that the selected stack does not have: those that failed, or that Stop left out.",
         )
-        self.compare = PushButton(text="Compare", tooltip="The selected result beside its content, where that is open, and back.")
+        self.compare = PushButton(
+            text="Compare", tooltip="The selected result beside its content, where that is open, and back."
+        )
         self.steps_as = ComboBox(
             name="steps_as",
             label="saved steps as",
