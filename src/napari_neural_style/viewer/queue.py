@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
@@ -34,6 +35,8 @@ class Queue(QWidget):
         self.list.setAccessibleName("waiting runs")
         self.list.setDragDropMode(QAbstractItemView.DragDropMode.InternalMove)
         self.list.setMaximumHeight(90)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)  # else nothing is elided
         self.empty = QLabel("Runs that you start during another one wait here.")
         self.empty.setWordWrap(True)
         self.empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -69,6 +72,7 @@ class Queue(QWidget):
         """Let a run wait behind the others."""
         steps = task.settings.steps
         item = QListWidgetItem(f"{task.title} · {steps} {'step' if steps == 1 else 'steps'}")
+        item.setToolTip(f"<span>{html.escape(item.text())}</span>")
         item.setData(Qt.ItemDataRole.UserRole, self._next_key)
         self._tasks[self._next_key] = task
         self._next_key += 1
