@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pytest
 from napari.settings import get_settings
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, Qt
+from qtpy.QtGui import QHelpEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QLabel, QStyle, QStyleOptionComboBox
+from qtpy.QtWidgets import QApplication, QLabel, QStyle, QStyleOptionComboBox, QToolTip
 
 from napari_neural_style import StyleSettings, store
 from napari_neural_style.viewer.widget import StyleTransferWidget
@@ -206,6 +207,7 @@ def test_runs_wait_in_a_queue(viewer, widget, pair):
     assert not queue.empty.isVisible()
     titles = [queue.list.item(k).text() for k in range(3)]
     assert titles == ["cat × waves · 6 steps", "cat × night · 6 steps", "cat × waves + night · 6 steps"]
+    assert titles[0] in queue.list.item(0).toolTip()  # whole, where it is elided
     assert not any(button.isEnabled() for button in (queue.up, queue.down, queue.remove))
     queue.list.setCurrentRow(2)
     assert [button.isEnabled() for button in (queue.up, queue.down, queue.remove)] == [True, False, True]
@@ -281,13 +283,18 @@ def test_nothing_is_cut_off_on_a_small_screen(viewer, widget, theme, points):
 
 def _check_a_small_screen(viewer, widget):
     viewer.window._qt_window.resize(1280, 720)
+    area = widget._scroll_area
+    for name in ("results", "advanced"):
+        native = opened(widget, name)._sections[name].native
+        top = native.mapTo(area.viewport(), QPoint()).y()
+        assert top >= 0
+        assert top == 0 or top + native.height() <= area.viewport().height()
     for section in widget._sections.values():
         section.open()
     wait_until(lambda: viewer.window._qt_window.height() <= 720, 5)
     QApplication.processEvents()
     bottom = widget.run.native.mapToGlobal(widget.run.native.rect().bottomLeft()).y()
     assert bottom <= viewer.window._qt_window.mapToGlobal(viewer.window._qt_window.rect().bottomLeft()).y()
-    area = widget._scroll_area
     wait_until(lambda: area.widget().width() <= area.viewport().width(), 5)
     for label in widget.native.findChildren(QLabel):
         if label.isVisible() and not label.wordWrap() and label.text():
@@ -348,6 +355,12 @@ def test_fields_are_aligned_and_lists_show_whole_words(viewer, widget):
     assert view.viewport().width() >= view.sizeHintForColumn(0)
     assert view.height() < 600
     widget.content.native.hidePopup()
+    layer = widget.content.value = viewer.layers[-1]
+    layer.name = "<b> a picture of a long name"
+    middle = widget.content.native.rect().center()
+    hovered = QHelpEvent(QEvent.Type.ToolTip, middle, widget.content.native.mapToGlobal(middle))
+    QApplication.sendEvent(widget.content.native, hovered)
+    assert QToolTip.text() == "<p>&lt;b&gt; a picture of a long name</p><p>The image layer to repaint.</p>"
 
 
 def test_a_renamed_layer_stays_chosen(viewer, widget):

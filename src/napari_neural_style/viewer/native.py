@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from typing import Any
 
 from magicgui.widgets import Container, Label
 from magicgui.widgets.bases import BaseContainerWidget, SliderWidget, Widget
 from qtpy import QT_VERSION
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtGui import QKeyEvent
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt
+from qtpy.QtGui import QHelpEvent, QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
@@ -23,6 +24,9 @@ from qtpy.QtWidgets import (
     QScrollArea,
     QSizePolicy,
     QSlider,
+    QStyle,
+    QStyleOptionComboBox,
+    QToolTip,
     QVBoxLayout,
     QWidget,
 )
@@ -51,11 +55,11 @@ def wrapped(native: QWidget) -> Container[Any]:
     return container
 
 
-def put_in_scroll_area(outer: Container[Any], inner: Container[Any]) -> QScrollArea:
+def put_in_scroll_area(outer: Container[Any], inner: Container[Any]) -> VerticalScrollArea:
     """Put a scroll area around a container inside another; magicgui's own is lost when napari docks a widget."""
     layout = outer.native.layout()
     layout.removeWidget(inner.native)
-    area = _VerticalScrollArea()
+    area = VerticalScrollArea()
     column = QWidget()
     QVBoxLayout(column)
     column.layout().setContentsMargins(0, 0, 0, 0)
@@ -76,7 +80,7 @@ def take_what_is_typed(native: QWidget) -> None:
         field.setFocus()
 
 
-class _VerticalScrollArea(QScrollArea):
+class VerticalScrollArea(QScrollArea):
     """A scroll area that is never narrower than what is in it."""
 
     def __init__(self) -> None:
@@ -92,6 +96,12 @@ class _VerticalScrollArea(QScrollArea):
             _align_fields(self.widget())
             self.updateGeometry()
         return super().eventFilter(watched, event)
+
+    def bring_into_view(self, part: QWidget) -> None:
+        """Scroll as little as shows all of a part that has just grown, or its top."""
+        QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
+        top, bar = part.mapTo(self.widget(), QPoint()).y(), self.verticalScrollBar()
+        bar.setValue(max(bar.value(), min(top, top + part.height() - self.viewport().height())))
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
         """Return the content's least width beside a scroll bar."""
@@ -119,9 +129,10 @@ def _align_fields(column: QWidget) -> None:
 
 
 def show_whole_choices(box: QComboBox) -> None:
-    """Let the list of a combo box be as wide as its words, and scroll when there are many."""
+    """Let the list of a combo box be as wide as its words and scroll when there are many; its tooltip has all words."""
     box.setMaxVisibleItems(20)
     box.installEventFilter(_ListWidth(box))
+    box.installEventFilter(_WholeChoice(box))
 
 
 class _WholeNumber(QObject):
@@ -187,6 +198,23 @@ class _ListWidth(QObject):
         if isinstance(watched, QComboBox) and event.type() in (QEvent.Type.MouseButtonPress, QEvent.Type.KeyPress):
             view = watched.view()
             view.setMinimumWidth(view.sizeHintForColumn(0) + view.verticalScrollBar().sizeHint().width())
+        return super().eventFilter(watched, event)
+
+
+class _WholeChoice(QObject):
+    """Begins the tooltip of a combo box with what is chosen where the box has no room for it."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Look at the mouse's rest."""
+        if isinstance(watched, QComboBox) and isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            option = QStyleOptionComboBox()
+            watched.initStyleOption(option)
+            parts = QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, watched
+            text = watched.currentText()
+            if watched.fontMetrics().horizontalAdvance(text) > watched.style().subControlRect(*parts).width():
+                words = "".join(f"<p>{html.escape(part)}</p>" for part in (text, watched.toolTip()))
+                QToolTip.showText(event.globalPos(), words, watched)
+                return True
         return super().eventFilter(watched, event)
 
 

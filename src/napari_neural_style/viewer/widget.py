@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import CheckBox, Container, LineEdit, PushButton
@@ -92,6 +92,7 @@ class StyleTransferWidget(Container):
         }
         for section in self._sections.values():
             section.made.connect(self._on_section)
+            section.toggle.changed.connect(partial(self._bring_into_view, section))
         self._body: Container[Any] = Container(
             widgets=[self._main, self._question, *self._sections.values()], labels=False
         )
@@ -151,6 +152,9 @@ class StyleTransferWidget(Container):
         more.each.changed.connect(self._run_each)
         more.body.changed.connect(self._on_change)
         return more.body
+
+    def _bring_into_view(self, section: Section) -> None:
+        self._scroll_area.bring_into_view(section.native)
 
     def _make_advanced(self) -> Container[Any]:
         fields = self._fields.advanced
