@@ -15,6 +15,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_neural_style import StyleSettings
+from napari_neural_style.viewer import results
 from napari_neural_style.viewer.recall import command_for
 from napari_neural_style.viewer.stopped import runs_folder
 from napari_neural_style.viewer.tasks import go_on_task
@@ -109,7 +110,9 @@ def test_use_these_settings(viewer, widget, quick):
     opened(widget, "results")
     for layer in (viewer.layers["cat"], result):
         viewer.layers.selection.active = layer
-        assert widget._results.use.enabled == (layer is result) != widget._results.hint.visible
+        assert widget._results.use.enabled == (layer is result)
+        about = "Made with style strength 50, size 48, steps 4, color free, style scale 1, features self-taught."
+        assert widget._results.about.value == (about if layer is result else results._SELECT)
     press(widget._results.use)
     assert result.metadata[KEY]["settings"]["device"] != "auto"
     assert widget.settings == made_with
@@ -508,5 +511,6 @@ def test_what_was_turned_is_replayed(viewer, widget):
     assert turned.metadata[KEY]["settings"]["changes"]
     viewer.layers.selection.active = turned
     press(opened(widget, "results")._results.use)
+    assert widget._results.about.value.endswith("Turned on the way: style weight, variation weight.")
     run_to_the_end(widget)
     np.testing.assert_array_equal(result_of(viewer).data, turned.data)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, Container, PushButton
@@ -11,7 +12,10 @@ from napari.layers import Image
 from psygnal import Signal
 from qtpy.QtWidgets import QApplication
 
+from napari_neural_style.command import settings_of
 from napari_neural_style.files import KEY
+from napari_neural_style.settings_text import to_text
+from napari_neural_style.strength import style_strength
 from napari_neural_style.viewer.compare import comparison_in
 from napari_neural_style.viewer.fields import labelled
 from napari_neural_style.viewer.native import note
@@ -25,6 +29,25 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_neural_style.viewer.inputs import Inputs
+
+
+_SELECT = "Select one result in the layer list. A live layer becomes one when its run ends."
+_TOLD = ("size", "steps", "color", "style_scale", "features")
+"""The settings, beside the style strength, that a result is told apart by."""
+
+
+def _made_with(made_by: Mapping[str, Any]) -> str:
+    """Return what made a result, for people to see what several of one name differ in."""
+    try:
+        settings = settings_of(made_by)
+    except ValueError as error:
+        return str(error)
+    told = {"style strength": str(round(style_strength(settings)))}
+    told |= {name.replace("_", " "): to_text(name, getattr(settings, name)) for name in _TOLD}
+    told["features"] = PurePath(told["features"]).name
+    turned = sorted({name.replace("_", " ") for each in settings.changes.values() for name in each})
+    then = f" Turned on the way: {', '.join(turned)}." if turned else ""
+    return f"Made with {', '.join(f'{name} {value}' for name, value in told.items())}.{then}"
 
 
 class Results:
@@ -45,6 +68,8 @@ class Results:
         Emitted with a task that is to run.
     told : Signal
         Emitted with what became of a press, in a sentence, or nothing.
+    about : Label
+        What made the selected result, or which layer to select.
     body : Container
         The buttons.
     """
@@ -81,8 +106,8 @@ class Results:
         ]
         for pair in pairs:
             pair.margins = (0, 0, 0, 0)
-        self.hint = note("Select one result in the layer list. A live layer becomes one when its run ends.")
-        widgets = [self.hint, *pairs, self.missing, labelled(self.steps_as)]
+        self.about = note("")
+        widgets = [self.about, *pairs, self.missing, labelled(self.steps_as)]
         self.body: Container[Any] = Container(widgets=widgets, labels=False)
         self.body.margins = (0, 0, 0, 0)
         for button, act in (
@@ -106,7 +131,7 @@ class Results:
         made_by = None if layer is None else made_by_of(layer)
         if layer is not None and made_by is not None:
             layer.metadata.setdefault(KEY, made_by)  # opened from a file: saving it again keeps what made it
-        self.hint.visible = made_by is None
+        self.about.value = _SELECT if made_by is None else _made_with(made_by)
         for button in (self.use, self.copy):
             button.enabled = made_by is not None
         self.go_on.enabled = bool(made_by and made_by.get("run"))
