@@ -360,7 +360,10 @@ def test_fields_are_aligned_and_lists_show_whole_words(viewer, widget):
     middle = widget.content.native.rect().center()
     hovered = QHelpEvent(QEvent.Type.ToolTip, middle, widget.content.native.mapToGlobal(middle))
     QApplication.sendEvent(widget.content.native, hovered)
-    assert QToolTip.text() == "<p>&lt;b&gt; a picture of a long name</p><p>The image layer to repaint.</p>"
+    assert (
+        QToolTip.text()
+        == "<p>&lt;b&gt; a picture of a long name</p><p>The image layer to repaint; mode texture has none.</p>"
+    )
 
 
 def test_a_renamed_layer_stays_chosen(viewer, widget):

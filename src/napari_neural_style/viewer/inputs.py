@@ -189,8 +189,12 @@ class Inputs:
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
-        self.content = _layer_field(viewer, Image, "content", "content layer", "The image layer to repaint.")
-        self.style = _layer_field(viewer, Image, "style", "style layer", "The image layer whose style it takes.")
+        self.content = _layer_field(
+            viewer, Image, "content", "content layer", "The image layer to repaint; mode texture has none."
+        )
+        self.style = _layer_field(
+            viewer, Image, "style", "style layer", "The image layer whose style it takes; mode content has none."
+        )
         self.swap = PushButton(text="⇅ Swap content and style", tooltip="Exchange the two layers.")
         self.plane_choice = PlaneChoice(viewer, self.content)
         self.main = [self.content, self.style, self.swap]

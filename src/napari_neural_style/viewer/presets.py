@@ -56,7 +56,7 @@ class PresetFields:
             min=0,
             max=100,
             tooltip="More gives a stronger style: style weight against content weight, 0 to 100; every 20 points are a "
-            "factor of ten.",
+            "factor of ten. Only mode transfer has both.",
         )
 
     @cached_property

@@ -100,7 +100,9 @@ class StyleTransferWidget(Container):
         self.run = PushButton(text="&Run", tooltip="Start repainting; during a run, let the next one wait.")
         self.pause = PushButton(text="Pa&use", enabled=False, tooltip="Pause the run after this step, or resume it.")
         self.stop = PushButton(text="S&top", enabled=False, tooltip="End the run, keep its picture, begin the next.")
-        self.save_now = PushButton(text="Save &now", enabled=False, tooltip="Keep the next step's picture.")
+        self.save_now = PushButton(
+            text="Save &now", enabled=False, tooltip="Keep the next step's picture; a stack keeps its planes."
+        )
         self.restore = PushButton(text="Restore &defaults", tooltip="Reset all settings to their defaults.")
         self._buttons = Container(widgets=[self.run, self.pause, self.stop], layout="horizontal", labels=False)
         self._more_buttons = Container(widgets=[self.save_now, self.restore], layout="horizontal", labels=False)
