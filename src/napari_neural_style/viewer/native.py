@@ -208,7 +208,7 @@ class _WholeChoice(QObject):
         """Look at the mouse's rest."""
         if isinstance(watched, QComboBox) and isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
             option = QStyleOptionComboBox()
-            watched.initStyleOption(option)
+            option.initFrom(watched)
             parts = QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, watched
             text = watched.currentText()
             if watched.fontMetrics().horizontalAdvance(text) > watched.style().subControlRect(*parts).width():
