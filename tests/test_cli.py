@@ -60,11 +60,15 @@ def test_stylize_writes_result_steps_and_report(files, capsys):
     assert made_by["losses"]["total"] == pytest.approx(report["steps"][-1]["total"])
 
 
-@pytest.mark.parametrize(("times", "kept"), [(1, True), (2, False)])
-def test_the_first_ctrl_c_keeps_the_picture(files, capsys, monkeypatch, times, kept):
+@pytest.mark.parametrize(
+    ("signals", "kept"),
+    [([signal.SIGINT], True), ([signal.SIGINT] * 2, False), ([signal.SIGTERM], True)],
+    ids=["once", "twice", "terminated"],
+)
+def test_the_first_ctrl_c_keeps_the_picture(files, capsys, monkeypatch, signals, kept):
     def press(*_):
-        for _ in range(times):
-            signal.raise_signal(signal.SIGINT)
+        for number in signals:
+            signal.raise_signal(number)
 
     monkeypatch.setattr(cli, "_say_features", press)  # in the first step, which is not saved
     assert main(["stylize", "content.png", "style.jpg", "-o", "out.png", *QUICK]) == 130
@@ -73,6 +77,7 @@ def test_the_first_ctrl_c_keeps_the_picture(files, capsys, monkeypatch, times, k
         assert "Stopped at step 1 of 4; wrote out.png." in capsys.readouterr().out
         assert read_made_by("out.png")["step"] == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_ctrl_c_in_the_last_step_stops_nothing(files, capsys, monkeypatch):

@@ -1,4 +1,7 @@
-"""Ctrl-C during a run: the first ends it after the present step, with its picture; the second ends it at once."""
+"""Ctrl-C during a run: the first ends it after the present step, with its picture; the second ends it at once.
+
+So does SIGTERM, which `kill`, a cluster whose time is up and a container that is stopped send.
+"""
 
 from __future__ import annotations
 
@@ -59,13 +62,14 @@ def followed_ctrl_c(error: BaseException | None) -> bool:
 
 @contextmanager
 def watched_ctrl_c() -> Iterator[CtrlC]:
-    """Look out for Ctrl-C, unless it is ignored or another's concern."""
+    """Look out for Ctrl-C and SIGTERM, unless Ctrl-C is ignored or another's concern."""
     found = CtrlC()
     if not _is_ours():
         yield found
         return
-    signal.signal(signal.SIGINT, found._handle)
+    before = {number: signal.signal(number, found._handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield found
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None is another's that is not Python's
