@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -22,6 +23,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before any test module imports napari: its settings and the plugin's preferences are not the user's own.
 _napari_settings = tempfile.TemporaryDirectory(prefix="napari-settings-")
 os.environ["NAPARI_CONFIG"] = str(Path(_napari_settings.name) / "settings.yaml")
+
+# An example that takes long on a busy machine is no fault.
+hypothesis.settings.register_profile(
+    "tests", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 pytest_plugins = ["loopback"]
 

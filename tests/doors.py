@@ -17,7 +17,7 @@ ALL_CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthC
 
 
 def many(few: int, soak: int) -> settings:
-    return settings(max_examples=cases(few, soak), deadline=None, suppress_health_check=ALL_CHECKS)
+    return settings(max_examples=cases(few, soak), suppress_health_check=ALL_CHECKS)
 
 
 def works_or_one_sentence(what: str, call: Callable[[], Any]) -> Any:

@@ -22,7 +22,7 @@ TOLERANCE = {torch.float32: (1e-6, 1e-5), torch.bfloat16: (3e-2, 1.5e-1)}
 which in bfloat16 are largest of a single channel."""
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sides=st.tuples(st.integers(1, 37), st.integers(1, 37)),
     counts=st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 2)),
@@ -72,7 +72,7 @@ def test_the_way_back_to_colors_is_autograds(monkeypatch, dtype, tolerance, padd
     assert (found - wanted).norm() < tolerance * wanted.norm()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sides=st.tuples(st.integers(2, 19), st.integers(2, 19)),
     way=st.sampled_from([*DIRECT, FromColors, lambda *filters: Winograd(*filters, torch.float32)]),

@@ -69,7 +69,7 @@ def test_faults_leave_nothing_behind(server, whole_file, fault, words):
 
 
 @given(st.data())
-@settings(max_examples=cases(4, 100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(4, 100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_download_that_is_cut_anywhere_goes_on_from_there(server, whole_file, data):
     """Connection after connection brings a piece; only the first asks for the beginning."""
     cut = data.draw(st.integers(len(whole_file) // 12, len(whole_file) - 1))

@@ -27,7 +27,7 @@ def of_rank(rank: int, kinds: int, channels: int, generator: torch.Generator) ->
     return (sums @ torch.randn(rank, 9 * channels, generator=generator)).view(kinds, channels, 3, 3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sides=st.tuples(st.integers(3, 17), st.integers(3, 17)),
     counts=st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 2)),

@@ -30,7 +30,7 @@ def near_integers(generator: torch.Generator, low: int, high: int, *shape: int) 
     return (integers + off).clamp(low, high), integers.double()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sides=st.tuples(st.integers(3, 21), st.integers(3, 21)),
     kinds_of=st.tuples(st.integers(1, 70), st.integers(1, 70), st.integers(1, 2)),

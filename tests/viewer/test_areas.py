@@ -198,7 +198,7 @@ def test_a_run_limited_to_an_area(viewer, widget, way):
     else:
         viewer.scene.camera.center = (0, 40, 60)
         viewer.scene.camera.zoom = 12
-        wait_until(lambda: cat.corner_pixels[0][0] > 5, 10)
+        wait_until(lambda: cat.corner_pixels[0][0] > 5)
         widget._inputs.more.area.value = "field of view"
         top, left = cat.corner_pixels[0]
         expected = (top, left, *(cat.corner_pixels[1] + 1))

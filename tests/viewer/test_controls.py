@@ -37,7 +37,7 @@ def focused(field) -> None:
     """Give a field the keyboard."""
     field.native.window().activateWindow()
     field.native.setFocus()
-    wait_until(field.native.hasFocus, 10)
+    wait_until(field.native.hasFocus)
 
 
 def test_the_preset_that_is_named_is_in_force(widget):
@@ -68,7 +68,7 @@ def test_a_number_being_typed_is_not_taken_before_it_is_whole(viewer, widget):
     widget._fields["learning_rate"].value = "none"  # another field that cannot be used has no say
     typed(widget._fields["variation_weight"], "0.25")
     typed(widget.save_every, "5000")
-    wait_until(lambda: not widget._controls._typed, 10)
+    wait_until(lambda: not widget._controls._typed)
     wait_for_another_picture(live)
     press(widget.stop)
     wait_until(lambda: widget._job is None)

@@ -28,7 +28,7 @@ def curve(viewer):
 
 def wait_for_drawing(curve: LossCurve) -> None:
     """Let the event loop run until what was added is drawn."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while curve._timer.isActive():
         assert time.monotonic() < end
         QApplication.processEvents()

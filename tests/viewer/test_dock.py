@@ -291,11 +291,11 @@ def _check_a_small_screen(viewer, widget):
         assert top == 0 or top + native.height() <= area.viewport().height()
     for section in widget._sections.values():
         section.open()
-    wait_until(lambda: viewer.window._qt_window.height() <= 720, 5)
+    wait_until(lambda: viewer.window._qt_window.height() <= 720)
     QApplication.processEvents()
     bottom = widget.run.native.mapToGlobal(widget.run.native.rect().bottomLeft()).y()
     assert bottom <= viewer.window._qt_window.mapToGlobal(viewer.window._qt_window.rect().bottomLeft()).y()
-    wait_until(lambda: area.widget().width() <= area.viewport().width(), 5)
+    wait_until(lambda: area.widget().width() <= area.viewport().width())
     for label in widget.native.findChildren(QLabel):
         if label.isVisible() and not label.wordWrap() and label.text():
             assert label.width() >= label.sizeHint().width() - 1, label.text()
@@ -347,11 +347,11 @@ def test_fields_are_aligned_and_lists_show_whole_words(viewer, widget):
     def left(field) -> int:
         return field.native.mapToGlobal(field.native.rect().topLeft()).x()
 
-    wait_until(lambda: left(widget.steps) == left(widget.save_every) == left(widget.content), 5)
-    wait_until(lambda: left(fields["scales"]) == left(fields["preview_interval"]) == left(fields.width), 5)
+    wait_until(lambda: left(widget.steps) == left(widget.save_every) == left(widget.content))
+    wait_until(lambda: left(fields["scales"]) == left(fields["preview_interval"]) == left(fields.width))
     press(widget.content)
     view = widget.content.native.view()
-    wait_until(view.isVisible, 5)
+    wait_until(view.isVisible)
     assert view.viewport().width() >= view.sizeHintForColumn(0)
     assert view.height() < 600
     widget.content.native.hidePopup()

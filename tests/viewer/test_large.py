@@ -51,7 +51,7 @@ def test_a_large_result_is_read_from_disk_as_far_as_it_is_seen(viewer, widget, l
     np.testing.assert_array_equal(read_image(path), to_uint8(last.image))
     assert read_made_by(path) == result.metadata[KEY]
     # It is seen, saved with its settings, and can be a content.
-    wait_until(lambda: result._slice.image.view.any(), 20)
+    wait_until(lambda: result._slice.image.view.any())
     assert viewer.layers.save(str(tmp_path / "out.png"), selected=True)
     np.testing.assert_array_equal(read_image(tmp_path / "out.png"), to_uint8(last.image))
     assert read_made_by(tmp_path / "out.png") == result.metadata[KEY]

@@ -97,14 +97,14 @@ def test_stop_and_closing_stop_the_cluster(viewer, dock, movie, address):
         press(dock.stop)
         wait_until(lambda: dock._job is None)
         assert dock.message.value == "Stopped before the first plane was done."
-        wait_until(lambda: not executing(client), 10)
+        wait_until(lambda: not executing(client))
         press(dock.run)
         wait_until(lambda: executing(client) == 2)
         job = dock._job
         viewer.window.remove_dock_widget("all")
         assert job.wait(60)
-        wait_until(lambda: not executing(client), 10)
-        wait_until(lambda: not any(client.processing().values()), 10)
+        wait_until(lambda: not executing(client))
+        wait_until(lambda: not any(client.processing().values()))
     assert np.asarray(kept.data)[:3, ..., 3].all()
 
 

@@ -106,7 +106,7 @@ def test_a_lazy_movie_fills_one_layer_while_the_slider_moves(viewer, dock, movie
     # A finished plane is seen, one that has no picture yet shows what is under it.
     for t, seen in ((1, 255), (11, 0), (2, 255)):
         viewer.dims.set_current_step(0, t)
-        wait_until(lambda seen=seen: np.asarray(result._slice.image.view)[..., 3].max() == seen, 10)
+        wait_until(lambda seen=seen: np.asarray(result._slice.image.view)[..., 3].max() == seen)
     assert "Plane" in dock.message.value
     assert "of 20" in dock.message.value
     assert result.metadata[KEY]["sources"] == {"content": "movie", "style": "waves"}

@@ -104,7 +104,7 @@ def test_the_field_of_view_in_a_grid_with_spacing(make_napari_viewer):
     viewer.reset_view()
     viewer.scene.camera.zoom *= 6
     window = np.array(window_of(VIEW, first, shown_plane(first, viewer.dims), viewer))
-    wait_until(lambda: np.abs(window - [*first.corner_pixels[0], *(first.corner_pixels[1] + 1)]).max() <= 2, 10)
+    wait_until(lambda: np.abs(window - [*first.corner_pixels[0], *(first.corner_pixels[1] + 1)]).max() <= 2)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -116,7 +116,7 @@ def test_the_field_of_view_of_a_pyramid_is_that_of_its_pixels(make_napari_viewer
     viewer.dims.order = order
     viewer.scene.camera.center = (0, 700, 600)
     viewer.scene.camera.zoom = 6
-    wait_until(lambda: plain.corner_pixels[0].min() > 300, 10)
+    wait_until(lambda: plain.corner_pixels[0].min() > 300)
     windows = [np.array(window_of(VIEW, layer, shown_plane(layer, viewer.dims), viewer)) for layer in (plain, pyramid)]
     np.testing.assert_array_equal(*windows)
     axes = list(shown_plane(plain, viewer.dims).axes)
