@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -75,6 +76,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("NAPARI_NEURAL_STYLE_CACHE", str(folder))
     monkeypatch.setattr(napari_neural_style.cache, "_preferred", None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def _learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("learned")
+
+
+@pytest.fixture
+def learned(cache: Path, _learned: Path) -> Path:
+    """Features that earlier tests learned, for tests that are not about learning: it takes a third of a short run."""
+    with contextlib.suppress(OSError):  # Windows makes links for administrators
+        (cache / "self-taught").symlink_to(_learned, target_is_directory=True)
+    return _learned
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,8 @@ from napari_neural_style.files import read_image, read_made_by
 from napari_neural_style.ledger import NAME
 from napari_neural_style.workers import Here
 
+pytestmark = pytest.mark.usefixtures("learned")
+
 QUICK = ["--size", "32", "--scales", "1", "--steps", "3", "--device", "cpu", "--precision", "float32",
          "--content-layers", "conv1_2", "--style-layers", "conv1_1=1"]  # fmt: skip
 

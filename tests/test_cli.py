@@ -21,6 +21,8 @@ from napari_neural_style.cli import main
 from napari_neural_style.files import read_image, read_made_by, write_image
 from napari_neural_style.settings import SETTINGS
 
+pytestmark = pytest.mark.usefixtures("learned")
+
 QUICK = ["--size", "48", "--scales", "1", "--steps", "4", "--save-every", "2", "--device", "cpu",
          "--content-layers", "conv2_1", "--style-layers", "conv1_1=1,conv2_1=0.5"]  # fmt: skip
 

@@ -15,6 +15,8 @@ from napari_neural_style.stack import before, result_size, stylize_stack
 from napari_neural_style.stack_cluster import stylize_stack_on
 from napari_neural_style.workers import Here
 
+pytestmark = pytest.mark.usefixtures("learned")
+
 
 @pytest.fixture
 def small(quick) -> StyleSettings:

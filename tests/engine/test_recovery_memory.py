@@ -23,6 +23,8 @@ from napari_neural_style.engine.recovery import OutOfMemoryError, RecoveredWarni
 from napari_neural_style.engine.transfer import features_for, go_on
 from replay import assert_replayed
 
+pytestmark = pytest.mark.usefixtures("learned")
+
 NO_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: error code 12"),

@@ -25,6 +25,8 @@ from napari_neural_style.engine.transfer import features_for, go_on
 from napari_neural_style.report import write_report
 from replay import assert_replayed
 
+pytestmark = pytest.mark.usefixtures("learned")
+
 
 def spoil(monkeypatch, owner, name: str, calls_at: set[int], value: float) -> list[None]:
     """Let the gradient of some evaluations hold a wrong number; return a list that grows by one at each."""

@@ -15,6 +15,8 @@ from napari_neural_style.engine.regions import guides_of, length, pooled
 from napari_neural_style.engine.self_taught import learn
 from napari_neural_style.engine.transfer import content_for
 
+pytestmark = pytest.mark.usefixtures("learned")
+
 CPU = torch.device("cpu")
 
 

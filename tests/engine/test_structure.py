@@ -11,6 +11,8 @@ from napari_neural_style.engine import position
 from napari_neural_style.engine.images import resize, size_of, to_rgb, to_tensor
 from napari_neural_style.engine.structure import DEAD_ZONE, MOST, SIGMA, ContentBoost, structure
 
+pytestmark = pytest.mark.usefixtures("learned")
+
 
 def test_structure_of_itself_its_negative_and_nothing(pair):
     image = to_tensor(to_rgb(pair[0]))

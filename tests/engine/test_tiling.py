@@ -18,6 +18,8 @@ from napari_neural_style.engine.transfer import go_on
 from napari_neural_style.engine.vgg import Features, Trunk, layers_up_to
 from napari_neural_style.settings import LAYERS
 
+pytestmark = pytest.mark.usefixtures("learned")
+
 
 @pytest.fixture(autouse=True)
 def _the_same_rounding_everywhere(monkeypatch):
