@@ -159,13 +159,17 @@ def test_a_windows_picture_lies_where_the_window_is():
 
 
 def test_regions_from_labels_layers(viewer, widget, pair):
-    """Drawn on the content: label 0 stays as it is, the rest is painted."""
+    """Drawn on the content: label 0 stays as it is, the rest is painted; one that no style has is told."""
     labels = np.zeros(pair[0].shape[:2], int)
     labels[:, 60:] = 4
     viewer.add_labels(labels, name="right half")
     viewer.add_labels(np.full(pair[1].shape[:2], 4), name="all of it")
+    viewer.add_labels(np.full(pair[1].shape[:2], 1), name="ones")
     widget._sections["more"].toggle.changed.emit(True)
     widget._inputs.more.content_regions.value = viewer.layers["right half"]
+    widget._inputs.more.rows[0].regions.value = viewer.layers["ones"]
+    run_to_the_end(widget)
+    assert "regions 4, but no style" in widget.message.value
     widget._inputs.more.rows[0].regions.value = viewer.layers["all of it"]
     run_to_the_end(widget)
     result = viewer.layers[-1]
@@ -179,29 +183,19 @@ def test_regions_from_labels_layers(viewer, widget, pair):
     assert np.abs(painted - original[:, half + 4 :]).mean() > 0.05
 
 
-def test_a_region_without_a_style_is_told(viewer, widget, pair):
-    viewer.add_labels(np.full(pair[0].shape[:2], 2), name="twos")
-    viewer.add_labels(np.full(pair[1].shape[:2], 1), name="ones")
-    widget._inputs.more.content_regions.value = viewer.layers["twos"]
-    widget._inputs.more.rows[0].regions.value = viewer.layers["ones"]
-    run_to_the_end(widget)
-    assert "regions 2, but no style" in widget.message.value
-
-
-@pytest.mark.parametrize("way", ["shapes", "view"])
-def test_a_run_limited_to_an_area(viewer, widget, way):
+def test_a_run_limited_to_an_area(viewer, widget):
+    box = np.array([[10, 20], [10, 100], [60, 100], [60, 20]])
+    widget._inputs.more.area.value = viewer.add_shapes([box], name="box", shape_type="rectangle")
+    run_and_check_where(viewer, widget, (10, 20, 61, 101))
+    viewer.scene.camera.center = (0, 40, 60)
+    viewer.scene.camera.zoom = 12
     cat = viewer.layers["cat"]
-    if way == "shapes":
-        box = np.array([[10, 20], [10, 100], [60, 100], [60, 20]])
-        widget._inputs.more.area.value = viewer.add_shapes([box], name="box", shape_type="rectangle")
-        expected = (10, 20, 61, 101)
-    else:
-        viewer.scene.camera.center = (0, 40, 60)
-        viewer.scene.camera.zoom = 12
-        wait_until(lambda: cat.corner_pixels[0][0] > 5)
-        widget._inputs.more.area.value = "field of view"
-        top, left = cat.corner_pixels[0]
-        expected = (top, left, *(cat.corner_pixels[1] + 1))
+    wait_until(lambda: cat.corner_pixels[0][0] > 5)
+    widget._inputs.more.area.value = "field of view"
+    run_and_check_where(viewer, widget, (*cat.corner_pixels[0], *(cat.corner_pixels[1] + 1)))
+
+
+def run_and_check_where(viewer, widget, expected) -> None:
     run_to_the_end(widget)
     result = viewer.layers[-1]
     top, left, bottom, right = result.metadata[KEY]["sources"]["area"]
@@ -224,7 +218,13 @@ def test_a_view_in_a_grid_is_that_of_one_cell(viewer, widget):
 
 
 def test_what_covers_nothing_is_told(viewer, widget):
-    """A shape thinner than a pixel, and labels beside the area."""
+    """An empty layer before the run; after it a shape thinner than a pixel, and labels beside the area."""
+    widget._inputs.more.area.value = viewer.add_shapes(None, name="nothing", ndim=2)
+    press(widget.run)
+    assert "no shape with an area" in widget.message.value
+    assert widget._job is None
+    viewer.layers.remove("nothing")
+    assert not widget.message.value
     sliver = np.array([[10.2, 10.3], [50.2, 50.6], [50.25, 50.6]])
     widget._inputs.more.area.value = viewer.add_shapes([sliver], name="sliver", shape_type="polygon")
     run_to_the_end(widget)
@@ -255,12 +255,3 @@ def test_an_area_starts_from_the_part_of_a_picture_that_lies_there(viewer, widge
     widget.steps.value = 1
     run_to_the_end(widget)
     assert result_of(viewer).data.mean() < 128
-
-
-def test_an_empty_shapes_layer_is_told_before_the_run(viewer, widget):
-    widget._inputs.more.area.value = viewer.add_shapes(None, name="nothing", ndim=2)
-    press(widget.run)
-    assert "no shape with an area" in widget.message.value
-    assert widget._job is None
-    viewer.layers.remove("nothing")
-    assert not widget.message.value

@@ -19,10 +19,12 @@ def viewer(make_napari_viewer):
 
 
 @pytest.fixture
-def curve(viewer):
+def curve(qtbot):
+    """A curve alone: what a viewer has to do with is tested in one."""
     curve = LossCurve()
-    viewer.window.add_dock_widget(curve, name="Loss")
-    QApplication.processEvents()
+    qtbot.addWidget(curve)
+    with qtbot.waitExposed(curve):
+        curve.show()
     return curve
 
 
@@ -116,7 +118,10 @@ def test_every_range_has_legible_ticks(curve):
             assert len(set(axis.tickStrings(ticks, 1, 1))) == len(ticks)
 
 
-def test_the_colours_follow_the_theme(viewer, curve):
+def test_the_colours_follow_the_theme(viewer):
+    curve = LossCurve()
+    viewer.window.add_dock_widget(curve, name="Loss")
+    QApplication.processEvents()
     for step in (1, 2):
         curve.add(step, step, 3, 1, 2)
     wait_for_drawing(curve)

@@ -14,15 +14,16 @@ from napari_neural_style.viewer.large import LARGE
 from napari_neural_style.viewer.stacks import stacks_folder
 from window import KEY, press, run_to_the_end, wait_until
 
-SIZE = (32, LARGE + 8)
-
 
 @pytest.fixture
-def large(quick):
-    return dataclasses.replace(quick, size=SIZE, steps=4, save_every=2)
+def large(quick, monkeypatch):
+    """As if a quarter of the pixels were large."""
+    monkeypatch.setattr("napari_neural_style.viewer.large.LARGE", LARGE // 4)
+    return dataclasses.replace(quick, size=(32, LARGE // 4 + 8), steps=4, save_every=2)
 
 
-def test_a_large_result_is_read_from_disk_as_far_as_it_is_seen(viewer, widget, large, pair, tmp_path):
+def test_a_large_result_is_read_from_disk_as_far_as_it_is_seen(viewer, widget, quick, pair, tmp_path):
+    large = dataclasses.replace(quick, size=(32, LARGE + 8), steps=4, save_every=2)
     cat = viewer.layers["cat"]
     cat.scale, cat.translate, cat.rotate, cat.units = (0.5, 0.25), (3, -5), 30, ("um", "um")
     widget.settings = large
@@ -70,8 +71,8 @@ def test_on_a_plane_that_is_shown_turned(viewer, widget, large, pair):
     widget.settings = large
     run_to_the_end(widget)
     result, kept = viewer.layers[-1], viewer.layers[-2]
-    assert result.data[0].shape == kept.data.shape == (1, 4104, 32, 3)
-    assert [level.shape for level in result.data][1:] == [(1, 2052, 16, 3), (1, 1026, 8, 3), (1, 513, 4, 3)]
+    assert result.data[0].shape == kept.data.shape == (1, 1032, 32, 3)
+    assert [level.shape for level in result.data][1:] == [(1, 516, 16, 3)]
     np.testing.assert_array_equal(result.translate, kept.translate)
     difference = np.asarray(result.data[0]).astype(int) - kept.data
     assert np.abs(difference).mean() < 20
@@ -102,7 +103,7 @@ def test_a_stopped_run_too_and_it_goes_on(viewer, widget, large):
     np.testing.assert_allclose(viewer.layers[-1].scale, result.scale)
 
 
-def test_where_nothing_can_be_written_the_result_stays_in_memory(viewer, widget, large, cache, monkeypatch):
+def test_what_cannot_be_written_or_is_not_large_stays_in_memory(viewer, widget, large, quick, cache, monkeypatch):
     from napari_neural_style.viewer import worker
 
     told = []
@@ -114,20 +115,18 @@ def test_where_nothing_can_be_written_the_result_stays_in_memory(viewer, widget,
     assert isinstance(result.data, np.ndarray)
     assert result.name == "cat × waves · step 4"
     assert any("stays in memory" in words for words in told)
+    # Nor is anything written of what is not large.
+    widget.settings, told[:] = quick, []
+    run_to_the_end(widget)
+    assert isinstance(viewer.layers[-1].data, np.ndarray)
+    assert not told
 
 
 def test_a_deleted_layer_comes_back_from_disk(viewer, widget, large):
-    widget.settings = dataclasses.replace(large, steps=12, save_every=12)
+    widget.settings = dataclasses.replace(large, steps=20, save_every=20)
     press(widget.run)
     wait_until(lambda: len(viewer.layers) > 2)
     viewer.layers.pop()
     wait_until(lambda: widget._job is None)
     assert viewer.layers[-1].multiscale
-    assert viewer.layers[-1].name == "cat × waves · step 12"
-
-
-def test_what_is_not_large_stays_in_memory(viewer, widget, quick):
-    widget.settings = dataclasses.replace(quick, size=(32, 48))
-    run_to_the_end(widget)
-    assert isinstance(viewer.layers[-1].data, np.ndarray)
-    assert not stacks_folder().exists()
+    assert viewer.layers[-1].name == "cat × waves · step 20"

@@ -62,13 +62,24 @@ def test_what_is_chosen_in_the_preferences_takes_effect(dialog, tmp_path, monkey
     assert not cache_folder().exists()
 
 
-def test_defaults_have_what_is_preferred(widget):
+def test_the_dock_has_what_is_preferred(widget):
+    """As defaults; and of what is typed as a folder only a full path counts."""
     page = get_plugin_settings(NAME)
     page.start.precision = "float32"
     try:
         widget.steps.value = 3
         window.press(widget.restore)
         assert (widget.settings.precision, widget.preset.value) == ("float32", "balanced")
+        for text, folder in (
+            ("relative/folder", None),
+            ("", None),
+            ("~nobody-of-this-name/x", None),
+            ("~/x", Path.home() / "x"),
+        ):
+            page.features.cache_folder = text
+            assert use_preferences().cache_folder == folder, text
+            widget.steps.value += 1  # whatever is done in the dock
+            assert (f"{text!r}, is no full path" in widget.message.value) == (bool(text) and folder is None), text
     finally:
         page.reset()
 
@@ -78,21 +89,6 @@ def test_cancel_keeps_the_earlier_preferences(dialog):
     assert use_preferences().device == "cpu"
     press(dialog, "Cancel")
     assert use_preferences() == Preferences()
-
-
-@pytest.mark.parametrize(
-    ("text", "folder"),
-    [("", None), ("relative/folder", None), ("~nobody-of-this-name/x", None), ("~/x", Path.home() / "x")],
-)
-def test_only_a_full_path_is_a_folder(widget, text, folder):
-    page = get_plugin_settings(NAME)
-    page.features.cache_folder = text
-    try:
-        assert use_preferences().cache_folder == folder
-        widget.steps.value += 1  # whatever is done in the dock
-        assert (f"{text!r}, is no full path" in widget.message.value) == (bool(text) and folder is None)
-    finally:
-        page.reset()
 
 
 def test_a_damaged_file_of_preferences_gives_the_usual_ones():

@@ -63,18 +63,10 @@ def test_a_stopped_run_goes_on_to_the_same_image(viewer, widget):
         assert end.metadata[KEY][same] == straight.metadata[KEY][same]
     np.testing.assert_array_equal(end.data, straight.data)
     np.testing.assert_allclose(end.data_to_world((3, 4)), straight.data_to_world((3, 4)))
-
-
-def test_a_run_that_is_no_longer_kept_is_told(viewer, widget):
-    endless(widget)
-    press(widget.run)
-    wait_until(lambda: len(viewer.layers) > 2)
-    press(widget.stop)
-    wait_until(lambda: widget._job is None)
-    viewer.layers.selection.active = result_of(viewer)
-    for path in runs_folder().iterdir():
-        path.unlink()
-    press(opened(widget, "results")._results.go_on)
+    # A run that is no longer kept is told.
+    (runs_folder() / stopped.metadata[KEY]["run"]).unlink()
+    viewer.layers.selection.active = stopped
+    press(widget._results.go_on)
     assert f"is not in {runs_folder()}" in widget.message.value
 
 
@@ -95,7 +87,7 @@ def test_damaged_provenance_gets_a_sentence(viewer, widget):
         assert go_on_task(result).title.endswith("(going on)")
 
 
-def test_use_these_settings(viewer, widget, quick):
+def test_use_these_settings(viewer, widget, pair):
     widget._fields["color"].value = "free"
     widget.steps.value = 4
     widget.device.value = "auto"
@@ -117,21 +109,18 @@ def test_use_these_settings(viewer, widget, quick):
     assert result.metadata[KEY]["settings"]["device"] != "auto"
     assert widget.settings == made_with
     assert (widget.content.value.name, widget.style.value.name) == ("cat", "waves")
-    viewer.layers.remove("waves")
-    press(widget._results.use)
-    assert "Not among the layers any more: waves" in widget.message.value
-
-
-def test_use_these_settings_chooses_nothing_that_a_result_was_made_without(viewer, widget, pair):
-    run_to_the_end(widget)
-    result = result_of(viewer)
+    # Nothing is chosen that the result was made without.
     more = opened(widget, "more")._inputs.more
     where = viewer.add_labels(np.ones(pair[1].shape[:2], int), name="where")
     more.content_regions.value = more.rows[0].regions.value = where
     more.start_from.value, more.area.value = result, "field of view"
     viewer.layers.selection.active = result
-    press(opened(widget, "results")._results.use)
+    assert more.used
+    press(widget._results.use)
     assert not more.used
+    viewer.layers.remove("waves")
+    press(widget._results.use)
+    assert "Not among the layers any more: waves" in widget.message.value
 
 
 def test_a_layer_that_was_renamed_is_found(viewer, widget):
@@ -200,10 +189,16 @@ def test_shapes_called_as_the_content_was_are_not_taken_for_it(viewer, widget):
     assert widget.message.value == "Not among the layers any more: stack."
 
 
-def test_a_step_before_the_last_says_where_its_command_writes_it(viewer, widget):
+def test_what_it_takes_beside_the_settings_is_told(viewer, widget):
+    """An area, chosen again; and of a step before the last, where its command writes it."""
+    box = np.array([[10, 20], [10, 100], [60, 100], [60, 20]])
+    opened(widget, "more")._inputs.more.area.value = viewer.add_shapes([box], name="box", shape_type="rectangle")
     run_to_the_end(widget)
+    viewer.layers.selection.active = result_of(viewer)
+    press(opened(widget, "results")._results.use)
+    assert "It was limited to an area: choose that again." in widget.message.value
     viewer.layers.selection.active = next(layer for layer in viewer.layers if layer.name.endswith("step 3"))
-    press(opened(widget, "results")._results.copy)
+    press(widget._results.copy)
     assert f"Its picture comes out as {Path('steps') / 'step-0003.png'}." in widget.message.value
     viewer.layers.selection.active = result_of(viewer)
     press(widget._results.copy)
@@ -224,15 +219,6 @@ def test_a_command_does_not_take_a_file_for_one_of_its_channels(viewer, tmp_path
     for _ in range(2):
         made_by["sources"]["content"] = viewer.open(tmp_path / "grey.tif", plugin="napari")[0].name
     assert "grey.tif STYLE.png" in command_for(result, viewer)[0]
-
-
-def test_what_was_limited_to_an_area_says_so(viewer, widget):
-    box = np.array([[10, 20], [10, 100], [60, 100], [60, 20]])
-    opened(widget, "more")._inputs.more.area.value = viewer.add_shapes([box], name="box", shape_type="rectangle")
-    run_to_the_end(widget)
-    viewer.layers.selection.active = result_of(viewer)
-    press(opened(widget, "results")._results.use)
-    assert "It was limited to an area: choose that again." in widget.message.value
 
 
 def test_what_a_user_makes_of_the_live_layer_stays(viewer, widget):
@@ -268,42 +254,47 @@ def test_layers_that_are_linked_with_those_of_a_run_stay_as_they_are(viewer, wid
     assert viewer.dims.nsteps[0] == len(saved.data)
 
 
-@pytest.mark.parametrize("mode", ["transfer", "content", "texture"])
-def test_copy_as_command_makes_the_same_image(viewer, widget, pair, tmp_path, monkeypatch, mode):
+def test_copy_as_command_makes_the_same_image(viewer, widget, pair, tmp_path, monkeypatch):
+    import shlex
+
     from PIL import Image
 
+    from napari_neural_style.cli import main
+
+    monkeypatch.chdir(tmp_path)
     for name, image in zip(("cat", "waves"), pair, strict=True):
         Image.fromarray(image).save(tmp_path / f"{name}.png")
     viewer.layers.clear()
     viewer.open([tmp_path / "waves.png", tmp_path / "cat.png"], plugin="napari")
     widget.content.value, widget.style.value = viewer.layers["cat"], viewer.layers["waves"]
-    widget._fields["mode"].value = mode
-    run_to_the_end(widget)
-    result = result_of(viewer)
-    viewer.layers.selection.active = result
-    press(opened(widget, "results")._results.copy)
-    command = QApplication.clipboard().text()
-    assert command.startswith("napari-neural-style stylize")
-    import shlex
-
-    from napari_neural_style.cli import main
-
-    monkeypatch.chdir(tmp_path)
-    assert main(shlex.split(command)[1:]) == 0
-    with Image.open(tmp_path / "stylized.png") as made:
-        np.testing.assert_array_equal(np.asarray(made), result.data)
+    opened(widget, "results")
+    for mode in ("transfer", "content", "texture"):
+        widget._fields["mode"].value = mode
+        run_to_the_end(widget)
+        result = result_of(viewer)
+        viewer.layers.selection.active = result
+        press(widget._results.copy)
+        command = QApplication.clipboard().text()
+        assert command.startswith("napari-neural-style stylize")
+        assert main(shlex.split(command)[1:]) == 0
+        with Image.open("stylized.png") as made:
+            np.testing.assert_array_equal(np.asarray(made), result.data, mode)
+        Path("stylized.png").unlink()
 
 
-@pytest.mark.parametrize("steps_as", ["one layer", "auto"])
-def test_saved_steps_as_one_layer_with_a_slider(viewer, widget, steps_as):
-    opened(widget, "results")._results.steps_as.value = steps_as
+def test_saved_steps_as_one_layer_with_a_slider(viewer, widget):
+    steps_as = opened(widget, "results")._results.steps_as
     widget.steps.value = 12
     widget.save_every.value = 1
     removed = []
     viewer.layers.events.removed.connect(removed.append)
-    run_to_the_end(widget)
-    assert len(viewer.layers) == 4
-    assert not removed  # each would hold the window up
+    for steps_as.value in ("auto", "one layer"):
+        run_to_the_end(widget)
+        assert not removed, steps_as.value  # each would hold the window up
+        assert [layer.name[14:] for layer in viewer.layers[2:]] == ["saved steps", "step 12"], steps_as.value
+        if steps_as.value == "auto":
+            del viewer.layers[2:]
+            removed.clear()
     stack, final = viewer.layers[2:]
     assert stack.name == "cat × waves · saved steps"
     assert stack.data.shape == (11, 32, 48, 3)
@@ -386,10 +377,7 @@ def test_eight_saved_steps_are_layers_and_nine_are_one(viewer, widget):
     assert [layer.name for layer in viewer.layers[11:]] == ["cat × waves · saved steps", "cat × waves · step 10"]
 
 
-@pytest.mark.parametrize("renamed", [False, True])
-def test_a_run_that_is_stopped_on_a_saved_step_has_it_once_or_under_the_name_it_was_given(
-    viewer, widget, monkeypatch, renamed
-):
+def test_a_run_that_is_stopped_on_a_saved_step_has_it_once_or_under_the_name_it_was_given(viewer, widget, monkeypatch):
     monkeypatch.setattr(worker, "LONGEST_HOLD", 60.0)  # other programs may have the cores
 
     def stop(event):
@@ -401,9 +389,11 @@ def test_a_run_that_is_stopped_on_a_saved_step_has_it_once_or_under_the_name_it_
     viewer.layers.events.inserted.connect(stop)
     endless(widget, save_every=1)
     opened(widget, "results")._results.steps_as.value = "layers"
-    run_to_the_end(widget)
-    before = ["cat × waves · step 1", *["mine"] * renamed]
-    assert [layer.name for layer in viewer.layers[2:]] == [*before, "cat × waves · step 2"]
+    for renamed in ([], ["mine"]):
+        run_to_the_end(widget)
+        names = [layer.name for layer in viewer.layers[2:]]
+        assert names == ["cat × waves · step 1", *renamed, "cat × waves · step 2"]
+        del viewer.layers[2:]
 
 
 def test_saved_steps_come_hidden_into_a_view_in_three_dimensions(viewer, widget):
@@ -416,20 +406,6 @@ def test_saved_steps_come_hidden_into_a_view_in_three_dimensions(viewer, widget)
     wait_until(lambda: widget._job is None)
     assert not any(layer.visible for layer in viewer.layers[2:-1])
     assert result_of(viewer).visible
-
-
-def test_a_result_as_content_is_named_in_what_made_the_next(viewer, widget):
-    run_to_the_end(widget)
-    first = result_of(viewer)
-    widget.content.value = first
-    run_to_the_end(widget)
-    second = result_of(viewer)
-    assert second.metadata[KEY]["sources"] == {"content": first.name, "style": "waves"}
-    assert second.name.startswith("cat × waves · step 6")
-    widget.content.value = viewer.layers["cat"]
-    viewer.layers.selection.active = second
-    press(opened(widget, "results")._results.use)
-    assert widget.content.value is first
 
 
 def test_a_live_layer_is_named_in_titles_as_what_it_becomes(viewer, widget):
@@ -465,17 +441,13 @@ def test_compare_and_back(viewer, widget):
     assert not grid.enabled
     assert viewer.scene.camera.zoom == zoom
     assert {layer.name: layer.visible for layer in viewer.layers} == before
-
-
-def test_the_content_is_on_the_left_wherever_it_lies(viewer, widget):
-    run_to_the_end(widget)
-    result = viewer.layers.selection.active = result_of(viewer)
-    opened(widget, "results")
+    # The content is on the left wherever it lies.
+    result = result_of(viewer)
     for place in (0, len(viewer.layers)):
         viewer.layers.move(viewer.layers.index("cat"), place)
         press(widget._results.compare)
-        cells = [viewer.canvas.grid.position(viewer.layers.index(each), viewer.layers) for each in ("cat", result)]
-        assert cells == [(0, 0), (0, 1)]
+        cells = [grid.position(viewer.layers.index(each), viewer.layers) for each in ("cat", result)]
+        assert cells == [(0, 0), (0, 1)], place
         press(widget._results.compare)
 
 

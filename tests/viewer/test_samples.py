@@ -31,22 +31,19 @@ def test_the_movie_is_always_the_same_and_its_cells_divide():
     assert np.abs(movie[-1].astype(float) - movie[0]).mean() > 10
 
 
-@pytest.mark.parametrize("key", PAIRS)
-def test_a_pair_opens_with_the_content_selected_in_the_middle_of_the_style(make_napari_viewer, key):
+def test_a_pair_opens_with_the_content_selected_in_the_middle_of_the_style(make_napari_viewer):
     viewer = make_napari_viewer()
-    viewer.open_sample("napari-neural-style", key)
-    style, content = viewer.layers
-    assert (style.name, content.name) == PAIRS[key]
-    assert viewer.layers.selection.active is content
-    middles = [layer.extent.world[:, -2:].mean(0) for layer in (style, content)]
-    np.testing.assert_allclose(*middles)
-    assert style.units == content.units[-2:]
-    assert image_of(content, shown_plane(content, viewer.dims)).std() > 0.1
-
-
-def test_the_movie_is_in_minutes_and_micrometres(make_napari_viewer):
-    viewer = make_napari_viewer()
-    viewer.open_sample("napari-neural-style", "cells")
+    for key, names in PAIRS.items():
+        viewer.layers.clear()
+        viewer.open_sample("napari-neural-style", key)
+        style, content = viewer.layers
+        assert (style.name, content.name) == names
+        assert viewer.layers.selection.active is content
+        middles = [layer.extent.world[:, -2:].mean(0) for layer in (style, content)]
+        np.testing.assert_allclose(*middles, err_msg=key)
+        assert style.units == content.units[-2:], key
+        assert image_of(content, shown_plane(content, viewer.dims)).std() > 0.1, key
+    # The movie, which is the last, is in minutes and micrometres.
     movie = viewer.layers["dividing cells"]
     assert viewer.dims.axis_labels == movie.axis_labels == ("time", "y", "x")
     assert [str(unit) for unit in movie.units] == ["minute", "micrometer", "micrometer"]

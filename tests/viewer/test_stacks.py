@@ -221,20 +221,6 @@ def test_where_a_disk_is_full_is_told_and_the_others_can_be_run_later(viewer, do
     assert dock.message.value == "Done: all 3 planes."
 
 
-def test_planes_of_data_that_were_mended_are_run_again(viewer, dock, movie):
-    data = movie.frames[:3, ..., 0] / 255
-    data[1] = np.nan
-    layer = viewer.add_image(data, name="<b>movie</b>")
-    dock.content.value, dock.planes.value = layer, (0,)
-    run_to_the_end(dock)
-    assert dock.message.value.startswith("2 of 3 planes done; 1 failed")
-    assert dock.message.native.textFormat() == Qt.TextFormat.PlainText
-    layer.data = np.nan_to_num(data)
-    press(opened(dock, "results")._results.missing)
-    wait_until(lambda: dock._job is None)
-    assert viewer.layers[-1].data[1].any()
-
-
 def test_where_a_stack_lay_and_its_axes_are_told(viewer, dock, movie):
     data = np.stack([movie.frames[:3, ..., 0], movie.frames[4:7, ..., 0]])
     layer = viewer.add_image(data, name="both", axis_labels=("t", "z", "y", "x"))
@@ -274,27 +260,31 @@ def test_where_no_plane_is_done_none_is_missing(viewer, dock):
     assert "NaN" in dock.message.value
 
 
-@pytest.mark.parametrize("levels", [1, 2])
-def test_mended_planes_look_as_the_others_did_and_lie_where_they_lay(viewer, dock, movie, levels):
-    data = movie.frames[:3, ..., 0] / 255
-    data = data.repeat(levels, axis=1).repeat(levels, axis=2)
-    whole = data.copy()
-    data[1] = np.nan
-
-    def given(data):
-        return [data, data[:, ::2, ::2]] if levels == 2 else data
-
-    place = {"scale": (1, 1 / levels, 1 / levels)}
-    layer = viewer.add_image(given(data), name="movie", multiscale=levels == 2, contrast_limits=(0, 1), **place)
-    dock.content.value, dock.planes.value, dock.chained.value = layer, (0,), False
+def test_mended_planes_look_as_the_others_did_and_lie_where_they_lay(viewer, dock, movie):
+    opened(dock, "results")
     dock._fields["color"].value = "content"
-    run_to_the_end(dock)
-    result = viewer.layers[-1]
-    layer.data, layer.colormap, layer.translate = given(whole), "magma", (0, 100, 0)
-    press(opened(dock, "results")._results.missing)
-    wait_until(lambda: dock._job is None)
-    assert dock.message.value == "Done: all 3 planes."
-    assert np.ptp(result.data[1][..., :3].mean((0, 1))) < 10 < result.data[1][..., :3].mean()
+    for levels in (1, 2):
+        data = movie.frames[:3, ..., 0] / 255
+        data = data.repeat(levels, axis=1).repeat(levels, axis=2)
+        whole = data.copy()
+        data[1] = np.nan
+
+        def given(data, levels=levels):
+            return [data, data[:, ::2, ::2]] if levels == 2 else data
+
+        place = {"scale": (1, 1 / levels, 1 / levels)}
+        name = "<b>movie</b>"
+        layer = viewer.add_image(given(data), name=name, multiscale=levels == 2, contrast_limits=(0, 1), **place)
+        dock.content.value, dock.planes.value, dock.chained.value = layer, (0,), False
+        run_to_the_end(dock)
+        assert dock.message.value.startswith("2 of 3 planes done; 1 failed"), levels
+        assert dock.message.native.textFormat() == Qt.TextFormat.PlainText
+        result = viewer.layers[-1]
+        layer.data, layer.colormap, layer.translate = given(whole), "magma", (0, 100, 0)
+        press(dock._results.missing)
+        wait_until(lambda: dock._job is None)
+        assert dock.message.value == "Done: all 3 planes.", levels
+        assert np.ptp(result.data[1][..., :3].mean((0, 1))) < 10 < result.data[1][..., :3].mean(), levels
 
 
 def test_a_stack_that_waits_lies_where_its_content_lay(viewer, dock, movie):
@@ -315,6 +305,13 @@ def test_a_stack_that_waits_lies_where_its_content_lay(viewer, dock, movie):
 
 
 def test_along_one_of_two_axes_and_across_others(viewer, dock, pair):
+    # Axes of one name are told apart.
+    twice = viewer.add_image(np.zeros((2, 2, 9, 9)), name="twice", axis_labels=("c", "c", "y", "x"))
+    dock.content.value = twice
+    words = [dock.planes.native.itemText(i) for i in range(dock.planes.native.count())]
+    assert words == ["this plane", "all 4 along c and axis 1", "all 2 along c", "all 2 along axis 1"]
+    viewer.layers.remove(twice)
+
     gray = pair[0][..., 0]
     data = np.stack([[gray[z * 2 : z * 2 + 30, t * 4 : t * 4 + 34] for z in range(3)] for t in range(2)])
     cells = viewer.add_image(data, name="cells", scale=(1, 5, 0.5, 0.5), axis_labels=("t", "z", "y", "x"))
@@ -347,12 +344,6 @@ def test_along_one_of_two_axes_and_across_others(viewer, dock, pair):
     viewer.layers.selection.active = turned
     press(opened(dock, "results")._results.use)
     assert not dock.chained.value
-
-
-def test_axes_of_one_name_are_told_apart(viewer, dock):
-    dock.content.value = viewer.add_image(np.zeros((2, 2, 9, 9)), name="twice", axis_labels=("c", "c", "y", "x"))
-    words = [dock.planes.native.itemText(i) for i in range(dock.planes.native.count())]
-    assert words == ["this plane", "all 4 along c and axis 1", "all 2 along c", "all 2 along axis 1"]
 
 
 def test_what_is_deleted_or_closed_during_a_run_disturbs_nothing(viewer, dock, movie):

@@ -72,26 +72,37 @@ def assert_nothing_left(widget, job) -> None:
     assert "unexpected" not in widget.message.value
 
 
-@pytest.mark.parametrize("what", MEDDLING)
-def test_meddling_with_layers(viewer, widget, what):
-    at = viewer.layers["cat"].data_to_world((79.5, 119.5))
+def two_layers_anew(viewer, widget, pair) -> None:
+    viewer.layers.clear()
+    viewer.dims.ndisplay, viewer.dims.order = 2, (0, 1)
+    viewer.add_image(pair[1], name="waves", rgb=True)
+    viewer.add_image(pair[0].copy(), name="cat", rgb=True)
+    widget.content.value, widget.style.value = viewer.layers["cat"], viewer.layers["waves"]
+
+
+@pytest.mark.timeout(900)
+def test_meddling_with_layers(viewer, widget, pair):
     endless(widget, save_every=5)
-    press(widget.run)
-    job = widget._job
-    if "live" in what or "metadata" in what:
-        wait_until(lambda: len(viewer.layers) > 3)
-    MEDDLING[what](viewer)
-    wait_until(lambda: any(layer.name.startswith("cat × waves") for layer in viewer.layers))
-    MEDDLING[what](viewer)
-    viewer.dims.ndisplay = 2
-    press(widget.stop)
-    assert_nothing_left(widget, job)
-    last = viewer.layers[-1] if what != "layers reordered" else [v for v in viewer.layers if "×" in v.name][-1]
-    count("changes to layers in use")
-    results = [layer for layer in viewer.layers if KEY in layer.metadata]
-    assert results, "the picture so far is kept"
-    if what not in ("live layer of another size", "layers reordered", "a stack added"):
-        np.testing.assert_allclose(last.data_to_world((31.5, 47.5)), at)
+    for what, meddle in MEDDLING.items():
+        print(what)  # pytest shows the last where something fails
+        two_layers_anew(viewer, widget, pair)
+        at = viewer.layers["cat"].data_to_world((79.5, 119.5))
+        press(widget.run)
+        job = widget._job
+        if "live" in what or "metadata" in what:
+            wait_until(lambda: len(viewer.layers) > 3)
+        meddle(viewer)
+        wait_until(lambda: any(layer.name.startswith("cat × waves") for layer in viewer.layers))
+        meddle(viewer)
+        viewer.dims.ndisplay = 2
+        press(widget.stop)
+        assert_nothing_left(widget, job)
+        last = viewer.layers[-1] if what != "layers reordered" else [v for v in viewer.layers if "×" in v.name][-1]
+        count("changes to layers in use")
+        results = [layer for layer in viewer.layers if KEY in layer.metadata]
+        assert results, "the picture so far is kept"
+        if what not in ("live layer of another size", "layers reordered", "a stack added"):
+            np.testing.assert_allclose(last.data_to_world((31.5, 47.5)), at)
 
 
 def test_any_meddling_at_any_time(viewer, widget, pair):
@@ -99,11 +110,7 @@ def test_any_meddling_at_any_time(viewer, widget, pair):
     print(f"seed {seed}")  # pytest shows it where something fails
     chance = random.Random(seed)
     for _ in range(cases(2, 60)):
-        MEDDLING["all deleted"](viewer)
-        viewer.dims.ndisplay = 2
-        viewer.add_image(pair[1], name="waves", rgb=True)
-        viewer.add_image(pair[0].copy(), name="cat", rgb=True)
-        widget.content.value, widget.style.value = viewer.layers["cat"], viewer.layers["waves"]
+        two_layers_anew(viewer, widget, pair)
         endless(widget, save_every=chance.choice((1, 7, 1000)))
         press(widget.run)
         job = widget._job
@@ -118,20 +125,24 @@ def test_any_meddling_at_any_time(viewer, widget, pair):
         assert_nothing_left(widget, job)
 
 
-@pytest.mark.parametrize("moment", ["at once", "Loading", "Learning", "Step 1 "])
-def test_stop_at_any_moment(viewer, widget, moment):
+def test_stop_at_any_moment(widget, learned):
     endless(widget)
     said = []
     widget._runner.said.connect(said.append)
-    press(widget.run)
-    job = widget._job
-    if moment != "at once":
-        wait_until(lambda: any(words.startswith((moment, "Step")) for words in said))
-    press(widget.stop)
-    assert_nothing_left(widget, job)
-    assert "Stopped" in widget.message.value
-    assert widget.run.enabled
-    count("stops")
+    for moment in ("at once", "Loading", "Learning", "Step 1 "):
+        print(moment)  # pytest shows the last where something fails
+        for path in learned.iterdir():
+            path.unlink()
+        said.clear()
+        press(widget.run)
+        job = widget._job
+        if moment != "at once":
+            wait_until(lambda moment=moment: any(words.startswith((moment, "Step")) for words in said))
+        press(widget.stop)
+        assert_nothing_left(widget, job)
+        assert "Stopped" in widget.message.value
+        assert widget.run.enabled
+        count("stops")
 
 
 def test_stop_during_a_download(widget, monkeypatch, server, whole_file):
@@ -153,6 +164,7 @@ def test_stop_during_a_download(widget, monkeypatch, server, whole_file):
 
 
 def test_run_pressed_five_times(viewer, widget):
+    widget.save_every.value = 6
     for _ in range(5):
         press(widget.run)
     wait_until(lambda: widget._job is None)
@@ -219,7 +231,7 @@ def test_dock_closed_and_opened_again(viewer, widget, quick):
 
 def test_runs_leave_no_memory(viewer, widget, monkeypatch):
     """A run grows the process by 1 MB at the most."""
-    widget.save_every.value = 1000
+    widget.steps.value = 3
     left: list[weakref.ref] = []
     begin = widget._runner.begin
 
@@ -253,7 +265,7 @@ def test_runs_leave_no_memory(viewer, widget, monkeypatch):
             run()
         return megabytes() - before
 
-    growth(5)  # loads what is loaded once
+    growth(3)  # loads what is loaded once
     runs = cases(5, 20)
     # What grows once is not left by every run.
     grown = min(growth(runs), growth(runs))

@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 import pytest
-from napari.layers import Image
 from napari.utils import progress
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
@@ -44,27 +43,17 @@ def test_two_layers_in_a_stylised_layer_out(viewer, widget):
     assert not widget.stop.enabled
 
 
-def test_every_step_of_a_run_is_in_the_loss_curve(widget):
-    widget.steps.value = 40
-    run_to_the_end(widget)
-    steps, seconds = widget._runner.curve.points()[:, :2].T
-    np.testing.assert_array_equal(steps, np.arange(1, 41))
-    assert (np.diff(seconds) > 0).all()
-
-
-def test_the_loss_curve_of_another_run_begins_anew(widget):
-    for steps in (6, 3):
-        widget.steps.value = steps
-        run_to_the_end(widget)
-        np.testing.assert_array_equal(widget._runner.curve.points()[:, 0], np.arange(1, steps + 1))
-
-
-def test_after_a_run_nothing_is_in_progress(widget):
+def test_each_run_has_a_loss_curve_with_every_step_and_is_in_progress_while_it_lasts(widget):
     before = set(progress._all_instances)
-    press(widget.run)
-    assert len(progress._all_instances) == len(before) + 1
-    wait_until(lambda: widget._job is None)
-    assert set(progress._all_instances) == before
+    for count in (40, 3):
+        widget.steps.value = count
+        press(widget.run)
+        assert len(progress._all_instances) == len(before) + 1
+        wait_until(lambda: widget._job is None)
+        assert set(progress._all_instances) == before
+        steps, seconds = widget._runner.curve.points()[:, :2].T
+        np.testing.assert_array_equal(steps, np.arange(1, count + 1))
+        assert (np.diff(seconds) > 0).all()
 
 
 def test_earlier_results_are_never_overwritten_and_names_do_not_grow(viewer, widget):
@@ -77,6 +66,13 @@ def test_earlier_results_are_never_overwritten_and_names_do_not_grow(viewer, wid
     assert len(names) == len(set(names)) == 6
     assert names[-1] == "cat × waves · step 6 [1]"
     np.testing.assert_array_equal(first.data, before)
+    # It is named as it is in what made the next, and found by that name.
+    second = viewer.layers[-1]
+    assert second.metadata[KEY]["sources"] == {"content": first.name, "style": "waves"}
+    widget.content.value = viewer.layers["cat"]
+    viewer.layers.selection.active = second
+    press(opened(widget, "results")._results.use)
+    assert widget.content.value is first
     widget._fields["mode"].value = "content"
     for number in ("", " [1]", " [2]"):
         run_to_the_end(widget)
@@ -99,15 +95,21 @@ def test_a_grey_16_bit_layer_with_a_scale_in_micrometres(viewer, widget, pair):
         np.testing.assert_allclose(result.data_to_world(scaled), cells.data_to_world(corner), atol=1e-9)
 
 
-def test_stop_keeps_the_picture_so_far(viewer, widget):
+def test_the_live_layer_moves_while_the_run_goes_on_and_stop_keeps_the_picture_so_far(viewer, widget):
     endless(widget)
     press(widget.run)
-    wait_until(lambda: len(viewer.layers) > 2)
+    wait_until(lambda: len(viewer.layers) == 3)
+    live = viewer.layers[-1]
+    assert live.name == "cat × waves · live"
+    seen = live.data.copy()
+    wait_until(lambda: not np.array_equal(live.data, seen))
+    assert "left" in widget.message.value or "Step" in widget.message.value
+    assert widget.bar.visible
     press(widget.stop)
     wait_until(lambda: widget._job is None)
     assert "Stopped" in widget.message.value
-    last = viewer.layers[-1]
-    assert last.name == f"cat × waves · step {last.metadata[KEY]['step']}"
+    assert viewer.layers[2:] == [live]
+    assert live.name == f"cat × waves · step {live.metadata[KEY]['step']}"
     assert widget.run.enabled
 
 
@@ -133,9 +135,16 @@ def test_pause_and_resume(viewer, widget):
     wait_until(lambda: len(viewer.layers) > held)
 
 
-def test_the_time_left_is_guessed_anew_after_a_pause(widget):
+def test_a_paused_run_says_so_once_and_the_time_left_is_guessed_anew_after_it(widget):
+    widget.settings = replace(widget.settings, scales=2)
     endless(widget)
     press(widget.run)
+    wait_until(lambda: " left" in widget.message.value)
+    for _ in range(2):
+        press(widget.pause)
+        assert re.match(r"Paused. Step \d+ of 1000000, scale [12] of 2 · ", widget.message.value)
+        press(widget.pause)
+        assert widget.message.value.startswith("Step")
     wait_until(lambda: " left" in widget.message.value)
     press(widget.pause)
     wait_until(lambda: "Paused" in widget.message.value)
@@ -151,7 +160,7 @@ def test_a_pause_before_the_first_step_is_told(widget):
     endless(widget)
     press(widget.run)
     press(widget.pause)
-    for _ in range(100):
+    for _ in range(50):
         QApplication.processEvents()
         time.sleep(0.01)
         assert widget.message.value.startswith("Paused. ")
@@ -177,18 +186,6 @@ def test_a_paused_download_waits(widget, monkeypatch, server, whole_file):
     press(widget.pause)
     wait_until(lambda: widget._job is None)
     assert widget.message.value == "Done."
-
-
-def test_the_live_layer_moves_while_the_run_goes_on(viewer, widget):
-    endless(widget)
-    press(widget.run)
-    wait_until(lambda: len(viewer.layers) == 3)
-    live = viewer.layers[-1]
-    assert live.name == "cat × waves · live"
-    seen = live.data.copy()
-    wait_until(lambda: not np.array_equal(live.data, seen))
-    assert "left" in widget.message.value or "Step" in widget.message.value
-    assert widget.bar.visible
 
 
 def test_saving_every_step_does_not_flood_the_window(viewer, widget):
@@ -353,11 +350,20 @@ def test_a_live_layer_that_is_deleted_comes_back_at_the_end(viewer, widget):
 
 
 def test_run_says_why_it_cannot(viewer, widget):
+    """Beside how the last run ended, if there was one."""
     viewer.dims.ndisplay = 3
     assert not widget.run.enabled
     assert "2-D" in widget.message.value
     viewer.dims.ndisplay = 2
     assert widget.run.enabled
+    widget.steps.value = 2
+    run_to_the_end(widget)
+    assert widget.message.value == "Done."
+    viewer.dims.ndisplay = 3
+    assert not widget.run.enabled
+    assert widget.message.value.startswith("Done. The viewer shows three dimensions.")
+    viewer.dims.ndisplay = 2
+    assert widget.message.value == "Done."
     widget.features.value = "pretrained"
     assert not widget.run.enabled
     assert "Download" in widget.message.value
@@ -428,27 +434,22 @@ def test_one_layer_in_both_fields_is_told_and_stays_chosen(viewer, widget, pair)
     assert widget.run.enabled
 
 
-def test_a_fault_in_the_run_is_told_in_a_sentence(viewer, widget, pair):
+def test_what_is_wrong_or_odd_in_a_content_is_told(viewer, widget, pair):
+    from napari.utils.notifications import notification_manager
+
     broken = viewer.add_image(np.where(np.eye(40) > 0, np.nan, 0.5), name="broken", contrast_limits=(0, 1))
     widget.content.value = broken
     run_to_the_end(widget)
     assert "NaN" in widget.message.value
     assert len(viewer.layers) == 3
-    widget.content.value = viewer.layers["cat"]
+    widget.content.value = viewer.add_image(pair[0].astype(np.float32), name="bright", rgb=True)
     run_to_the_end(widget)
     assert widget.message.value == "Done."
-
-
-def test_a_stretched_range_is_told(viewer, widget, pair):
-    from napari.utils.notifications import notification_manager
-
-    viewer.add_image(pair[0].astype(np.float32), name="bright", rgb=True)
-    widget.content.value = viewer.layers["bright"]
-    run_to_the_end(widget)
     wait_until(lambda: any("'bright'" in note.message for note in notification_manager.records))
 
 
 def test_presets_and_every_setting_go_through_the_fields(widget):
+    opened(widget, "advanced")
     for name, preset in reversed(PRESETS.items()):
         widget.preset.value = name
         assert widget.settings == StyleSettings.from_dict({**preset.to_dict(), "device": "cpu"})
@@ -459,24 +460,7 @@ def test_presets_and_every_setting_go_through_the_fields(widget):
     for field in (widget.content, widget.style, widget.preset, widget.style_strength, widget.run, widget.stop):
         assert field.tooltip
 
-
-def test_the_width_of_a_preset_comes_and_goes(widget):
-    opened(widget, "advanced")
-    for name, size in (("written", (512, 512)), ("balanced", 512)):
-        widget.preset.value = name
-        assert widget.settings.size == size
-
-
-def test_style_strength_turns_the_weight_and_follows_it(widget):
-    widget.settings = StyleSettings()
-    before = widget.settings.style_weight
-    widget.style_strength.value = 70
-    assert widget.settings.style_weight == pytest.approx(before * 10, rel=1e-3)
-    widget._fields["style_weight"].value = str(before / 10)
-    assert widget.style_strength.value == 30
-
-
-def test_a_wrong_number_is_told_beside_the_button(widget):
+    # A wrong number is told beside the button.
     widget._fields["style_weight"].value = "plenty"
     assert not widget.run.enabled
     assert "style weight must be a number" in widget.message.value
@@ -513,31 +497,23 @@ def test_asks_once_whether_to_download(widget):
     assert not widget._question.visible
 
 
-@pytest.mark.parametrize("fault", ["", "wrong hash"])
-def test_download_from_the_dock(widget, monkeypatch, server, whole_file, fault):
+def test_download_from_the_dock(widget, monkeypatch, server, whole_file):
     """The button fetches into the cache and the choice says so; the network is a server on loopback."""
     from napari_neural_style.engine import download
 
-    url = address(server, whole_file, "0123abcd" if fault else None)
-    monkeypatch.setattr(download, "torchvision_url", lambda: url)
     widget.features.value = "pretrained"
-    assert not widget.run.enabled
-    press(widget.download)
-    wait_until(lambda: widget._job is None)
-    label = widget.features.native.currentText()
-    if fault:
-        assert "not the expected file" in widget.message.value
-        assert label == "pretrained (missing)"
+    for wrong_hash in ("0123abcd", None):
         assert not widget.run.enabled
-    else:
-        assert widget.message.value == "Done."
-        assert label == "pretrained (on disk)"
-        assert widget.run.enabled
-        assert not widget._question.visible
-
-
-def test_fifty_layers(viewer, widget):
-    for number in range(50):
-        viewer.add_layer(Image(np.zeros((8, 8)), name=f"layer {number}"))
-    assert len(widget.content.choices) == 52
-    assert widget.content.value.name == "cat"
+        url = address(server, whole_file, wrong_hash)
+        monkeypatch.setattr(download, "torchvision_url", lambda url=url: url)
+        press(widget.download)
+        wait_until(lambda: widget._job is None)
+        label = widget.features.native.currentText()
+        if wrong_hash:
+            assert "not the expected file" in widget.message.value
+            assert label == "pretrained (missing)"
+            assert widget._question.visible
+    assert widget.message.value == "Done."
+    assert label == "pretrained (on disk)"
+    assert widget.run.enabled
+    assert not widget._question.visible
