@@ -28,7 +28,7 @@ from napari_neural_style.ledger import NAME
 from napari_neural_style.workers import Here, WorkersError
 from test_batch_cli import QUICK, made_in
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "learned")
 
 
 @pytest.fixture(autouse=True)
@@ -78,14 +78,21 @@ def serial(files, settings):
     return made_in(files / "serial")
 
 
-def test_two_workers_give_the_same_files_as_none(files, tiny):
+def test_two_workers_give_the_same_files_as_none_and_tell_what_fails(files, tiny):
+    expected = serial(files, tiny)
     batch = begun(files, tiny, "out")
-    with local_cluster(2, []) as workers:
+    with local_cluster(2, [0, 1]) as workers:
+        # Each has a GPU and half the cores of its own.
+        assert sorted(workers._client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()) == ["0", "1"]
         assert set(workers._client.run(torch.get_num_threads).values()) == {max(1, os.cpu_count() // 2)}
         workers._client.run(torch.set_num_threads, 1)
         outcomes = list(batch.run(workers))
+        (files / "1.png").write_bytes(b"broken")
+        failures = [outcome.failure for outcome in begun(files, tiny, "again").run(workers) if outcome.failure]
     assert [outcome.failure for outcome in outcomes] == [""] * 7
-    assert made_in(files / "out") == serial(files, tiny)
+    assert made_in(files / "out") == expected
+    assert len(failures) == 1
+    assert "1.png" in failures[0]
 
 
 def test_a_worker_that_is_killed_loses_nothing(files, tiny):
@@ -102,15 +109,6 @@ def test_a_worker_that_is_killed_loses_nothing(files, tiny):
     assert [outcome.failure for outcome in outcomes] == [""] * 7
     torch.set_num_threads(os.cpu_count() or 1)
     assert made_in(files / "out") == serial(files, tiny)
-
-
-def test_a_picture_that_fails_on_a_worker_is_told(files, tiny):
-    (files / "1.png").write_bytes(b"broken")
-    batch = begun(files, tiny, "out")
-    with local_cluster(1, []) as workers:
-        failures = [outcome for outcome in batch.run(workers) if outcome.failure]
-    assert len(failures) == 1
-    assert "1.png" in failures[0].failure
 
 
 @pytest.fixture
@@ -206,10 +204,7 @@ def test_ctrl_c_in_a_terminal_ends_the_workers_too(files):
             time.sleep(0.1)
 
 
-def test_each_worker_has_a_gpu_of_its_own():
-    with local_cluster(2, [0, 1]) as workers:
-        names = workers._client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
-    assert sorted(names.values()) == ["0", "1"]
+def test_which_gpu_a_worker_has():
     assert [gpu_of(number, [0, 1], None) for number in range(4)] == ["0", "1", "0", "1"]
     assert [gpu_of(number, [0, 1], "3,5") for number in range(3)] == ["3", "5", "3"]
     assert [gpu_of(number, [1, 2], "3,5,7") for number in range(3)] == ["5", "7", "5"]  # the first is too old
