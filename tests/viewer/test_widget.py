@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import re
 import sys
 import time
 
@@ -136,7 +137,7 @@ def test_pause_and_resume(viewer, widget):
 
 
 def test_a_paused_run_says_so_once_and_the_time_left_is_guessed_anew_after_it(widget):
-    widget.settings = replace(widget.settings, scales=2)
+    widget.settings = dataclasses.replace(widget.settings, scales=2)
     endless(widget)
     press(widget.run)
     wait_until(lambda: " left" in widget.message.value)
