@@ -120,6 +120,7 @@ def test_style_terms_of_integers_are_nearly_those_of_floats(monkeypatch, picture
     features = padded(learn([normalize(picture) for picture in pictures], layers, pooling, 0), padding)
     trunk = Trunk(features, layers, pooling, dtype=torch.int8)
     weights = dataclasses.replace(WEIGHTS, content=0.0, style_layers=dict.fromkeys(layers, 1.0))
+    monkeypatch.setattr(objective, "FEWEST", 100)
     found = []
     for integers in (True, False):
         monkeypatch.setattr(objective, "has_integer_grams", lambda integers=integers: integers)

@@ -11,8 +11,10 @@ from napari_neural_style.engine.counts import Counts
 from napari_neural_style.engine.images import bands, size_of
 from napari_neural_style.engine.quantized import Filters, has_int8_products
 
-_POSITIONS = 2**14
-"""Positions that are multiplied at a time: the sums of fewer than 2^16 products are exact."""
+FEWEST = 1024
+"""Positions from which on products of integers save more than it takes to arrange them."""
+_POSITIONS = 2**16
+"""Positions that are multiplied at a time: sums of so many products fit into 32 bits."""
 
 
 @functools.cache
@@ -28,18 +30,17 @@ def has_integer_grams() -> bool:
 
 
 def gram_matrix_of(counts: Counts) -> Tensor:
-    """Return the Gram matrix per position, (N, N), float32, of rounded maps (1, N, H, W): of these it is exact."""
+    """Return the Gram matrix per position, (N, N), float32, of rounded maps (1, N, H, W)."""
     kinds = counts.values.shape[1]
-    products = torch.zeros(kinds, kinds, dtype=torch.int64, device="cpu")
-    sums = torch.zeros(1, kinds, dtype=torch.int64, device="cpu")
+    gram = torch.zeros(kinds, kinds, dtype=torch.float32, device="cpu")
     for rows in bands(size_of(counts.values), _POSITIONS):
         part = counts.values[0, :, rows].permute(1, 2, 0).reshape(-1, kinds)
-        # One factor must have a sign: F (F - 128)^T + 128 F 1 1^T.
+        # One factor must have a sign: F F^T = F (F - 128)^T + 128 F 1 1^T.
         signed = part.bitwise_xor(128).view(torch.int8)
-        products += torch._int_mm(part.T, signed)
-        sums += torch._int_mm(part.new_ones(1, len(part)), signed) + 128 * len(part)
-    products += 128 * sums.T
-    return (products.double() * (counts.unit**2 / counts.values[0, 0].numel())).float()
+        sums = torch._int_mm(part.new_ones(1, len(part)), signed) + 128 * len(part)
+        gram += torch._int_mm(part.T, signed)
+        gram += 128 * sums.T
+    return gram.mul_(counts.unit**2 / counts.values[0, 0].numel())
 
 
 def gram_gradient_of(counts: Counts, slope: Tensor) -> Tensor:

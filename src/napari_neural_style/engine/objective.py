@@ -11,7 +11,7 @@ from torch import Tensor
 from napari_neural_style.engine.devices import layout_of
 from napari_neural_style.engine.grams import Grams, GramSums
 from napari_neural_style.engine.images import denormalize, deviation, normalized_rgb, size_of
-from napari_neural_style.engine.integer_grams import gram_gradient_of, has_integer_grams
+from napari_neural_style.engine.integer_grams import FEWEST, gram_gradient_of, has_integer_grams
 from napari_neural_style.engine.losses import (
     Losses,
     Target,
@@ -24,7 +24,7 @@ from napari_neural_style.engine.losses import (
 )
 from napari_neural_style.engine.preparation import Brush
 from napari_neural_style.engine.regions import EVERYWHERE, Guides
-from napari_neural_style.engine.tiles import Tile, tiles_of
+from napari_neural_style.engine.tiles import Tile, positions_of, tiles_of
 from napari_neural_style.engine.vgg import ForwardPass, Trunk
 from napari_neural_style.settings import StyleSettings
 
@@ -107,7 +107,8 @@ class Objective:
         self._content: list[Target] = []
         self._style: list[Target] = []
         counts = trunk.counts and guides is None and len(self._tiles) == 1 and has_integer_grams()
-        self._counted = frozenset(weights.style_layers if weights.style and counts else ())
+        many = {layer for layer in weights.style_layers if positions_of(self._size, layer) >= FEWEST}
+        self._counted = many if weights.style and counts else set()
         if weights.content and weights.content_layers:
             self._aim_at_content(content, weights)
         if weights.style:
