@@ -69,7 +69,7 @@ def test_comparing_goes_to_the_plane_of_the_result():
     viewer = ViewerModel()
     content = viewer.add_image(NUMBERED, scale=(0.5, 0.1, 0.1), units=("um",) * 3)
     result = viewer.add_image(NUMBERED[:1], scale=(500, 100, 100), translate=(2000, 0, 0), units=("nm",) * 3)
-    Comparison(viewer).show(content, result)
+    Comparison(viewer).show(content, result, by=None)
     assert shown_plane(content, viewer.dims).index[0] == 4
     check_seen(result, viewer.dims)
 
