@@ -187,17 +187,17 @@ def test_minimal_filtering_gives_the_same_picture(pair, quick, monkeypatch):
 
 
 def test_deep_layers_in_fewer_bits_reach_the_same_loss(pair, quick, monkeypatch):
-    """Judged in float32 and the plain way, three runs end at most 2 % above; the minimum of one is chance."""
+    """Judged in float32 and the plain way, six runs end at most 2 % above; that of one is off by 1.3 % by chance."""
 
     def loss_after(fast, precision, seed):
-        changes = {"size": 64, "color": "free", "min_structure": 0.0, "seed": seed}
-        image = last(stylize(*pair, deep(monkeypatch, quick, fast, steps=50, precision=precision, **changes))).image
+        changes = {"size": 48, "color": "free", "min_structure": 0.0, "seed": seed}
+        image = last(stylize(*pair, deep(monkeypatch, quick, fast, steps=40, precision=precision, **changes))).image
         judge = deep(monkeypatch, quick, False, steps=1, **changes)
         return last(stylize(*pair, judge, initial=image)).losses.total
 
-    plain = [loss_after(False, "float32", seed) for seed in range(3)]
+    plain = [loss_after(False, "float32", seed) for seed in range(6)]
     for precision in ("bfloat16", *(["int8"] if has_int8_products() else [])):
-        ratios = [loss_after(True, precision, seed) / plain[seed] for seed in range(3)]
+        ratios = [loss_after(True, precision, seed) / plain[seed] for seed in range(6)]
         assert np.exp(np.log(ratios).mean()) < 1.02
 
 
