@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from napari_neural_style.engine.devices import layout_of
 from napari_neural_style.engine.grams import Grams, GramSums
 from napari_neural_style.engine.images import denormalize, deviation, normalized_rgb, size_of
 from napari_neural_style.engine.integer_grams import FEWEST, gram_gradient_of, has_integer_grams
@@ -205,9 +204,7 @@ class Objective:
 
         def add(layer: str, activations: Tensor, gradient: Tensor, share: float) -> Tensor:
             counts = kept.counts.pop(layer, None)
-            if counts is None:
-                gradient = gradient.contiguous(memory_format=layout_of(gradient.device))
-            else:
+            if counts is not None:
                 slope = slopes[layer, EVERYWHERE] * (2 * share / counts.values[0, 0].numel())
                 gradient = gram_gradient_of(counts, slope).add_(gradient)
             features, own = tile.own_at(activations, layer), tile.own_at(gradient, layer)

@@ -248,8 +248,9 @@ class Trunk:
         kept : ForwardPass
             From :meth:`forward`.
         add : callable
-            Takes the name of a layer asked for, its activations, the gradient that came from above, and a share;
-            returns that gradient, which it may change, with that share of the layer's own added.
+            Takes the name of a layer asked for, its activations, the gradient that came from above (in the layout of
+            activations, if there are no counts of these), and a share; returns that gradient, which it may change, with
+            that share of the layer's own added.
         """
         gradient: Tensor | None = None
         for name, convolve in reversed(self._convolutions.items()):
@@ -262,6 +263,8 @@ class Trunk:
             elif averaged:
                 gradient = _average_pool_backward(gradient, activations)
             if name in self.layers:
+                if name not in kept.counts:
+                    gradient = gradient.contiguous(memory_format=layout_of(self.device))
                 # Gradients are divided by the positions that average pooling took together: no pass has to divide maps.
                 share = 4.0 ** -pools_before(name) if self.pooling == "average" else 1.0
                 gradient = add(name, activations, gradient, share)
