@@ -16,7 +16,7 @@ from integers import needs_int8, needs_integer_grams
 from napari_neural_style.engine import counts, integer_grams, quantized
 from napari_neural_style.engine.counts import Counts, counted
 from napari_neural_style.engine.direct import Direct
-from napari_neural_style.engine.integer_grams import gram_gradient_of, gram_matrix_of, has_integer_grams
+from napari_neural_style.engine.integer_grams import add_gram_gradient_of, gram_matrix_of, has_integer_grams
 from napari_neural_style.engine.quantized import Quantized, has_int8_products
 
 pytestmark = needs_int8
@@ -68,6 +68,7 @@ def test_it_is_the_convolution_of_rounded_maps_and_the_adjoint_one_of_a_rounded_
 def test_gram_matrices_of_integers_and_their_gradient(monkeypatch, kinds):
     """Rows of 400 positions in strips of two, of the greatest values too: 16-bit sums of pairs would not hold those."""
     monkeypatch.setattr(integer_grams, "_POSITIONS", 900)
+    monkeypatch.setattr(integer_grams, "_AT_ONCE", 900 * kinds)
     values = torch.randint(0, 256, (1, kinds, 5, 402), dtype=torch.uint8)
     values[:, 0], values[:, 1] = 255, 0
     inner = values.contiguous(memory_format=torch.channels_last)[..., 1:-1]
@@ -79,8 +80,9 @@ def test_gram_matrices_of_integers_and_their_gradient(monkeypatch, kinds):
     slope = torch.randn(kinds, kinds, dtype=torch.float64)
     slope[:, 0] = 127  # with this as the largest of each filter, the others are rounded to whole numbers
     slope[:, 1:] = (20 * slope[:, 1:]).clamp(-127, 127).round()
-    found = gram_gradient_of(Counts(inner, 0.5), slope.float())
-    torch.testing.assert_close(found.double()[0].flatten(1), slope @ maps / 2, rtol=1e-6, atol=1e-3)
+    found = torch.ones(1, kinds, 5, 400)
+    add_gram_gradient_of(found, Counts(inner, 0.5), slope.float())
+    torch.testing.assert_close(found.double()[0].flatten(1), 1 + slope @ maps / 2, rtol=1e-6, atol=1e-3)
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])

@@ -15,6 +15,8 @@ FEWEST = 1024
 """Positions from which on products of integers save more than it takes to arrange them."""
 _POSITIONS = 2**16
 """Positions that are multiplied at a time: sums of so many products fit into 32 bits."""
+_AT_ONCE = 2**22
+"""Numbers that are added to a gradient at a time: so few take little memory, and fewer more time."""
 
 
 @functools.cache
@@ -43,7 +45,9 @@ def gram_matrix_of(counts: Counts) -> Tensor:
     return gram.mul_(counts.unit**2 / counts.values[0, 0].numel())
 
 
-def gram_gradient_of(counts: Counts, slope: Tensor) -> Tensor:
-    """Return slope · F, (1, N, H, W), float32, of rounded maps F; the slope (N, N) is rounded to 8 bits as well."""
-    whole = counts.values.contiguous(memory_format=torch.channels_last)
-    return Filters(slope[:, :, None, None], None, 0).convolve(Counts(whole, counts.unit))
+def add_gram_gradient_of(gradient: Tensor, counts: Counts, slope: Tensor) -> None:
+    """Add slope · F, (1, N, H, W), of rounded maps F to a gradient; the slope (N, N) is rounded to 8 bits as well."""
+    filters = Filters(slope[:, :, None, None], None, 0)
+    for rows in bands(size_of(gradient), _AT_ONCE // len(slope)):
+        part = counts.values[:, :, rows].contiguous(memory_format=torch.channels_last)
+        gradient[:, :, rows] += filters.convolve(Counts(part, counts.unit))

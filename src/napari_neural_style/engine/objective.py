@@ -10,7 +10,7 @@ from torch import Tensor
 
 from napari_neural_style.engine.grams import Grams, GramSums
 from napari_neural_style.engine.images import denormalize, deviation, normalized_rgb, size_of
-from napari_neural_style.engine.integer_grams import FEWEST, gram_gradient_of, has_integer_grams
+from napari_neural_style.engine.integer_grams import FEWEST, add_gram_gradient_of, has_integer_grams
 from napari_neural_style.engine.losses import (
     Losses,
     Target,
@@ -202,18 +202,17 @@ class Objective:
         content = [content_weight * term for term in content_terms(differences, targets)]
         slopes = slopes_at(kept)
 
-        def add(layer: str, activations: Tensor, gradient: Tensor, share: float) -> Tensor:
+        def add(layer: str, activations: Tensor, gradient: Tensor, share: float) -> None:
             counts = kept.counts.pop(layer, None)
+            activations, gradient = tile.own_at(activations, layer), tile.own_at(gradient, layer)
             if counts is not None:
                 slope = slopes[layer, EVERYWHERE] * (2 * share / counts.values[0, 0].numel())
-                gradient = gram_gradient_of(counts, slope).add_(gradient)
-            features, own = tile.own_at(activations, layer), tile.own_at(gradient, layer)
-            if slopes and counts is None:
-                self._sums.add_gradient(tile, layer, features, own, slopes, share)
+                add_gram_gradient_of(gradient, counts, slope)
+            elif slopes:
+                self._sums.add_gradient(tile, layer, activations, gradient, slopes, share)
             for target, difference in zip(targets, differences, strict=True):
                 if target.layer == layer:
-                    own += difference * (2 * target.factor * share * content_weight)
-            return gradient
+                    gradient += difference * (2 * target.factor * share * content_weight)
 
         gradient = _from_rgb(self._trunk.backward(kept, add), image.shape[1])
         variation = self._add_variation(gradient, image, tile) if self.varies else image.new_zeros(())

@@ -98,7 +98,7 @@ def pool(features: Tensor, pooling: str) -> Tensor:
     return F.max_pool2d(features, 2) if pooling == "max" else F.avg_pool2d(features, 2)
 
 
-AddGradient = Callable[[str, Tensor, Tensor, float], Tensor]
+AddGradient = Callable[[str, Tensor, Tensor, float], None]
 
 
 @dataclass
@@ -248,9 +248,8 @@ class Trunk:
         kept : ForwardPass
             From :meth:`forward`.
         add : callable
-            Takes the name of a layer asked for, its activations, the gradient that came from above (in the layout of
-            activations, if there are no counts of these), and a share; returns that gradient, which it may change, with
-            that share of the layer's own added.
+            Takes the name of a layer asked for, its activations, the gradient that came from above (in their layout, if
+            there are no counts of them), and a share; adds that share of the layer's own gradient in place.
         """
         gradient: Tensor | None = None
         for name, convolve in reversed(self._convolutions.items()):
@@ -267,7 +266,7 @@ class Trunk:
                     gradient = gradient.contiguous(memory_format=layout_of(self.device))
                 # Gradients are divided by the positions that average pooling took together: no pass has to divide maps.
                 share = 4.0 ** -pools_before(name) if self.pooling == "average" else 1.0
-                gradient = add(name, activations, gradient, share)
+                add(name, activations, gradient, share)
             if name in self.layers or not averaged:
                 gradient = _masked(gradient, activations)
             del activations
