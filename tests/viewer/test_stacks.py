@@ -15,7 +15,7 @@ from napari_neural_style import stack
 from napari_neural_style.stack_store import StackStore
 from napari_neural_style.viewer.layers import pixels_reader_of, shown_plane
 from napari_neural_style.viewer.stack_array import StackArray
-from napari_neural_style.viewer.stacks import chain_of, stacks_folder
+from napari_neural_style.viewer.stacks import Stack, chain_of, stacks_folder
 from napari_neural_style.viewer.widget import StyleTransferWidget
 from window import KEY, endless, opened, press, run_to_the_end, wait_until
 
@@ -134,7 +134,16 @@ def test_a_lazy_movie_fills_one_layer_while_the_slider_moves(viewer, dock, movie
     assert zarr.open(path, mode="r")["0"].shape == (20, 3, *pixels.shape[1:3])
 
 
-def test_stop_keeps_planes_and_the_missing_ones_are_run_into_the_same_layer(viewer, dock, movie, pair):
+def test_stop_keeps_planes_and_the_missing_ones_are_run_into_the_same_layer(viewer, dock, movie, pair, monkeypatch):
+    planes_of = Stack._planes
+
+    def and_another_run_ends(painted):
+        planes = planes_of(painted)
+        if painted.done == painted.total:
+            painted.release()
+        return planes
+
+    monkeypatch.setattr(Stack, "_planes", and_another_run_ends)
     content = add(viewer, dock, movie)
     movie.held_at = 6
     movie.go.clear()
@@ -160,7 +169,7 @@ def test_stop_keeps_planes_and_the_missing_ones_are_run_into_the_same_layer(view
     result.name = "mine"
     wait_until(lambda: len(result.data.filled) == 12)
     press(other._results.missing)
-    wait_until(lambda: "Another run paints these planes" in other.message.value, 10)
+    wait_until(lambda: "Another run paints these planes" in other.message.value)
     movie.go.set()
     wait_until(lambda: dock._job is None and other._job is None)
     assert other.message.value == "Done: all 20 planes."

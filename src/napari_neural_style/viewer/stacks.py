@@ -220,7 +220,8 @@ class Stack:
     def _painted(self, report: Report, stylize: Callable[..., Generator[PlaneStep]]) -> Generator[StackStep]:
         from napari_neural_style.shared import share
 
-        if self._read is None:
+        # Where another run has painted the rest meanwhile, the main thread may be about to let go of what is read here.
+        if self._read is None or self.done == self.total:
             return
         planes = self._planes()
         styles = [(read(), weight) for read, weight, _ in self._styles]
