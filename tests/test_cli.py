@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +64,18 @@ def test_stylize_writes_result_steps_and_report(files, capsys):
 
 
 @pytest.mark.parametrize(
-    ("signals", "kept"),
-    [([signal.SIGINT], True), ([signal.SIGINT] * 2, False), ([signal.SIGTERM], True)],
-    ids=["once", "twice", "terminated"],
+    ("signals", "kept", "ctrl_c"),
+    [
+        ([signal.SIGINT], True, signal.default_int_handler),
+        ([signal.SIGINT] * 2, False, signal.default_int_handler),
+        ([signal.SIGTERM], True, signal.default_int_handler),
+        ([signal.SIGINT, signal.SIGTERM], True, signal.SIG_IGN),
+    ],
+    ids=["once", "twice", "terminated", "terminated in a shell's background"],
 )
-def test_the_first_ctrl_c_keeps_the_picture(files, capsys, monkeypatch, signals, kept):
+def test_the_first_ctrl_c_keeps_the_picture(files, capsys, monkeypatch, request, signals, kept, ctrl_c):
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, ctrl_c)))
+
     def press(*_):
         for number in signals:
             signal.raise_signal(number)
@@ -78,7 +86,7 @@ def test_the_first_ctrl_c_keeps_the_picture(files, capsys, monkeypatch, signals,
     if kept:
         assert "Stopped at step 1 of 4; wrote out.png." in capsys.readouterr().out
         assert read_made_by("out.png")["step"] == 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is ctrl_c
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

@@ -11,8 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 _SAID = b"\nStopping after this step; Ctrl-C again stops at once, without the picture.\n"
+_USUAL: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+"""What Python does at these signals by itself."""
 
 
 class CtrlC:
@@ -38,15 +41,15 @@ class CtrlC:
             os.write(2, _SAID)  # print() may be in the midst of its work when a signal comes
 
 
-def _is_ours() -> bool:
-    """Tell whether Ctrl-C is neither ignored nor another's concern, as in a thread."""
+def _is_ours(number: int) -> bool:
+    """Tell whether a signal is neither ignored nor another's concern, as in a thread."""
     main = threading.current_thread() is threading.main_thread()
-    return main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return main and signal.getsignal(number) is _USUAL[number]
 
 
 def leave_to_the_system() -> None:
     """Let Ctrl-C end the process without a word from now on: nothing is left to do."""
-    if _is_ours():
+    if _is_ours(signal.SIGINT):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -62,14 +65,13 @@ def followed_ctrl_c(error: BaseException | None) -> bool:
 
 @contextmanager
 def watched_ctrl_c() -> Iterator[CtrlC]:
-    """Look out for Ctrl-C and SIGTERM, unless Ctrl-C is ignored or another's concern."""
+    """Look out for Ctrl-C and SIGTERM, but for one that is ignored, as Ctrl-C after a shell's &, or another's."""
     found = CtrlC()
-    if not _is_ours():
-        yield found
-        return
-    before = {number: signal.signal(number, found._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    watched = [number for number in _USUAL if _is_ours(number)]
+    for number in watched:
+        signal.signal(number, found._handle)
     try:
         yield found
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None is another's that is not Python's
+        for number in watched:
+            signal.signal(number, _USUAL[number])
