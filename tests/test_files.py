@@ -420,6 +420,17 @@ def test_images_of_a_tiff_that_are_left_out_are_told(tmp_path, image):
             file.write(image[:rows], photometric="rgb", subfiletype=kind, metadata=None)
     with pytest.warns(UserWarning, match=r"scan\.tif' also holds 2 other images: save each as a file of its own"):
         assert look_at(tmp_path / "scan.tif").shape[0] == 2
+    with tifffile.TiffWriter(tmp_path / "slide.svs") as file:
+        for side, tile in ((image.shape[0], (16, 16)), (4, None)):  # the second is a thumbnail
+            file.write(image[:side], photometric="rgb", tile=tile, description="Aperio Image Library", metadata=None)
+    assert read_image(tmp_path / "slide.svs").shape == image.shape
+
+
+def test_a_tiff_of_which_only_the_beginning_is_left(tmp_path):
+    (tmp_path / "cut.tif").write_bytes(b"II*\0\x08\0\0\0")
+    for read in (read_image, look_at):
+        with pytest.raises(ValueError, match=r"cannot be read: there is no image in it\. Copy the file again"):
+            read(tmp_path / "cut.tif")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -17,7 +17,15 @@ from napari_neural_style.engine.sizes import SizeOf, level_for
 from napari_neural_style.files import read_image
 from napari_neural_style.paths import path_named
 from napari_neural_style.planes import Planes, planes_of
-from napari_neural_style.reading import NoImageError, in_full_range, is_tiff, pillow_image, warn_of_missing, why
+from napari_neural_style.reading import (
+    NoImageError,
+    first_series,
+    in_full_range,
+    is_tiff,
+    pillow_image,
+    warn_of_missing,
+    why,
+)
 from napari_neural_style.tiff_colors import colors_of
 from napari_neural_style.zarr_images import (
     ChannelsLast,
@@ -216,7 +224,7 @@ def _opened(path: str, level: int = 0) -> Iterator[Opened]:
         import tifffile
 
         with tifffile.TiffFile(path) as file:
-            series = file.series[0]
+            series = first_series(file)
             array: Any = zarr.open(series.aszarr(level=0), mode="r")
             bits = getattr(file.pages[0], "bitspersample", None)
             if array.dtype.kind == "u" and isinstance(bits, int) and bits < 8 * array.dtype.itemsize:

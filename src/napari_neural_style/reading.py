@@ -25,6 +25,9 @@ _MOST_PACKED = 1100
 _ROUNDING = 2
 """Steps of 255 by which profiles of sRGB differ from one another."""
 
+_BESIDE_SLIDES = ("Label", "Macro", "Map", "Thumbnail")
+"""What tifffile calls what scanners of slides keep beside them."""
+
 
 class NoImageError(ValueError):
     """A file was read, but holds no image, or no single one; the message says what it is."""
@@ -112,6 +115,13 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return image
 
 
+def first_series(file: Any) -> Any:
+    """Return what is read of a TIFF that is open; of one that was cut off nothing but its beginning may be there."""
+    if not file.series:
+        raise ValueError("there is no image in it. Copy the file again.")
+    return file.series[0]
+
+
 def warn_of_missing(path: Path, file: Any) -> None:
     """Warn of what of a TIFF is not read: images that are no pages of its first stack, and what was cut off.
 
@@ -123,7 +133,8 @@ def warn_of_missing(path: Path, file: Any) -> None:
         It, open.
     """
     first, *others = file.series
-    if left_out := sum(each.keyframe.subfiletype in (0, 2) for each in others):  # no smaller copies, no masks
+    images = [each for each in others if each.name not in _BESIDE_SLIDES]
+    if left_out := sum(each.keyframe.subfiletype in (0, 2) for each in images):  # no smaller copies, no masks
         more = "another image" if left_out == 1 else f"{left_out} other images"
         warnings.warn(f"{str(path)!r} also holds {more}: save each as a file of its own to use it.", stacklevel=2)
     if first.kind not in ("generic", "uniform"):  # what was cut off others cannot be read
@@ -156,8 +167,8 @@ def tiff_pixels(path: Path) -> npt.NDArray[Any]:
     from PIL import Image
 
     with tifffile.TiffFile(path) as file:
+        series = first_series(file)
         warn_of_missing(path, file)
-        series = file.series[0]
         check_unpacked(path, series.shape, series.nbytes)
         page = file.pages[0]
         palette = getattr(page, "colormap", None)
