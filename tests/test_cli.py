@@ -124,6 +124,7 @@ def test_an_original_that_came_during_the_run_is_not_replaced(files, capsys, mon
     assert main(["stylize", "content.png", "style.jpg", "-o", "out.png", *QUICK]) == 1
     (kept,) = files.rglob("napari-neural-style-*/out.png")
     said = capsys.readouterr().err
+    assert said.count("'out.png'") == 1
     assert "'out.png' already exists and was not made by napari-neural-style" in said
     assert f"It is kept as {str(kept)!r} instead." in said
     assert (files / "out.png").read_bytes() == original
@@ -231,8 +232,14 @@ def test_a_step_that_cannot_be_kept_does_not_end_the_run(files, capsys, monkeypa
     assert read_image("out.png").shape[1] == 48
 
 
-@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), ValueError("There is no folder.")])
-def test_a_picture_that_cannot_be_written_is_kept_elsewhere(files, capsys, monkeypatch, fault):
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (OSError(28, "No space left on device"), "'out.tif' cannot be written: No space left on device."),
+        (ValueError("There is no folder for 'out.tif'."), "There is no folder for 'out.tif'."),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_kept_elsewhere(files, capsys, monkeypatch, fault, told):
     write, named = write_image, monkeypatch.setattr
 
     def full(path, *args, **kwargs):
@@ -246,9 +253,7 @@ def test_a_picture_that_cannot_be_written_is_kept_elsewhere(files, capsys, monke
     arguments = ["stylize", "content.png", "style.jpg", "-o", "out.tif", *QUICK]
     assert main(arguments) == 1
     (kept,) = (files / "elsewhere").rglob("*.png")
-    reason = getattr(fault, "strerror", "There is no folder")
-    said = capsys.readouterr().err
-    assert f"'out.tif' cannot be written: {reason}. It is kept as {str(kept)!r} instead." in said
+    assert f": {told} It is kept as {str(kept)!r} instead." in capsys.readouterr().err
     assert read_image(kept).shape[1] == 48
     assert read_made_by(kept)["sources"]["content"] == "content.png"
     named("tempfile.tempdir", str(files / "nowhere"))

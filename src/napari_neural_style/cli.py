@@ -257,7 +257,7 @@ def _run(
         try:
             check_writable(output, keep_originals=True)  # the run may have taken hours
             write_image(output, pixels, made_by(step, sources, settings), spacing=spacing)
-        except (OSError, ValueError) as error:  # the latter where the folder is gone
+        except (OSError, ValueError) as error:  # the latter where the folder is gone, or an original has come there
             raise OSError(_kept_elsewhere(output, pixels, made_by(step, sources, settings), error)) from error
         tell(f"Stopped at step {step.index} of {step.total}; wrote {output}." if stopped else f"Wrote {output}")
         if report is not None:
@@ -272,7 +272,8 @@ def _kept_elsewhere(output: Path, pixels: npt.NDArray[Any], made_by: dict[str, A
     from napari_neural_style.files import stem_of, write_image
     from napari_neural_style.reading import why
 
-    fault = f"{str(output)!r} cannot be written: {why(error).rstrip('.')}."
+    fault = str(error) if isinstance(error, ValueError) else f"{str(output)!r} cannot be written: {why(error)}"
+    fault = f"{fault.rstrip('.')}."
     folder = None
     try:
         folder = Path(tempfile.mkdtemp(prefix="napari-neural-style-"))
