@@ -273,6 +273,7 @@ def test_copy_as_command_makes_the_same_image(viewer, widget, pair, tmp_path, mo
         run_to_the_end(widget)
         result = result_of(viewer)
         viewer.layers.selection.active = result
+        assert ("style strength" in widget._results.about.value) == (mode == "transfer")
         press(widget._results.copy)
         command = QApplication.clipboard().text()
         assert command.startswith("napari-neural-style stylize")

@@ -42,7 +42,7 @@ def _made_with(made_by: Mapping[str, Any]) -> str:
         settings = settings_of(made_by)
     except ValueError as error:
         return str(error)
-    told = {"style strength": str(round(style_strength(settings)))}
+    told = {"style strength": str(round(style_strength(settings)))} if settings.mode == "transfer" else {}
     told |= {name.replace("_", " "): to_text(name, getattr(settings, name)) for name in _TOLD}
     told["features"] = PurePath(told["features"]).name
     turned = sorted({name.replace("_", " ") for each in settings.changes.values() for name in each})
