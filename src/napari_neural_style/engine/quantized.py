@@ -70,16 +70,16 @@ class Filters:
     def __init__(self, weight: Tensor, bias: Tensor | None, zero: int) -> None:
         self._units = weight.abs().amax((1, 2, 3)) / _MOST
         self._units[self._units < LEAST] = 1
-        rounded = (weight / self._units.view(-1, 1, 1, 1)).round_().to(torch.int8)
-        self._zeros = torch.zeros(len(rounded), dtype=torch.int64, device=weight.device)
+        integers = (weight / self._units.view(-1, 1, 1, 1)).round_().to(torch.int8)
+        self._zeros = torch.zeros(len(integers), dtype=torch.int64, device=weight.device)
         self._bias, self._zero = bias, zero
-        self._rounded = None if zero else rounded
+        self._rounded = None if zero else integers
         self._arranged: dict[torch.Size | None, Tensor] = {}
         if weight.shape[2] > 1:
-            self._arranged[None] = self._arrange(rounded, None)
+            self._arranged[None] = self._arrange(integers, None)
 
-    def _arrange(self, rounded: Tensor, shape: torch.Size | None) -> Tensor:
-        found: Tensor = _onednn.qconv_prepack(rounded, self._units, 1.0, self._zero, _ONE, _NONE, _ONE, 1, shape)
+    def _arrange(self, integers: Tensor, shape: torch.Size | None) -> Tensor:
+        found: Tensor = _onednn.qconv_prepack(integers, self._units, 1.0, self._zero, _ONE, _NONE, _ONE, 1, shape)
         return found
 
     def _arranged_for(self, shape: torch.Size) -> Tensor:

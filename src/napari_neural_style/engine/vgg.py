@@ -208,7 +208,7 @@ class Trunk:
         """
         wanted = self.layers if layers is None else frozenset(layers)
         found: dict[str, Tensor] = {}
-        for name, activations, *_ in self._walk(image):
+        for name, activations, _ in self._walk(image, (), {}):
             if name in wanted:
                 found[name] = activations
             if len(found) == len(wanted):
@@ -224,19 +224,15 @@ class Trunk:
         image : Tensor
             As for a call.
         counted_too : collection of str
-            Layers whose activations are kept as integers too, if the convolution that takes them takes integers.
+            Layers whose activations are kept as integers too, if convolutions take integers; not those pooled after.
         """
         kept = ForwardPass()
-        below = ""
-        for name, activations, maxima, counts in self._walk(image):
+        for name, activations, maxima in self._walk(image, counted_too, kept.counts):
             kept.activations[name] = activations
             if maxima is not None:
                 kept.maxima[name] = maxima
-            if counts is not None and below in counted_too and below not in POOLED_AFTER:
-                kept.counts[below] = Counts(counts.values[:, :, 1:-1, 1:-1], counts.unit)
-            below = name
-        if self.counts and below in counted_too:
-            kept.counts[below] = counted(kept.activations[below])
+        if self.counts and name in counted_too:
+            kept.counts[name] = counted(kept.activations[name])
         return kept
 
     @torch.no_grad()
@@ -274,16 +270,25 @@ class Trunk:
         assert gradient is not None
         return gradient.float()
 
-    def _walk(self, image: Tensor) -> Iterator[tuple[str, Tensor, Tensor | None, Counts | None]]:
-        """Yield every layer's name and activations, the places of maxima taken of them, and what it saw as integers."""
+    def _walk(
+        self, image: Tensor, counted_too: Collection[str], kept: dict[str, Counts]
+    ) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+        """Yield every layer's name and activations and, where maxima are taken of them, their places.
+
+        Of layers to be counted too, what the next convolution sees as integers is kept; of others it goes at once.
+        """
         x = image if self._border is None else image - self._border
         x = x.to(self.dtype, memory_format=layout_of(self.device))
         last = next(reversed(self._convolutions))
+        below = ""
         for name, convolve in self._convolutions.items():
-            counts = maxima = None
-            if self.counts and name != "conv1_1":  # colours have a sign
+            maxima = None
+            if self.counts and below:  # colours have a sign
                 counts = counted(x, 1, mirrored=self._reflect)
                 x = activations = convolve.of(counts, rectified=True)
+                if below in counted_too and below not in POOLED_AFTER:
+                    kept[below] = Counts(counts.values[:, :, 1:-1, 1:-1], counts.unit)
+                del counts
             elif self._reflect:
                 x = activations = convolve.mirrored(x, rectified=True)
             else:
@@ -293,4 +298,5 @@ class Trunk:
                     x, maxima = F.max_pool2d(x, 2, return_indices=True)
                 else:
                     x = pool(x, self.pooling)
-            yield name, activations, maxima, counts
+            yield name, activations, maxima
+            below = name
