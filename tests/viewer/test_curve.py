@@ -23,7 +23,7 @@ def curve(qtbot):
     """A curve alone: what a viewer has to do with is tested in one."""
     curve = LossCurve()
     qtbot.addWidget(curve)
-    with qtbot.waitExposed(curve):
+    with qtbot.waitExposed(curve, timeout=60_000):
         curve.show()
     return curve
 
