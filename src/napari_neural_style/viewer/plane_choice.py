@@ -47,7 +47,7 @@ def axes_to_stack(layer: Image, dims: Dims) -> list[int]:
 
 
 class PlaneChoice:
-    """The fields for planes, made when the content layer first is a stack, and seen while it is one.
+    """The fields for planes, made when the content layer first is a stack and seen while it is one, and for a cluster.
 
     Attributes
     ----------
