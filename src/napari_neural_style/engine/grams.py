@@ -9,7 +9,7 @@ from torch import Tensor
 
 from napari_neural_style.engine.counts import Counts
 from napari_neural_style.engine.images import bands, size_of
-from napari_neural_style.engine.integer_grams import gram_matrix_of
+from napari_neural_style.engine.integer_grams import add_gram_gradient_of, gram_matrix_of
 from napari_neural_style.engine.losses import add_gram_gradient, gram_matrix
 from napari_neural_style.engine.regions import EVERYWHERE, SHORTEST, length, pooled
 from napari_neural_style.engine.tiles import Tile, positions_of, tiles_of
@@ -89,7 +89,7 @@ class GramSums:
         return parts
 
     def add_gradient(
-        self, tile: Tile, layer: str, features: Tensor, gradient: Tensor, slopes: Grams, share: float
+        self, tile: Tile, layer: str, seen: Tensor | Counts, gradient: Tensor, slopes: Grams, share: float
     ) -> None:
         """Add to the gradient at a tile's own features what a loss adds that depends on the Gram matrices.
 
@@ -99,17 +99,22 @@ class GramSums:
             The tile.
         layer : str
             Any layer.
-        features, gradient : Tensor
-            Shape (1, N, h, w); the second is changed in place.
+        seen : Tensor or Counts
+            The features, shape (1, N, h, w); counts are of a whole picture.
+        gradient : Tensor
+            Of the same shape, changed in place.
         slopes : dict
             Derivative of the loss by every Gram matrix.
         share : float
             What is added is multiplied with it.
         """
-        if layer in self._layers:
-            for rows, label, guide, part in self._strips(tile, layer, features):
+        if isinstance(seen, Counts):
+            slope = slopes[layer, EVERYWHERE] * (2 * share / positions_of(self._size, layer))
+            add_gram_gradient_of(gradient, seen, slope)
+        elif layer in self._layers:
+            for rows, label, guide, part in self._strips(tile, layer, seen):
                 at = layer, label
-                add_gram_gradient(gradient[:, :, rows], features[:, :, rows], slopes[at], guide, share * part)
+                add_gram_gradient(gradient[:, :, rows], seen[:, :, rows], slopes[at], guide, share * part)
 
     def _strips(self, tile: Tile, layer: str, features: Tensor) -> Iterator[tuple[slice, int, Tensor | None, float]]:
         """Yield rows of a tile's own features, with each region's guide there, or their share of all positions.

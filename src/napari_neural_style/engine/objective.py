@@ -10,7 +10,7 @@ from torch import Tensor
 
 from napari_neural_style.engine.grams import Grams, GramSums
 from napari_neural_style.engine.images import denormalize, deviation, normalized_rgb, size_of
-from napari_neural_style.engine.integer_grams import FEWEST, add_gram_gradient_of, has_integer_grams
+from napari_neural_style.engine.integer_grams import FEWEST, has_integer_grams
 from napari_neural_style.engine.losses import (
     Losses,
     Target,
@@ -203,13 +203,10 @@ class Objective:
         slopes = slopes_at(kept)
 
         def add(layer: str, activations: Tensor, gradient: Tensor, share: float) -> None:
-            counts = kept.counts.pop(layer, None)
-            activations, gradient = tile.own_at(activations, layer), tile.own_at(gradient, layer)
-            if counts is not None:
-                slope = slopes[layer, EVERYWHERE] * (2 * share / counts.values[0, 0].numel())
-                add_gram_gradient_of(gradient, counts, slope)
-            elif slopes:
-                self._sums.add_gradient(tile, layer, activations, gradient, slopes, share)
+            seen = kept.counts.pop(layer, None) or tile.own_at(activations, layer)
+            gradient = tile.own_at(gradient, layer)
+            if slopes:
+                self._sums.add_gradient(tile, layer, seen, gradient, slopes, share)
             for target, difference in zip(targets, differences, strict=True):
                 if target.layer == layer:
                     gradient += difference * (2 * target.factor * share * content_weight)
