@@ -290,7 +290,9 @@ def test_saved_steps_as_one_layer_with_a_slider(viewer, widget):
     removed = []
     viewer.layers.events.removed.connect(removed.append)
     for steps_as.value in ("auto", "one layer"):
+        viewer.scene.camera.zoom = zoom = 40.0
         run_to_the_end(widget)
+        assert viewer.scene.camera.zoom == zoom, steps_as.value  # for a new slider napari shows all layers
         assert not removed, steps_as.value  # each would hold the window up
         assert [layer.name[14:] for layer in viewer.layers[2:]] == ["saved steps", "step 12"], steps_as.value
         if steps_as.value == "auto":

@@ -133,8 +133,27 @@ def insert(viewer: ViewerModel, index: int, layer: Image) -> None:
     """Insert a layer, hidden or not; napari 0.9.2 cannot add a hidden RGB layer to a view in 3-D."""
     visible = layer.visible
     layer.visible = visible or viewer.dims.ndisplay == 3
-    viewer.layers.insert(index, layer)
+    with _unmoved(viewer):
+        viewer.layers.insert(index, layer)
     layer.visible = visible
+
+
+def provide_axes(viewer: ViewerModel, count: int) -> None:
+    """Give a viewer as many axes as a layer has that is inserted in the next turn of the event loop.
+
+    Their sliders take nearly as long as the layer, and what waits for the main thread would wait for both.
+    """
+    if viewer.dims.ndim < count:
+        with _unmoved(viewer):
+            known = viewer.dims.range
+            viewer.dims.ndim = count
+            viewer.dims.range = ((0, 0, 1),) * (count - len(known)) + known
+
+
+def _unmoved(viewer: ViewerModel) -> contextlib.AbstractContextManager[object]:
+    """Leave the canvas where it is: napari shows all layers when an axis is new."""
+    blocker: contextlib.AbstractContextManager[object] = viewer.dims.events.order.blocker(viewer.fit_to_view)
+    return blocker
 
 
 def insert_unselected(viewer: ViewerModel, index: int, layer: Image) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from napari_neural_style.viewer.layers import (
     add,
     insert_unselected,
     placed_like,
+    provide_axes,
 )
 from napari_neural_style.viewer.world import view_of
 
@@ -94,8 +95,8 @@ class Outputs:
         self._saved = 0
         self._steps: _SavedSteps | None = None
 
-    def show(self, step: Step) -> Callable[[], None] | None:
-        """Show a step's picture in the live layer; return :meth:`settle` if it is saved, which takes longer."""
+    def show(self, step: Step) -> Iterator[None] | None:
+        """Show a step's picture in the live layer; return what does :meth:`settle` part by part if it is saved."""
         from napari_neural_style.engine.images import to_uint8
 
         self.settle()
@@ -117,7 +118,7 @@ class Outputs:
                 self._bring_into_view(self._live)
         else:
             self._live.data = data
-        return self.settle if keeps else None
+        return self._settle_by_parts(step) if keeps else None
 
     def _bring_into_view(self, layer: Image) -> None:
         """Let the canvas show all layers if the middle of one is out of its sight."""
@@ -126,6 +127,12 @@ class Outputs:
         middle = np.array([layer.data.shape[axis] for axis in axes]) / 2
         if (middle < low).any() or (middle > high).any():
             self._viewer.reset_view()
+
+    def _settle_by_parts(self, step: Step) -> Iterator[None]:
+        if self._live is not None and self._steps is None and self._wants_one_layer(step):
+            provide_axes(self._viewer, self._live.ndim + 1)
+            yield
+        self.settle()
 
     def settle(self) -> None:
         """Keep the saved step that was shown last, if it is not yet."""

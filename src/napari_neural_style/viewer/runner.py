@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -208,7 +208,7 @@ class Runner:
     def _on_passed(self, index: int, at: float, total: float, content: float, style: float) -> None:
         self.curve.add(index, at - self._began, total, content, style)
 
-    def _on_step(self, step: Any) -> Callable[[], None] | None:
+    def _on_step(self, step: Any) -> Iterator[None] | None:
         if self._outputs is None:
             return None
         unsettled = self._outputs.show(step)

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -62,15 +62,15 @@ class Callbacks:
         The losses of every step, whether it is shown or not: its number, when it was made (:func:`time.monotonic`),
         the total, and the content and style terms.
     step : callable
-        A step: every saved one, and the latest of the others. Returns None, or a function that does what is left to do
-        for it, to be called in another turn of the event loop.
+        A step: every saved one, and the latest of the others. Returns None, or an iterator that does what is left to do
+        for it part by part, each in another turn of the event loop.
     ended : callable
         Once, at the end: None, or a sentence that says what went wrong.
     """
 
     status: Report
     passed: Callable[[int, float, float, float, float], None]
-    step: Callable[[Any], Callable[[], None] | None]
+    step: Callable[[Any], Iterator[None] | None]
     ended: Callable[[str | None], None]
 
 
@@ -111,7 +111,7 @@ class Job:
         self._preview: AnyStep | None = None
         self._swap = threading.Lock()  # held while these two are exchanged
         self._added = threading.Event()
-        self._unsettled: Callable[[], None] | None = None
+        self._unsettled: Iterator[None] | None = None
         self._adds_at = 0.0
         self._rest = Rest()
         self._status: tuple[str, float] | None = None
@@ -317,10 +317,11 @@ class Job:
             if self._preview is not None and self._preview.index <= step.index:
                 self._preview = None
 
-    def _settle(self, settle: Callable[[], None]) -> None:
-        self._unsettled = None
+    def _settle(self, parts: Iterator[None]) -> None:
         draw_later(self._owner, 1)
-        settle()
+        for _ in parts:
+            return
+        self._unsettled = None
         self._added.set()
 
     @property
