@@ -204,11 +204,13 @@ class Runner:
         if self.job is not None and not self.job.stopping:
             self._say(message)
         self._advance(fraction)
+        self._tell_napari(fraction)
 
     def _on_passed(self, index: int, at: float, total: float, content: float, style: float) -> None:
         self.curve.add(index, at - self._began, total, content, style)
 
     def _on_step(self, step: Any) -> Iterator[None] | None:
+        self._tell_napari(step.done)  # before there is anything to draw: napari runs its event loop
         if self._outputs is None:
             return None
         unsettled = self._outputs.show(step)
@@ -222,15 +224,16 @@ class Runner:
         return unsettled
 
     def _advance(self, fraction: float) -> None:
-        value = int(fraction * _BAR)
         # A bar paints itself at once, and the whole window is composed for that; it comes with the picture instead.
         self.bar.native.setUpdatesEnabled(False)
-        self.bar.value = value
+        self.bar.value = int(fraction * _BAR)
         self.bar.native.setUpdatesEnabled(True)
+
+    def _tell_napari(self, fraction: float) -> None:
         now = time.monotonic()
-        if self._activity is not None and now - self._refreshed >= 1:  # each time, napari runs its event loop
+        if self._activity is not None and now - self._refreshed >= 1:
             self._refreshed = now
-            self._activity.update(value - self._activity.n)
+            self._activity.update(int(fraction * _BAR) - self._activity.n)
 
     def _on_end(self, error: str | None) -> None:
         stopped = self.job is not None and self.job.stopping
