@@ -8,7 +8,7 @@ from qtpy.QtCore import QTimer
 
 SHORTEST_REST = 0.1
 """Seconds between two saved steps or previews at least."""
-REST = 50
+REST = 70
 """After a preview the viewer rests this many times as long as it took to show, so that a slow canvas, which is drawn on
 the job's own processor cores, does not slow the job down."""
 DRAWN_MS = 5
