@@ -59,8 +59,10 @@ def test_floats_always_end_in_0_to_1(array):
 @pytest.mark.filterwarnings("ignore::napari_neural_style.engine.images.UnusedRangeWarning")
 @given(arrays.arrays(np.float64, SHAPES, elements={"allow_nan": False, "allow_infinity": False}))
 @example(np.array([[-1.7e308, 1.7e308]]))
+@example(np.array([[1e-50, 1.0]]))
 def test_floats_of_any_size_end_in_0_to_1(array):
-    rgb = to_rgb(array)
+    with np.errstate(all="raise"):
+        rgb = to_rgb(array)
     assert rgb.min() >= 0
     assert rgb.max() <= 1
     assert to_rgb(np.full((2, 2), 1e16))[0, 0, 0] == pytest.approx(0.5, abs=1e-6)

@@ -88,7 +88,8 @@ def to_rgb(image: npt.ArrayLike, value_range: tuple[float, float] | None = None,
     part = 1.0 if math.isfinite(high - low) else 2.0  # of numbers whose difference is none
     rgb = np.empty((*color.shape[:2], 3), np.float32)
     for rows in bands(color.shape[:2]):
-        rgb[rows] = np.clip((color[rows].astype(np.float64) / part - low / part) / (high / part - low / part), 0, 1)
+        with np.errstate(under="ignore"):  # a caller may have let it raise
+            rgb[rows] = np.clip((color[rows].astype(np.float64) / part - low / part) / (high / part - low / part), 0, 1)
     if alpha is not None:
         rgb[alpha <= 0] = 0  # it may have been NaN
         full = 1.0 if alpha.dtype.kind == "f" else range_of_dtype(alpha.dtype)[1]
