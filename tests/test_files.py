@@ -31,6 +31,7 @@ def test_what_is_written_comes_back_with_what_made_it(tmp_path, image, name):
     write_image(path, image, MADE_BY)
     back = read_image(path)
     assert back.shape == image.shape
+    assert back.flags.writeable
     if not name.endswith("jpg"):
         np.testing.assert_array_equal(back, image)
     assert read_made_by(path) == MADE_BY
