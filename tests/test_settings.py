@@ -6,6 +6,7 @@ import json
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,6 +118,12 @@ def test_whole_numbers_may_be_written_otherwise():
     assert StyleSettings(steps=from_text("steps", "1e3")).steps == 1000
     with pytest.raises(ValueError, match=r"size must be .*whole number"):
         StyleSettings(size=from_text("size", "512.5"))
+
+
+def test_what_numpy_counts_with_becomes_plain():
+    sweep = {"size": np.int16(64), "style_weight": np.float32(2.5), "rescale_features": np.True_}
+    values = StyleSettings(**sweep).to_dict()
+    assert [repr(values[name]) for name in sweep] == ["64", "2.5", "True"]
 
 
 def test_what_is_turned_twice_at_a_step_gets_a_sentence():

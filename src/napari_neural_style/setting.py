@@ -111,9 +111,9 @@ def checked(name: str, value: Any, settings: Mapping[str, Setting], layers: Coll
             raise ValueError(f"size must be one number or (height, width), 384x512 as text, not {brief(value)}.")
         return tuple(_checked_number(name, side, int, details) for side in value)
     if isinstance(details.default, bool):
-        if not isinstance(value, bool):
+        if not (isinstance(value, bool) or (getattr(value, "ndim", None) == 0 and str(value.dtype) == "bool")):
             raise ValueError(f"{name} must be true or false, not {brief(value)}.")
-        return value
+        return bool(value)
     if isinstance(details.default, str):
         if isinstance(value, Path):
             value = str(value)
