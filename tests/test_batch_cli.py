@@ -140,6 +140,15 @@ def test_what_fails_is_listed_and_done_again_alone(files, pair, capsys):
     assert read_image("out/broken-oil.png").any()
 
 
+def test_of_every_image_that_is_almost_grey_it_is_said_once(files, pair, capsys):
+    gray = pair[0][:48, :64, 0].astype(np.uint16)
+    for name in ("one", "two"):
+        tifffile.imwrite(f"{name}.tif", gray)
+    assert batch("one.tif", "two.tif", "--style", "oil.png", "-o", "out") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "almost uniformly grey" in line]
+    assert [Path(line.split(": ")[1]).name for line in said] == ["one.tif", "two.tif"]
+
+
 def test_a_fault_without_words_is_listed_by_its_name(files, capsys, monkeypatch):
     monkeypatch.setattr("napari_neural_style.batch.stylize", Mock(side_effect=MemoryError))
     assert batch("a.png", "--style", "oil.png", "-o", "out") == 1

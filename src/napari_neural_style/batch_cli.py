@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -115,14 +116,28 @@ def _workers(options: argparse.Namespace, settings: StyleSettings, bar: Any) -> 
 
 
 def _run(batch: Batch, workers: Workers, bar: Any) -> int:
+    from napari_neural_style.engine.images import UnusedRangeWarning
+    from napari_neural_style.engine.recovery import RecoveredWarning
+
+    of_contents = UnusedRangeWarning, RecoveredWarning
     failed: list[Outcome] = []
+    told: set[str] = set()
     bar.reset(batch.total)
-    for outcome in batch.run(workers):
-        bar.update()
-        if outcome.failure:
-            failed.append(outcome)
-        if outcome.written is not None:
-            tell(f"Wrote {outcome.written}", bar)
+    with warnings.catch_warnings(record=True) as noticed:
+        for kind in of_contents:
+            warnings.simplefilter("always", kind)  # else a sentence is said of the first content alone
+        for outcome in batch.run(workers):
+            bar.update()
+            for warning in noticed:
+                whose = f"{outcome.content}: " if issubclass(warning.category, of_contents) else ""
+                if (line := f"{whose}{warning.message}") not in told:
+                    complain(line, bar)
+                told.add(line)
+            noticed.clear()
+            if outcome.failure:
+                failed.append(outcome)
+            if outcome.written is not None:
+                tell(f"Wrote {outcome.written}", bar)
     bar.close()
     for line in _listed(failed):
         complain(line)
