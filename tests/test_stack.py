@@ -241,6 +241,9 @@ def test_all_planes_have_one_range(pair, small):
         assert share(planes_of(clear, (0,), channels=True), pair[1], small).value_range == (10, 110)
     assert share(planes, pair[1], small, value_range=(0, 50)).value_range == (0, 50)
     assert share(planes_of(np.zeros((2, 32, 32), np.uint8), (0,)), pair[1], small).value_range == (0, 255)
+    dim = planes_of(np.stack([ramp, ramp * 0]).astype(np.uint16), (0,))
+    with pytest.warns(UnusedRangeWarning, match="stack, in 2 of its planes, run from 0 to 100, a small part .* uint16"):
+        assert share(dim, pair[1], small).value_range == (0, 65535)
 
 
 def test_the_range_is_that_of_planes_that_can_be_read(pair, small):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_neural_style.engine.given import Styles
-from napari_neural_style.engine.images import range_of_dtype, range_of_floats, seen_colors
+from napari_neural_style.engine.images import range_of_dtype, range_of_floats, seen_colors, warn_of_one_grey
 from napari_neural_style.engine.transfer import Progress, features_for
 from napari_neural_style.engine.vgg import Features
 from napari_neural_style.planes import Pixels, PlaneError, Planes, read_plane
@@ -64,6 +64,7 @@ def share(
         value_range = _range_of(sample)
     elif value_range is None and kind.kind in "biu":  # a plane may be dark
         value_range = range_of_dtype(kind)
+        warn_of_one_grey(_colors(sample), f"stack, in {len(sample)} of its planes,")
     if features is None:
         content = _of_all(sample)
         features = features_for(content, style, settings, value_range=value_range, progress=progress)
@@ -98,9 +99,14 @@ def _sample(planes: Planes, progress: Progress | None) -> list[Pixels]:
     return sample
 
 
+def _colors(sample: list[Pixels]) -> list[Pixels]:
+    """Return what is seen of planes, as far as there is any."""
+    return [color for plane in sample if (color := seen_colors(plane)).size]
+
+
 def _range_of(sample: list[Pixels]) -> Range:
     """Return one range for all planes: with its own for each a stack would flicker."""
-    colors = [color for plane in sample if (color := seen_colors(plane)).size]
+    colors = _colors(sample)
     if not colors:
         raise ValueError("The stack is transparent everywhere: there is nothing to see.")
     low, high = min(float(color.min()) for color in colors), max(float(color.max()) for color in colors)

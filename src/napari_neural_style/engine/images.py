@@ -154,8 +154,7 @@ def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, 
             raise ValueError(f"value_range must be two numbers, the smaller first, not {value_range!r}.")
         return low, high
     if color.dtype.kind in "biu":
-        if color.itemsize > 1:
-            _warn_of_one_grey(color, name)
+        warn_of_one_grey([color], name)
         return range_of_dtype(color.dtype)
     low, high = float(color.min()), float(color.max())
     return range_of_floats(
@@ -165,12 +164,14 @@ def _range_of(color: npt.NDArray[Any], value_range: tuple[float, float] | None, 
     )
 
 
-def _warn_of_one_grey(color: npt.NDArray[Any], name: str) -> None:
+def warn_of_one_grey(colors: Sequence[npt.NDArray[Any]], name: str) -> None:
     """Warn if integers use next to nothing of their dtype's range."""
-    info, low, high = np.iinfo(color.dtype), int(color.min()), int(color.max())
+    if not colors or colors[0].itemsize == 1:
+        return
+    info, low, high = np.iinfo(colors[0].dtype), min(int(c.min()) for c in colors), max(int(c.max()) for c in colors)
     if 0 < high - low < (int(info.max) - int(info.min)) // 256:
         warnings.warn(
-            f"The values of the {name} run from {low} to {high}, a small part of the range of {color.dtype}: the image "
+            f"The values of the {name} run from {low} to {high}, a small part of the range of {info.dtype}: the image "
             "is almost uniformly grey. Rescale it first.",
             UnusedRangeWarning,
             stacklevel=5,
