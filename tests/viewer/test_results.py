@@ -344,6 +344,16 @@ def test_what_is_being_drawn_on_stays_selected(viewer, widget):
     assert labels.mode == "paint"
 
 
+def test_a_new_slider_leaves_the_keys_with_theirs(viewer, widget):
+    widget.content.value = viewer.add_image(np.random.default_rng(0).random((2, 3, 40, 60)), name="stack")
+    opened(widget, "results")._results.steps_as.value = "one layer"
+    viewer.dims.set_current_step(1, 0)
+    viewer.dims.last_used = 1
+    run_to_the_end(widget)
+    viewer.dims._increment_dims_right()  # as the arrow key does
+    assert viewer.dims.current_step[:3] == (0, 0, 1)
+
+
 def test_saved_steps_have_the_unit_of_the_axis_that_they_share(viewer, widget):
     """With another napari would show all layers without units."""
     units = ("um", "um", "um")

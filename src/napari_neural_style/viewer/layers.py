@@ -150,10 +150,15 @@ def provide_axes(viewer: ViewerModel, count: int) -> None:
             viewer.dims.range = ((0, 0, 1),) * (count - len(known)) + known
 
 
-def _unmoved(viewer: ViewerModel) -> contextlib.AbstractContextManager[object]:
-    """Leave the canvas where it is: napari shows all layers when an axis is new."""
-    blocker: contextlib.AbstractContextManager[object] = viewer.dims.events.order.blocker(viewer.fit_to_view)
-    return blocker
+@contextlib.contextmanager
+def _unmoved(viewer: ViewerModel) -> Iterator[None]:
+    """Leave the canvas where it is, and the keys with their slider: when an axis is new, napari changes both."""
+    dims = viewer.dims
+    used = dims.last_used - dims.ndim
+    with dims.events.order.blocker(viewer.fit_to_view):
+        yield
+    if dims.ndim + used in dims.not_displayed:
+        dims.last_used = dims.ndim + used
 
 
 def insert_unselected(viewer: ViewerModel, index: int, layer: Image) -> None:
