@@ -8,9 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+from napari.resources import LOADING_GIF_PATH
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QObject, QPoint, Qt
-from qtpy.QtGui import QHelpEvent
+from qtpy.QtGui import QHelpEvent, QMovie
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QLabel, QStyle, QStyleOptionComboBox, QToolTip
 
@@ -404,3 +405,15 @@ def test_a_picture_the_list_of_layers_and_new_words_are_drawn_at_once(viewer, wi
     widget.message.value = "Step 7 of 100"
     lay_out_now(widget.native)
     assert drawings.settled() == 1
+
+
+def test_a_run_holds_napari_s_sign_of_progress_and_no_other(viewer, widget):
+    status, other = viewer.window._qt_window.statusBar(), QLabel()
+    other.setMovie(QMovie(LOADING_GIF_PATH))
+    viewer.window.add_dock_widget(other)
+    other.movie().start()
+    endless(widget)
+    press(widget.run)
+    (held,) = filter(None, (label.movie() for label in status.findChildren(QLabel)))
+    assert held.state() == QMovie.MovieState.Paused
+    assert other.movie().state() == QMovie.MovieState.Running

@@ -67,9 +67,11 @@ def lay_out_now(docked: QWidget) -> None:
 def hold_animations(docked: QWidget) -> None:
     """Hold napari's sign that something is in progress still, in the window of a docked widget.
 
-    Qt composes the whole window for each of its frames; software OpenGL does that on the cores that a run needs.
+    Qt composes the whole window for each of its frames; software OpenGL does that on the cores that a run needs. The
+    animations of other plugins are left alone.
     """
-    for label in _window_of(docked).findChildren(QLabel):
+    window = _window_of(docked)
+    for label in window.statusBar().findChildren(QLabel) if isinstance(window, QMainWindow) else ():
         if (movie := label.movie()) is not None:
             movie.setPaused(True)
 
