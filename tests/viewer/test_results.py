@@ -473,8 +473,9 @@ def test_compare_a_plane_of_a_stack_and_let_a_queue_end_it(viewer, widget):
     viewer.dims.set_current_step(0, 0)
     press(opened(widget, "results")._results.compare)
     assert viewer.dims.current_step[0] == 2
+    viewer.add_image(np.zeros((3, 4, 40, 60)), visible=False)
     press(widget._results.compare)
-    assert viewer.dims.current_step[0] == 0
+    assert viewer.dims.current_step[1] == 0
     endless(widget)
     press(widget.run)
     widget.steps.value = 2

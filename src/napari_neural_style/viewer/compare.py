@@ -70,8 +70,9 @@ class Comparison:
             return
         (visible, settings, view, point), self._before = self._before, None
         self.by = None
-        if len(point) == self._viewer.dims.ndim:
-            self._viewer.dims.point = point
+        now = self._viewer.dims.point
+        common = min(len(now), len(point))  # axes come and go at the front
+        self._viewer.dims.point = (*now[:-common], *point[-common:])
         for name, value in settings.items():
             setattr(self._viewer.canvas.grid, name, value)
         for name, value in view.items():
