@@ -476,8 +476,12 @@ def test_compare_a_plane_of_a_stack_and_let_a_queue_end_it(viewer, widget):
     viewer.add_image(np.zeros((3, 4, 40, 60)), visible=False)
     press(widget._results.compare)
     assert viewer.dims.current_step[1] == 0
+    viewer.layers.selection.active = next(layer for layer in viewer.layers if layer.name.endswith("step 6"))
     endless(widget)
     press(widget.run)
+    press(widget._results.compare)  # before there is a picture, which would lie over it
+    wait_until(lambda: any("live" in layer.name for layer in viewer.layers))
+    assert not viewer.canvas.grid.enabled
     widget.steps.value = 2
     press(widget.run)
     wait_until(lambda: any("live" in layer.name for layer in viewer.layers))

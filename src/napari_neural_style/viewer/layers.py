@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.utils.transforms import Affine
 
+from napari_neural_style.viewer.compare import comparison_in
 from napari_neural_style.viewer.world import slider_positions
 
 if TYPE_CHECKING:
@@ -173,7 +174,8 @@ def insert_unselected(viewer: ViewerModel, index: int, layer: Image) -> None:
 
 
 def add(viewer: ViewerModel, layer: Image) -> None:
-    """Add a layer and select it, unless another is being drawn on."""
+    """Add a layer and select it, unless another is being drawn on; a comparison, which it would lie over, ends."""
+    comparison_in(viewer).end()
     if getattr(viewer.layers.selection.active, "mode", "pan_zoom") == "pan_zoom":
         viewer.add_layer(layer)
     else:
