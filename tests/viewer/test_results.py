@@ -284,6 +284,7 @@ def test_copy_as_command_makes_the_same_image(viewer, widget, pair, tmp_path, mo
 
 
 def test_saved_steps_as_one_layer_with_a_slider(viewer, widget):
+    viewer.canvas.overlays["scale_bar"].visible = True  # which fails without a layer with that axis
     steps_as = opened(widget, "results")._results.steps_as
     widget.steps.value = 12
     widget.save_every.value = 1

@@ -142,13 +142,25 @@ def insert(viewer: ViewerModel, index: int, layer: Image) -> None:
 def provide_axes(viewer: ViewerModel, count: int) -> None:
     """Give a viewer as many axes as a layer has that is inserted in the next turn of the event loop.
 
-    Their sliders take nearly as long as the layer, and what waits for the main thread would wait for both.
+    Their sliders take nearly as long as the layer, and what waits for the main thread would wait for both. The scale
+    bar of napari 0.9.2 fails where the viewer has more axes than its layers; it is right again when the layer has come.
     """
     if viewer.dims.ndim < count:
-        with _unmoved(viewer):
+        with _unmoved(viewer), _errors_ignored(viewer.dims.events.order):
             known = viewer.dims.range
             viewer.dims.ndim = count
             viewer.dims.range = ((0, 0, 1),) * (count - len(known)) + known
+
+
+@contextlib.contextmanager
+def _errors_ignored(event: Any) -> Iterator[None]:
+    """Let nobody hear that what listens to an event fails."""
+    before = event.ignore_callback_errors, event.print_callback_errors
+    event.ignore_callback_errors, event.print_callback_errors = True, "never"
+    try:
+        yield
+    finally:
+        event.ignore_callback_errors, event.print_callback_errors = before
 
 
 @contextlib.contextmanager
