@@ -355,10 +355,10 @@ def test_a_new_slider_leaves_the_keys_with_theirs(viewer, widget):
     assert viewer.dims.current_step[:3] == (0, 0, 1)
 
 
-def test_saved_steps_have_the_unit_of_the_axis_that_they_share(viewer, widget):
-    """With another napari would show all layers without units."""
+def test_saved_steps_have_the_unit_and_the_steps_of_the_axis_that_they_share(viewer, widget):
+    """With another napari would show all layers without units, and its slider would stop between planes."""
     units = ("um", "um", "um")
-    viewer.add_image(np.zeros((5, 20, 20)), name="stack", units=units)
+    viewer.add_image(np.zeros((5, 20, 20)), name="stack", units=units, scale=(3, 1, 1), translate=(4, 0, 0))
     for layer in viewer.layers:
         layer.units = units[-layer.ndim :]
     opened(widget, "results")._results.steps_as.value = "one layer"
@@ -366,6 +366,7 @@ def test_saved_steps_have_the_unit_of_the_axis_that_they_share(viewer, widget):
     saved = next(layer for layer in viewer.layers if "saved steps" in layer.name)
     assert saved.ndim == 3
     assert viewer.dims.units is not None
+    assert viewer.dims.range[0] == (4, 16, 3)
 
 
 def test_more_saved_steps_than_foreseen_go_to_one_layer(viewer, widget):

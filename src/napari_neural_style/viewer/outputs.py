@@ -27,11 +27,10 @@ from napari_neural_style.viewer.layers import (
 from napari_neural_style.viewer.world import view_of
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
+    from napari.components import Dims, ViewerModel
 
     from napari_neural_style.engine.step import Step
     from napari_neural_style.settings import StyleSettings
-    from napari_neural_style.viewer.world import Units
 
 STEPS_AS = ("auto", "layers", "one layer")
 MOST_LAYERS = 8
@@ -142,7 +141,7 @@ class Outputs:
 
     def _keep(self, step: Step, data: npt.NDArray[np.uint8], place: dict[str, Any]) -> None:
         if self._steps is None and self._wants_one_layer(step):
-            self._steps = _SavedSteps(f"{self._place.title} · saved steps", place, self._viewer.dims.units)
+            self._steps = _SavedSteps(f"{self._place.title} · saved steps", place, self._viewer.dims)
         if self._steps is not None:
             self._steps.add(data, self._made_by(step)[KEY])
             if self._steps.layer is not None and self._steps.layer not in self._viewer.layers:
@@ -212,9 +211,9 @@ class Outputs:
 class _SavedSteps:
     """Saved steps in one layer, with a slider over them."""
 
-    def __init__(self, name: str, place: dict[str, Any], units: Units) -> None:
+    def __init__(self, name: str, place: dict[str, Any], dims: Dims) -> None:
         self._name = name
-        self._place = _with_steps(place, units)
+        self._place = _with_steps(place, dims)
         self._pictures = np.empty(0, np.uint8)
         self._made_by: list[dict[str, Any]] = []
         self.layer: Image | None = None
@@ -239,16 +238,19 @@ class _SavedSteps:
         self.layer.metadata[KEY] = {**self._made_by[-1], "steps": [each["step"] for each in self._made_by]}
 
 
-def _with_steps(place: dict[str, Any], units: Units) -> dict[str, Any]:
+def _with_steps(place: dict[str, Any], dims: Dims) -> dict[str, Any]:
     """Return a place with an axis of saved steps before the others.
 
-    Where the viewer has an axis there already, it has that one's unit: with others napari would show all without any.
+    Where the viewer has an axis there already, it has that one's unit, with others napari would show all without any,
+    and its steps, with others the slider would have positions between the planes of what is there.
     """
     count = len(place["scale"])
     own = Affine(**{name: place[name] for name in ("scale", "translate", "rotate", "shear")})
     affine = np.eye(count + 2)
     affine[1:, 1:] = place["affine"] @ own.affine_matrix
-    unit = "pixel" if units is None or len(units) <= count else units[-count - 1]
+    if dims.ndim > count:
+        affine[0, -1], _, affine[0, 0] = dims.range[-count - 1]
+    unit = "pixel" if dims.units is None or len(dims.units) <= count else dims.units[-count - 1]
     return {
         "rgb": True,
         "affine": affine,
