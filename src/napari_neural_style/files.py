@@ -88,7 +88,9 @@ def read_image(path: str | os.PathLike[str], used: SizeOf | None = None) -> npt.
                     f"{str(path)!r} holds an animation of {frames} frames, not one image. Give a single "
                     "frame of it; `napari-neural-style batch` repaints stacks."
                 )
-            return pillow_pixels(ImageOps.exif_transpose(image))
+            pixels = pillow_pixels(ImageOps.exif_transpose(image))
+        # Pillow's can only be read. A run only reads them, and spares the copy.
+        return pixels if used or pixels.flags.writeable else pixels.copy()
     except NoImageError:
         raise
     except Exception as error:  # a damaged file makes the decoders fail in any way

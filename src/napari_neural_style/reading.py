@@ -86,7 +86,7 @@ def pillow_pixels(image: Image.Image) -> npt.NDArray[Any]:
     image = _in_srgb(image, image.info.get("icc_profile"))
     if image.mode == "CMYK":
         image = image.convert("RGB")
-    pixels = np.array(image)  # a copy, which can be written to
+    pixels = np.asarray(image)
     if image.mode == "I" and pixels.min() >= 0 and pixels.max() < 2**16:
         return pixels.astype(np.uint16)  # Pillow's only mode for a PGM of 16 bits
     return pixels
