@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -22,6 +23,7 @@ from napari_neural_style import StyleSettings
 from napari_neural_style.batch import Batch
 from napari_neural_style.cli import main
 from napari_neural_style.engine import devices
+from napari_neural_style.engine.images import UnusedRangeWarning
 from napari_neural_style.files import read_image, read_made_by
 from napari_neural_style.ledger import NAME
 from napari_neural_style.workers import Here
@@ -147,6 +149,16 @@ def test_of_every_image_that_is_almost_grey_it_is_said_once(files, pair, capsys)
     assert batch("one.tif", "two.tif", "--style", "oil.png", "-o", "out") == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "almost uniformly grey" in line]
     assert [Path(line.split(": ")[1]).name for line in said] == ["one.tif", "two.tif"]
+
+
+def test_what_was_noticed_before_a_stop_is_said(files, capsys, monkeypatch):
+    def stopped(*_args, **_options):
+        warnings.warn("Almost grey.", UnusedRangeWarning, stacklevel=1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_neural_style.batch.stylize", stopped)
+    batch("a.png", "--style", "oil.png", "-o", "out")
+    assert "napari-neural-style: Almost grey." in capsys.readouterr().err.splitlines()
 
 
 def test_a_fault_without_words_is_listed_by_its_name(files, capsys, monkeypatch):

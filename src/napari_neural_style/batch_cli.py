@@ -123,21 +123,28 @@ def _run(batch: Batch, workers: Workers, bar: Any) -> int:
     failed: list[Outcome] = []
     told: set[str] = set()
     bar.reset(batch.total)
+
+    def say(noticed: list[warnings.WarningMessage], content: str = "") -> None:
+        for warning in noticed:
+            whose = f"{content}: " if content and issubclass(warning.category, of_contents) else ""
+            if (line := f"{whose}{warning.message}") not in told:
+                complain(line, bar)
+            told.add(line)
+        noticed.clear()
+
     with warnings.catch_warnings(record=True) as noticed:
         for kind in of_contents:
             warnings.simplefilter("always", kind)  # else a sentence is said of the first content alone
-        for outcome in batch.run(workers):
-            bar.update()
-            for warning in noticed:
-                whose = f"{outcome.content}: " if issubclass(warning.category, of_contents) else ""
-                if (line := f"{whose}{warning.message}") not in told:
-                    complain(line, bar)
-                told.add(line)
-            noticed.clear()
-            if outcome.failure:
-                failed.append(outcome)
-            if outcome.written is not None:
-                tell(f"Wrote {outcome.written}", bar)
+        try:
+            for outcome in batch.run(workers):
+                bar.update()
+                say(noticed, outcome.content)
+                if outcome.failure:
+                    failed.append(outcome)
+                if outcome.written is not None:
+                    tell(f"Wrote {outcome.written}", bar)
+        finally:
+            say(noticed)  # of what was not ended
     bar.close()
     for line in _listed(failed):
         complain(line)
